@@ -1,0 +1,68 @@
+"""nuScenes for a monocular detector, one image at a time: loaders of the three splits and the official metric.
+
+Expects `sparsevit3d data infos ROOT` to have been run; `--data ROOT` and `--infos DIR` on the command line say where the dataset and its
+info files are. A config that inherits this sets `image_size`, (width, height) of the network's images: each FitCamera below gets it.
+"""
+
+data_root = "data/nuscenes"
+classes = (
+    "car",
+    "truck",
+    "trailer",
+    "bus",
+    "construction_vehicle",
+    "bicycle",
+    "motorcycle",
+    "pedestrian",
+    "traffic_cone",
+    "barrier",
+)
+cameras = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+
+load = dict(type="mmdet3d.LoadImageFromFileMono3D")
+load_truth = dict(
+    type="mmdet3d.LoadAnnotations3D",
+    with_bbox=True,
+    with_label=True,
+    with_attr_label=True,
+    with_bbox_3d=True,
+    with_label_3d=True,
+    with_bbox_depth=True,
+)
+truth_keys = ["gt_bboxes", "gt_bboxes_labels", "attr_labels", "gt_bboxes_3d", "gt_labels_3d", "centers_2d", "depths"]
+
+
+train_pipeline = [
+    load,
+    load_truth,
+    dict(type="FitCamera"),
+    dict(type="mmdet3d.RandomFlip3D", flip_ratio_bev_horizontal=0.5),
+    dict(type="mmdet3d.Pack3DDetInputs", keys=["img", *truth_keys]),
+]
+test_pipeline = [load, dict(type="FitCamera"), dict(type="mmdet3d.Pack3DDetInputs", keys=["img"])]
+
+dataset = dict(
+    type="mmdet3d.NuScenesDataset",
+    data_root=data_root,
+    data_prefix=dict(pts="", **{camera: f"samples/{camera}" for camera in cameras}),
+    load_type="mv_image_based",
+    box_type_3d="Camera",
+    use_valid_flag=True,  # False looks for lidar points among the camera instances, which have none
+    modality=dict(use_lidar=False, use_camera=True),
+    metainfo=dict(classes=classes),
+)
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(**dataset, ann_file="nuscenes_infos_train.json", pipeline=train_pipeline),
+)
+# The search reads its own split and never this one; `eval` and `search` put the split's info file here.
+test_dataloader = dict(
+    batch_size=6,
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(**dataset, ann_file="nuscenes_infos_val.json", pipeline=test_pipeline, test_mode=True, load_eval_anns=False),
+)
+test_evaluator = dict(type="NuScenesSplitMetric", data_root=data_root, ann_file="nuscenes_infos_val.json")
+test_cfg = dict()

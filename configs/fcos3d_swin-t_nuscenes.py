@@ -1,0 +1,21 @@
+"""FCOS3D on SparseSwin-T, nuScenes at 704 x 256. Written for a GPU machine and not yet run there: no result to expect.
+
+sparsevit3d data infos data/nuscenes --version v1.0-trainval --split train --split val
+sparsevit3d train configs/fcos3d_swin-t_nuscenes.py --work-dir work_dirs/dense
+"""
+
+_base_ = ["_base_/nuscenes.py", "_base_/runtime.py", "_base_/fcos3d_sparse_swin-t.py"]
+
+image_size = (704, 256)
+train_dataloader = dict(batch_size=12, num_workers=4)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-4, weight_decay=0.01),
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"relative_position_bias_table": dict(decay_mult=0.0)}),
+    clip_grad=dict(max_norm=35),
+)
+train_cfg = dict(by_epoch=True, max_epochs=24)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=500),
+    dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=24, eta_min=1e-6, convert_to_iter_based=True),
+]

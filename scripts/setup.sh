@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Make or refresh .venv from requirements.txt. Returns at once when nothing has changed since the last time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { printf '\nset-up: %s\n' "$*" >&2; exit 1; }
+
+pins=$(cat requirements.txt pyproject.toml | sha256sum | cut -d' ' -f1)
+is_ready() { [ "$(cat .venv/.pins 2>/dev/null)" = "$pins" ]; }
+is_ready && exit 0
+
+exec 9>.venv.lock
+if command -v flock >/dev/null; then flock 9; fi  # two calls at once: the second waits, then finds it done
+is_ready && exit 0
+
+# All that can be wrong, before anything long begins.
+python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
+[ -n "$python" ] || fail "no python3 found. Install Python 3.11."
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "$python does not run."
+[ "$found" = 3.11 ] || fail "$python is Python $found; this set of packages is proven on 3.11 alone.
+  Install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."
+"$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv module. On Debian: apt-get install python3-venv"
+if [ ! -d .venv/lib/python3.11/site-packages/mmcv ]; then
+  "${CXX:-c++}" --version >/dev/null 2>&1 || fail "no C++ compiler (${CXX:-c++}); mmcv's operators are compiled here. On Debian: apt-get install g++"
+  headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+  [ -f "$headers/Python.h" ] || fail "no Python headers in $headers. On Debian: apt-get install python3-dev"
+  free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024 / 1024) }')
+  [ "$free" -ge 6 ] || fail "$free GiB free on this disk; set-up needs 6 (12 where torch comes with CUDA)."
+fi
+
+echo "set-up: installing into .venv; every package at the version that requirements.txt pins"
+rm -f .venv/.pins
+[ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+pip() { .venv/bin/pip "$@" 2> >(grep -v -e '^WARNING: Location' -e DEPRECATION >&2); }
+
+# mmcv is built from source, and its build imports torch: torch and the build tools come first.
+first=$(grep -E '^(torch|setuptools|wheel|ninja|numpy|psutil)==' requirements.txt)
+pip install --quiet $first
+if ! .venv/bin/python -c 'import mmcv' 2>/dev/null; then
+  echo "set-up: compiling mmcv's C++ operators: about 10 minutes on two cores. Once: pip keeps what it built"
+  log=$(mktemp)
+  pip install --no-build-isolation "$(grep '^mmcv==' requirements.txt)" >"$log" 2>&1 ||
+    fail "mmcv did not build; the end of $log:
+$(tail -n 20 "$log")"
+  rm -f "$log"
+fi
+pip install --quiet -r requirements.txt
+pip install --quiet --no-deps --no-build-isolation --editable .
+echo "$pins" >.venv/.pins
+echo "set-up: done"

@@ -1,0 +1,20 @@
+"""SparseViT for camera-based 3D detection. The backbone, its plans and its measures import with torch alone."""
+
+from sparsevit3d.latency import Latency, measure_latency
+from sparsevit3d.macs import count_macs
+from sparsevit3d.plan import PlanError, SparsityPlan
+from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.trace import BlockTrace, record_windows
+from sparsevit3d.weights import load_swin_weights
+
+__all__ = [
+    "BlockTrace",
+    "Latency",
+    "PlanError",
+    "SparseSwin",
+    "SparsityPlan",
+    "count_macs",
+    "load_swin_weights",
+    "measure_latency",
+    "record_windows",
+]

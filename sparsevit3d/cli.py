@@ -1,0 +1,290 @@
+"""The front door: one verb for each thing that people do. A room is opened only when its verb is called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sparsevit3d.plan import SparsityPlan
+
+app = typer.Typer(help="Camera-based 3D detection that computes only the windows that matter.", no_args_is_help=True)
+data_app = typer.Typer(help="Make a synthetic nuScenes; make info files from any nuScenes.", no_args_is_help=True)
+visualize_app = typer.Typer(help="Pictures of what was pruned.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(visualize_app, name="visualize")
+console = Console()
+
+ConfigPath = Annotated[Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")]
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")]
+WorkDir = Annotated[Path, typer.Option(help="Where checkpoints, logs and results go; a run that was cut off here goes on")]
+Data = Annotated[Path | None, typer.Option(help="The nuScenes root, if not the config's own")]
+Infos = Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change one value of the config, such as train_cfg.max_epochs=2")]
+From = Annotated[Path, typer.Option("--from", help="The checkpoint to start from")]
+Plan = Annotated[str | None, typer.Option(help="A plan file, or a plan such as '0.3|0|0.1|0'; default: the checkpoint's own")]
+Split = Annotated[str, typer.Option(help="The split whose info file to read: val, search, real_train ...")]
+
+
+def main() -> None:
+    """The console script: errors that a user can mend are one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if type(error).__name__ not in _MENDABLE and not isinstance(error, OSError):
+            raise
+        console.print(f"[bold red]error[/] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+_MENDABLE = {"PlanError", "WeightsError", "BudgetError", "ExperimentError", "SyntheticError", "InfosError"}
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[..., None]]:
+    """Yields ``update(done, total, note)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=2) as bar:
+        task = bar.add_task(title, total=None, note="")
+        yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
+
+
+def read_plan(text: str | None) -> SparsityPlan | None:
+    """``--plan``: a file's plan, or the plan written out."""
+    if text is None:
+        return None
+    return SparsityPlan.load(text) if text.endswith(".json") or Path(text).is_file() else SparsityPlan.parse(text)
+
+
+@data_app.command()
+def synth(
+    root: Annotated[Path, typer.Argument(help="A new folder, or one that an earlier call of the same settings began")],
+    scenes: Annotated[tuple[int, int, int], typer.Option(help="Scenes of the splits train, search and val")] = (40, 8, 12),
+    keyframes: Annotated[int, typer.Option(help="Keyframes of each scene, half a second apart")] = 2,
+    size: Annotated[tuple[int, int], typer.Option(help="Width and height of the images")] = (800, 450),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes")] = 0,
+) -> None:
+    """Render a small synthetic nuScenes: drives with six cameras, lidar and the 13 tables.
+
+    Example: sparsevit3d data synth data/synthetic --scenes 40 8 12
+    """
+    from data_tools.synthetic.tables import Settings, make_dataset
+
+    with progress_bar("rendering scenes") as update:
+        make_dataset(root, Settings(scenes, keyframes, size[0], size[1], seed), update)
+    console.print(f"{root}: {sum(scenes)} scenes, {sum(scenes) * keyframes * 6} images")
+
+
+@data_app.command()
+def infos(
+    root: Annotated[Path, typer.Argument(help="A nuScenes root, made or real")],
+    version: Annotated[str, typer.Option(help="The folder of tables")] = "v1.0-synthetic",
+    split: Annotated[list[str] | None, typer.Option(help="Repeat for several; default: train, search, val")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write, if not into the root")] = None,
+) -> None:
+    """Write info files for mmdet3d, nuscenes_infos_SPLIT.json, from any nuScenes root.
+
+    Example: sparsevit3d data infos data/nuscenes --version v1.0-trainval --split train --split val
+    """
+    from data_tools.infos import open_nuscenes, write_infos
+
+    nusc = open_nuscenes(root, version)
+    (out or root).mkdir(parents=True, exist_ok=True)
+    for name in split or ("train", "search", "val"):
+        path = (out or root) / f"nuscenes_infos_{name}.json"
+        with progress_bar(f"keyframes of {name}") as update:
+            count = write_infos(nusc, name, path, update)
+        console.print(f"{path}: {count} keyframes")
+
+
+@app.command()
+def train(config: ConfigPath, work_dir: WorkDir, data: Data = None, infos: Infos = None, options: Set = None) -> None:
+    """Train the dense detector.
+
+    Example: sparsevit3d train configs/fcos3d_small_synthetic.py --data data/synthetic --work-dir work_dirs/dense
+    """
+    from sparsevit3d.stages import train as stage
+    from sparsevit3d.stages.experiment import load_config
+
+    console.print(stage.train(load_config(config, data, infos, options or ()), work_dir))
+
+
+@app.command()
+def adapt(
+    config: ConfigPath, weights: From, work_dir: WorkDir, data: Data = None, infos: Infos = None, options: Set = None
+) -> None:
+    """Adapt trained weights to pruning: every iteration runs under a random plan.
+
+    Example: sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0014.pth --work-dir work_dirs/adapted
+    """
+    from sparsevit3d.stages import train as stage
+    from sparsevit3d.stages.experiment import load_config
+
+    console.print(stage.adapt(load_config(config, data, infos, options or ()), work_dir, weights))
+
+
+@app.command()
+def search(
+    config: ConfigPath,
+    weights: From,
+    work_dir: WorkDir,
+    max_macs: Annotated[float, typer.Option(help="Budget: share of the dense backbone's MACs")] = 0.6,
+    population: Annotated[int, typer.Option(help="Plans of a generation")] = 12,
+    parents: Annotated[int, typer.Option(help="The best of a generation, which the next comes from")] = 4,
+    generations: Annotated[int, typer.Option(help="How often to breed")] = 4,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Search the plan of the highest mAP on the search split within a budget, on adapted weights.
+
+    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0003.pth --max-macs 0.6 --work-dir work_dirs/search
+    """
+    from sparsevit3d.search.evolution import Settings
+    from sparsevit3d.search.run import search as run_search
+    from sparsevit3d.stages.experiment import load_config
+
+    settings = Settings(population, parents, generations)
+    experiment = load_config(config, data, infos, options or ())
+    with progress_bar("evaluating plans") as update:
+        path = run_search(experiment, work_dir, weights, max_macs, settings, update)
+    found = json.loads(path.read_text())
+    console.print(f"{path}: {found['plan']}, {found['share_of_dense_macs']:.1%} of dense MACs, mAP {found['search_mAP']:.3f}")
+
+
+@app.command()
+def finetune(
+    config: ConfigPath,
+    weights: From,
+    plan: Annotated[str, typer.Option(help="A plan file, or a plan such as '0.3|0|0.1|0'")],
+    work_dir: WorkDir,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Train adapted weights on under one plan; the checkpoint carries it.
+
+    Example: sparsevit3d finetune configs/fcos3d_small_synthetic_finetune.py --from work_dirs/adapted/epoch_0003.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
+    """
+    from sparsevit3d.stages import train as stage
+    from sparsevit3d.stages.experiment import load_config
+
+    chosen = read_plan(plan)
+    assert chosen is not None
+    console.print(stage.finetune(load_config(config, data, infos, options or ()), work_dir, weights, chosen))
+
+
+@app.command("eval")
+def evaluate(
+    config: ConfigPath,
+    checkpoint: Checkpoint,
+    work_dir: WorkDir,
+    split: Split = "val",
+    plan: Plan = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """The official score: mAP, NDS and the five errors, by the devkit.
+
+    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/dense/epoch_0014.pth --data data/synthetic --work-dir work_dirs/eval
+    """
+    from sparsevit3d.stages.evaluate import evaluate as score_checkpoint
+    from sparsevit3d.stages.experiment import load_config
+
+    with console.status(f"evaluating {checkpoint} on {split}"):
+        experiment = load_config(config, data, infos, options or ())
+        score = score_checkpoint(experiment, checkpoint, split, work_dir, read_plan(plan))
+    table = Table("", *(["mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"]), title=f"{split}, plan {score['plan']}")
+    table.add_row("score", *(f"{score[name]:.4f}" for name in ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")))
+    console.print(table)
+
+
+@visualize_app.command()
+def masks(
+    config: ConfigPath,
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="Folder for the sheets")],
+    split: Split = "val",
+    keyframe: Annotated[int, typer.Option(help="Which keyframe of the split, from 0")] = 0,
+    plan: Plan = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Draw a keyframe's six camera frames, a sheet per stage: pruned windows dimmed, kept ones clear, boxes on top.
+
+    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0004.pth --data data/synthetic --out pictures
+    """
+    from sparsevit3d.stages.experiment import load_config
+    from sparsevit3d.stages.look import look_at_keyframe
+    from visualize.masks import save_sheets
+
+    experiment = load_config(config, data, infos, options or ())
+    views, traces = look_at_keyframe(experiment, checkpoint, split, keyframe, read_plan(plan))
+    for path in save_sheets(views, traces, out, f"{split}, keyframe {keyframe}"):
+        console.print(path)
+
+
+@app.command()
+def benchmark(
+    config: ConfigPath,
+    checkpoint: Checkpoint,
+    split: Split = "val",
+    plan: Plan = None,
+    runs: Annotated[int, typer.Option(help="Timed runs of each contender, after a warm-up")] = 30,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Time dense against sparse, backbone and whole detector, on one keyframe's six images; a table, then one line of JSON.
+
+    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0004.pth --data data/synthetic
+    """
+    from sparsevit3d.stages.benchmark import benchmark as measure
+    from sparsevit3d.stages.experiment import load_config
+
+    with console.status("timing"):
+        result = measure(load_config(config, data, infos, options or ()), checkpoint, split, read_plan(plan), runs)
+    console.print(benchmark_table(result))
+    print(json.dumps(result))
+
+
+def benchmark_table(result: dict[str, Any]) -> Table:
+    table = Table("", "contender", "p50 ms", "p95 ms", "spread", "speed-up over the fastest dense", title="six cameras")
+    for part in ("backbone", "detector"):
+        for name, latency in result[part]["latency"].items():
+            ratio = f"{result[part]['speedup']:.2f}x" if name == "sparse" else ""
+            numbers = f"{latency['p50_ms']:.1f}", f"{latency['p95_ms']:.1f}", f"{latency['spread']:.0%}"
+            table.add_row(part, name, *numbers, ratio)
+    return table
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes; a demo that was cut off here goes on")] = Path("demo"),
+    tiny: Annotated[bool, typer.Option(help="Minutes become seconds, and the results mean nothing: for tests")] = False,
+    real: Annotated[
+        Path | None, typer.Option(help="A root of real nuScenes with v1.0-mini tables: look at its keyframes too")
+    ] = None,
+    real_split: Annotated[str, typer.Option(help="The split of --real to look at")] = "mini_val",
+) -> None:
+    """The main job from nothing: make data, train, adapt, search, finetune, score, time, draw."""
+    from sparsevit3d.demo import run_demo
+
+    run_demo(out, tiny, real, real_split)

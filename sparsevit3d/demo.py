@@ -1,0 +1,165 @@
+"""The main job from nothing, step by step; part of the front door, so it opens every room.
+
+Each step leaves its result in a folder of its own and is passed over once it is there, so that a demo that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from rich.console import Console
+from rich.table import Table
+
+from data_tools.infos import open_nuscenes, write_infos
+from data_tools.synthetic.tables import SPLITS, VERSION, Settings, make_dataset
+from sparsevit3d.cli import benchmark_table, console, progress_bar
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.search.evolution import Settings as SearchSettings
+from sparsevit3d.search.run import search
+from sparsevit3d.stages.benchmark import benchmark
+from sparsevit3d.stages.evaluate import evaluate
+from sparsevit3d.stages.experiment import load_config
+from sparsevit3d.stages.files import write_json
+from sparsevit3d.stages.look import look_at_keyframe
+from sparsevit3d.stages.train import adapt, finetune, train
+from visualize.masks import save_sheets
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+BUDGET = 0.6  # share of the dense backbone's MACs
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    data: Settings
+    search: SearchSettings
+    options: tuple[str, ...]  # config values, where the configs' own would take too long
+    runs: int  # timed runs of the benchmark
+
+
+FULL = Size(Settings((40, 8, 12), 2, 640, 360), SearchSettings(), (), 30)
+TINY = Size(
+    Settings((1, 1, 1), 2, 320, 180),
+    SearchSettings(population=3, parents=2, generations=2),
+    ("max_epochs=2", "train_cfg.max_epochs=2", "train_dataloader.batch_size=4", "model.test_cfg.score_thr=0.001"),
+    3,
+)
+
+
+def run_demo(out: Path, tiny: bool, real: Path | None, real_split: str) -> None:
+    """Run what is missing of the demo in ``out``, then print its table and where the pictures are."""
+    size, data = (TINY if tiny else FULL), out / "data"
+    out.mkdir(parents=True, exist_ok=True)
+    clock = Clock(out / "seconds.json")
+
+    def config(name: str) -> Config:
+        return load_config(CONFIGS / f"{name}.py", data, options=size.options)
+
+    with clock.step("1 synthetic nuScenes"), progress_bar("rendering scenes") as update:
+        make_dataset(data, size.data, update)
+    with clock.step("2 info files"):
+        nusc = open_nuscenes(data, VERSION)
+        for split in SPLITS:
+            write_infos(nusc, split, data / f"nuscenes_infos_{split}.json")
+    with clock.step("3 train the dense detector"):
+        dense = train(config("fcos3d_small_synthetic"), out / "dense")
+    with clock.step("4 adapt it to random plans"):
+        adapted = adapt(config("fcos3d_small_synthetic_adapt"), out / "adapted", dense)
+    with clock.step(f"5 search a plan of at most {BUDGET:.0%} of the MACs"), progress_bar("evaluating plans") as update:
+        plan_file = search(config("fcos3d_small_synthetic"), out / "search", adapted, BUDGET, size.search, update)
+        plan = SparsityPlan.load(plan_file)
+    with clock.step(f"6 finetune under {plan}"):
+        sparse = finetune(config("fcos3d_small_synthetic_finetune"), out / "sparse", adapted, plan)
+
+    small = config("fcos3d_small_synthetic")
+    scores = {}
+    with clock.step("7 official score on scenes never seen"), console.status("evaluating"):
+        for name, checkpoint in (("dense", dense), ("sparse", sparse)):
+            folder = out / f"score_{name}"
+            scores[name] = _once(folder / "score.json", partial(evaluate, small, checkpoint, "val", folder, None))
+    with clock.step("8 time both, taking turns"), console.status("timing"):
+        timing = _once(out / "benchmark.json", lambda: benchmark(small, sparse, "val", None, size.runs))
+    with clock.step("9 pictures"), console.status("drawing"):
+        views, traces = look_at_keyframe(small, sparse, "val", 0, None)
+        save_sheets(views, traces, out / "pictures" / "synthetic", f"Synthetic street, plan {plan}")
+        if real is not None:
+            _look_at_real(out, real, real_split, sparse, plan)
+
+    _report(console, timing, scores, plan)
+    write_json(out / "summary.json", {"plan": str(plan), "scores": scores, "benchmark": timing, "seconds": clock.seconds})
+    console.print(
+        f"\nPictures: {out / 'pictures'}   figures: {out / 'summary.json'}   took {sum(clock.seconds.values()):.0f} s in all"
+    )
+
+
+def _look_at_real(out: Path, real: Path, split: str, checkpoint: Path, plan: SparsityPlan) -> None:
+    infos = out / "real_infos"
+    infos.mkdir(exist_ok=True)
+    count = write_infos(open_nuscenes(real, "v1.0-mini"), split, infos / f"nuscenes_infos_{split}.json")
+    config = load_config(CONFIGS / "fcos3d_small_synthetic.py", real, infos)
+    for number in range(min(count, 2)):
+        views, traces = look_at_keyframe(config, checkpoint, split, number, None)
+        title = f"Real street, keyframe {number} of {split}, plan {plan} (the detector has only ever seen made ones)"
+        save_sheets(views, traces, out / "pictures" / f"real_{split}_{number}", title)
+
+
+def _once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier call left in ``path``, or made now and left there."""
+    if not path.exists():
+        write_json(path, make())
+    return dict(json.loads(path.read_text()))
+
+
+def _report(console: Console, timing: dict[str, Any], scores: dict[str, Any], plan: SparsityPlan) -> None:
+    macs, backbone, whole = (timing[part] for part in ("backbone", "backbone", "detector"))
+    macs = macs["macs"]
+    table = Table("", "dense", "sparse", "ratio", title=f"Dense against sparse, six cameras, plan {plan}")
+
+    def row(name: str, dense: float, sparse: float, form: str, ratio: str) -> None:
+        table.add_row(name, form.format(dense), form.format(sparse), ratio)
+
+    row("backbone MACs, G", macs["dense"] / 1e9, macs["sparse"] / 1e9, "{:.3f}", f"{macs['dense'] / macs['sparse']:.2f}x fewer")
+    for name, part in (("backbone, ms", backbone), ("image to boxes, ms", whole)):
+        dense, sparse = (part["latency"][which]["p50_ms"] for which in ("dense", "sparse"))
+        row(name, dense, sparse, "{:.1f}", f"{dense / sparse:.2f}x faster")
+    for name in ("mAP", "NDS"):
+        dense, sparse = scores["dense"][name], scores["sparse"][name]
+        row(name, dense, sparse, "{:.3f}", f"{sparse - dense:+.3f}")
+    console.print(table)
+    console.print("The sparse detector trained longer, by adaptation and finetuning; mAP and NDS are of synthetic streets.")
+    console.print(benchmark_table(timing))
+
+
+class Clock:
+    """Seconds of each step, kept in a file so that a demo that was cut off still knows them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def step(self, title: str) -> Step:
+        return Step(self, title)
+
+
+@dataclass
+class Step:
+    clock: Clock
+    title: str
+
+    def __enter__(self) -> None:
+        console.rule(self.title, align="left")
+        self.start = time.monotonic()
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        number = self.title.split()[0]
+        spent = self.clock.seconds.get(number, 0.0) + time.monotonic() - self.start
+        self.clock.seconds[number] = spent
+        write_json(self.clock.path, self.clock.seconds)

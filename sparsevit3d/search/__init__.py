@@ -1,0 +1,1 @@
+"""The search for a plan: evolution proposes, an objective judges, a journal remembers."""

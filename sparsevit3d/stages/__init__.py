@@ -1,0 +1,1 @@
+"""Train, adapt, finetune, evaluate: each a short function over mmengine's Runner."""

@@ -1,0 +1,68 @@
+"""What a plan saves in time: dense, sparse and mmdet's own Swin, taking turns in one run, backbone and whole detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.models.backbones import SwinTransformer
+from mmengine.config import Config
+
+from sparsevit3d.latency import Latency, time_calls
+from sparsevit3d.macs import count_macs
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.stages.experiment import ExperimentError, load_detector
+from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.stages.look import load_keyframe
+
+
+def benchmark(config: Config, checkpoint: Path, split: str, plan: SparsityPlan | None, runs: int = 30) -> dict[str, dict[str, Any]]:
+    """Time the six cameras of the split's first keyframe, dense and under ``plan`` (None: the checkpoint's own).
+
+    Rows ``backbone`` and ``detector`` (image to boxes): for each contender its latency, and ``speedup`` of the sparse one over
+    the fastest dense one of this run; the backbone also its MACs, for one keyframe.
+    """
+    model = load_detector(config, checkpoint, plan)
+    net = backbone_of(model)
+    if net.plan is None or net.plan.is_dense:
+        raise ExperimentError(f"{checkpoint}: is dense; say which plan to time with --plan")
+    plan, dense = net.plan, SparsityPlan.uniform(0, net.depths)
+    batch, _ = load_keyframe(config, split, 0)
+    images = model.data_preprocessor(batch)["inputs"]["imgs"]
+    rival = _mmdet_swin(net, config)
+
+    def sparse_swin(chosen: SparsityPlan) -> Any:
+        net.plan = chosen
+        return net(images)
+
+    def whole(chosen: SparsityPlan) -> Any:
+        net.plan = chosen
+        return model.test_step(batch)
+
+    parameter = next(net.parameters())
+    backbone = time_calls(
+        {"dense": lambda: sparse_swin(dense), "mmdet": lambda: rival(images), "sparse": lambda: sparse_swin(plan)}, parameter, runs
+    )
+    detector = time_calls({"dense": lambda: whole(dense), "sparse": lambda: whole(plan)}, parameter, runs)
+    width, height = config.image_size
+    macs = {name: len(images) * count_macs(net, (height, width), p) for name, p in (("dense", dense), ("sparse", plan))}
+    return {
+        "plan": {"plan": str(plan), "share_of_dense_macs": macs["sparse"] / macs["dense"]},
+        "backbone": _row(backbone) | {"macs": macs},
+        "detector": _row(detector),
+    }
+
+
+def _row(latencies: dict[str, Latency]) -> dict[str, Any]:
+    fastest = min(value.p50_ms for name, value in latencies.items() if name != "sparse")
+    rows = {name: vars(value) for name, value in latencies.items()}
+    return {"latency": rows, "speedup": fastest / latencies["sparse"].p50_ms}
+
+
+def _mmdet_swin(net: SparseSwin, config: Config) -> torch.nn.Module:
+    """mmdet's SwinTransformer of the same shape. Its weights are random: they do not change its time."""
+    backbone = config.model.backbone
+    keys = ("embed_dims", "depths", "num_heads", "window_size", "out_indices")
+    return SwinTransformer(**{key: backbone[key] for key in keys}).to(next(net.parameters()).device).eval()

@@ -1,0 +1,181 @@
+"""An experiment: a config with its data, in a work dir that says where it came from."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+import sparsevit3d.detector
+import sparsevit3d.stages.hooks
+import sparsevit3d.stages.scoring
+import sparsevit3d.transforms  # noqa: F401  registers what configs name
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.stages.files import write_json
+from sparsevit3d.stages.hooks import backbone_of
+
+PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "numpy")
+
+_runners = itertools.count()
+
+
+class ExperimentError(ValueError):
+    """Input that a stage cannot use; the message names it and says what to do."""
+
+
+def load_config(path: Path, data: Path | None, infos: Path | None = None, options: Sequence[str] = ()) -> Config:
+    """Read a config, its data and ``options`` such as ``train_cfg.max_epochs=2`` filled in.
+
+    ``data`` is the nuScenes root (None: the config's own), ``infos`` the folder of the info files (None: the root). Raises
+    ExperimentError for a missing file or an option the config does not know.
+    """
+    if not path.is_file():
+        raise ExperimentError(f"{path}: no such config; there are {', '.join(sorted(map(str, Path('configs').glob('*.py'))))}")
+    config = Config.fromfile(path)
+    for option in options:
+        _apply(config, option)
+    root = Path(data or config.data_root)
+    if not root.is_dir():
+        raise ExperimentError(f"{root}: no such dataset; make one with 'sparsevit3d data synth', or say --data ROOT")
+    config.data_root = str(root)
+    width, height = config.image_size
+    for part in _dicts(config._cfg_dict):
+        if part.get("type") == "FitCamera":
+            part.update(width=width, height=height)
+        if "data_root" in part:
+            part["data_root"] = str(root)
+        if "ann_file" in part:
+            part["ann_file"] = str((infos or root).absolute() / part["ann_file"])
+    return config
+
+
+def _dicts(value: Any) -> Iterator[ConfigDict]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _dicts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _dicts(item)
+
+
+def _apply(config: Config, option: str) -> None:
+    """Set ``a.b.c=value``; only what the config already has can be set."""
+    key, separator, text = option.partition("=")
+    *parents, last = key.split(".")
+    place: Any = config._cfg_dict
+    for name in parents:
+        place = place.get(name) if isinstance(place, dict) else None
+    if not separator or not isinstance(place, dict) or last not in place:
+        known = [".".join([*parents, name]) for name in place] if isinstance(place, dict) else list(config)
+        near = difflib.get_close_matches(key, known, n=1)
+        raise ExperimentError(f"--set {option}: the config has no {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    try:
+        place[last] = json.loads(text)
+    except ValueError:
+        place[last] = text
+
+
+def use_split(config: Config, split: str) -> None:
+    """Point the test loader and the metric at a split's info file."""
+    for part in (config.test_dataloader.dataset, config.test_evaluator):
+        path = Path(part["ann_file"]).with_name(f"nuscenes_infos_{split}.json")
+        if not path.is_file():
+            raise ExperimentError(f"{path}: no info file of split {split!r}; make it with 'sparsevit3d data infos'")
+        part["ann_file"] = str(path)
+
+
+def build_runner(config: Config, work_dir: Path, checkpoint: Path | None = None, resume: bool = False) -> Runner:
+    """mmengine's Runner in ``work_dir``. Its log goes to a file; the console keeps to progress bars and warnings."""
+    config = config.copy()
+    config.work_dir = str(work_dir)
+    config.load_from, config.resume = (str(checkpoint) if checkpoint else None), resume
+    # mmengine keeps runners apart by name, and names them by the second.
+    config.experiment_name = f"{work_dir.name}_{next(_runners)}"
+    return QuietRunner.from_cfg(config)
+
+
+class QuietRunner(Runner):
+    """A Runner whose log goes to its file alone; the console keeps to progress bars and errors."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.ERROR)
+        return logger
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, tensors and plain types alone. Raises ExperimentError for anything else."""
+    if not path.is_file():
+        raise ExperimentError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage happens to hit
+        raise ExperimentError(f"{path}: damaged, or no checkpoint of ours ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ExperimentError(f"{path}: holds no 'state_dict'; give a checkpoint that train, adapt or finetune wrote")
+    return content
+
+
+def load_detector(config: Config, checkpoint: Path, plan: SparsityPlan | None) -> Any:
+    """The trained detector in eval mode, under ``plan``, or under the one that its checkpoint carries."""
+    from mmdet3d.registry import MODELS
+    from mmdet3d.utils import register_all_modules
+
+    register_all_modules(init_default_scope=True)
+    model = MODELS.build(config.model)
+    state = read_checkpoint(checkpoint)["state_dict"]
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ExperimentError(f"{checkpoint}: does not fit the model of this config ({error})") from error
+    if plan is not None:
+        backbone_of(model).plan = plan
+    return model.eval()
+
+
+def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
+    """``config.py`` and ``provenance.json``: what ran, on what, from what."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    config.dump(str(work_dir / "config.py"))
+    document = {
+        "command": sys.argv,
+        "started": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "data": config.data_root,
+        "seed": config.randomness.seed,
+        **{key: _described(value) for key, value in facts.items()},
+    }
+    write_json(work_dir / "provenance.json", document)
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Path):
+        return {"path": str(value), "sha256": hashlib.sha256(value.read_bytes()).hexdigest()}
+    return str(value) if isinstance(value, SparsityPlan) else value
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

@@ -1,0 +1,133 @@
+"""What the stages add to mmengine's Runner: plans during training, whole and plain checkpoints, a progress bar."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sparsevit3d.plan import SparsityPlan, sample_plan
+from sparsevit3d.sparse_swin import SparseSwin
+
+
+def backbone_of(model: Any) -> SparseSwin:
+    """The SparseSwin of a detector, wrapped for distributed training or not."""
+    model = model.module if is_model_wrapper(model) else model
+    if not isinstance(model.backbone, SparseSwin):
+        raise TypeError(f"this detector's backbone is {type(model.backbone).__name__}; plans need a SparseSwin")
+    return model.backbone
+
+
+def plan_of_iteration(seed: int, iteration: int, depths: tuple[int, ...]) -> SparsityPlan:
+    """The random plan of one adaptation step: a pure function, so that a resumed run draws what it would have drawn."""
+    return sample_plan(random.Random(f"{seed}/{iteration}"), depths)
+
+
+@HOOKS.register_module()
+class RandomPlanHook(Hook):
+    """Sparsity-aware adaptation (section 3.3): every iteration trains under another random plan. Checkpoints in between are dense."""
+
+    priority = "HIGH"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        net = backbone_of(runner.model)
+        net.plan = plan_of_iteration(self.seed, runner.iter, net.depths)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        backbone_of(runner.model).plan = None
+
+
+@HOOKS.register_module()
+class FixedPlanHook(Hook):
+    """Train under one plan from the first iteration on, whatever plan the loaded weights came with."""
+
+    def __init__(self, plan: str) -> None:
+        self.plan = SparsityPlan.parse(plan)
+
+    def before_train(self, runner: Any) -> None:
+        backbone_of(runner.model).plan = self.plan
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(Hook):
+    """Save after each epoch, whole or not at all, as tensors and plain types; keep the last two.
+
+    mmengine's own checkpoints hold pickled objects, which torch >= 2.6 rightly refuses to load.
+    """
+
+    priority = "VERY_LOW"
+    kept = 2
+
+    def after_train_epoch(self, runner: Any) -> None:
+        folder, name = Path(runner.work_dir), checkpoint_name(runner.epoch + 1)
+        runner.save_checkpoint(str(folder), f"{name}.partial", by_epoch=True)
+        os.replace(folder / f"{name}.partial", folder / name)
+        for old in list_checkpoints(folder)[: -self.kept]:
+            old.unlink()
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["message_hub"]["log_scalars"] = {}  # smoothed losses of the last few iterations, for the log alone
+        for part in ("message_hub", "meta", "optimizer", "param_schedulers"):
+            if part in checkpoint:
+                checkpoint[part] = plain(checkpoint[part])
+
+
+def checkpoint_name(epoch: int) -> str:
+    return f"epoch_{epoch:04d}.pth"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """A work dir's checkpoints, oldest first."""
+    return sorted(folder.glob("epoch_????.pth"))
+
+
+def plain(value: Any) -> Any:
+    """``value`` with everything left out that is not a tensor, a plain number, text or a container of these."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items() if _is_plain(item)}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(item) for item in value if _is_plain(item))
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    # By exact type, for numpy's float64 passes for a float and cannot be loaded.
+    return isinstance(value, dict) or type(value) in (list, tuple, int, float, bool, str, type(None), torch.Tensor)
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """One bar for the whole of training, with the loss and the time left."""
+
+    priority = "LOW"
+
+    def before_train(self, runner: Any) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("iterations, loss {task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, refresh_per_second=2)
+        self.task = self.bar.add_task(Path(runner.work_dir).name, total=runner.max_iters, completed=runner.iter, loss="-")
+        self.bar.start()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        loss = "-" if outputs is None else f"{outputs['loss'].item():.2f}"
+        self.bar.update(self.task, completed=runner.iter + 1, loss=loss)
+
+    def after_train(self, runner: Any) -> None:
+        self.bar.stop()

@@ -1,0 +1,96 @@
+"""A map's tokens as windows: index tables for a size, a window and a shift.
+
+Swin pads a map to whole windows, rolls it by the shift and cuts it up. Here all three are one table of token indices, so that a
+window is gathered from where its tokens lie and written back there, and padding is never stored.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FOREIGN = -100.0  # Swin's attention logit between tokens that only the cyclic shift made neighbours
+
+
+class WindowTable(NamedTuple):
+    """The windows of an H x W map, row by row; a window has ``window ** 2`` places."""
+
+    tokens: Tensor  # (windows, places) row-major index into the map; H * W marks padding
+    mask: Tensor | None  # (windows, places, places), 0 or FOREIGN; None for plain windows
+    grid: tuple[int, int]  # windows down, windows across
+    padded: bool  # does any place lie outside the map?
+
+
+def window_table(height: int, width: int, window: int, shift: int, device: torch.device | str = "cpu") -> WindowTable:
+    """The table for one map size; cached. ``shift`` is 0 for plain windows, else how many tokens Swin rolls the map by."""
+    return _window_table(height, width, window, shift, torch.device(device))
+
+
+@lru_cache(maxsize=64)
+def _window_table(height: int, width: int, window: int, shift: int, device: torch.device) -> WindowTable:
+    with torch.inference_mode(False):  # the table outlives the call that built it: it must serve training too
+        down, across = -(-height // window), -(-width // window)
+        rows = (torch.arange(down * window) + shift) % (down * window)
+        columns = (torch.arange(across * window) + shift) % (across * window)
+        inside = (rows < height)[:, None] & (columns < width)
+        tokens = torch.where(inside, rows[:, None] * width + columns, height * width)
+        mask = None
+        if shift:
+            region = 3 * _regions(len(rows), window, shift)[:, None] + _regions(len(columns), window, shift)
+            region = _partition(region, window)
+            mask = torch.where(region[:, :, None] == region[:, None, :], 0.0, FOREIGN).to(device)
+        return WindowTable(_partition(tokens, window).to(device), mask, (down, across), not bool(inside.all()))
+
+
+def _regions(length: int, window: int, shift: int) -> Tensor:
+    """Along one axis of the rolled map: 0 the untouched part, 1 and 2 the two that share the last window after the roll."""
+    position = torch.arange(length)
+    return (position >= length - window).long() + (position >= length - shift).long()
+
+
+def _partition(grid: Tensor, window: int) -> Tensor:
+    """(H, W) to (windows, window ** 2)."""
+    down, across = grid.shape[0] // window, grid.shape[1] // window
+    return grid.view(down, window, across, window).transpose(1, 2).reshape(down * across, window * window)
+
+
+class TokenRows(NamedTuple):
+    """The real tokens of the windows that a block computes, as rows of a batch of maps laid end to end."""
+
+    rows: Tensor  # (tokens,) index into a (batch * H * W, C) map
+    places: Tensor | None  # (tokens,) which of the windows' places each one fills; None: they fill all, in order
+    image: Tensor  # (tokens,) which image of the batch each one belongs to
+
+
+def token_rows(table: WindowTable, windows: Tensor | None, batch: int, tokens: int) -> TokenRows:
+    """Rows of the chosen windows of each of ``batch`` maps of ``tokens`` tokens.
+
+    ``windows`` is (batch, kept), or None for all of them. Places come image by image, window by window in the order given.
+    """
+    index = table.tokens.expand(batch, -1, -1) if windows is None else table.tokens[windows]
+    image = torch.arange(batch, device=index.device)[:, None, None]
+    rows = (index + image * tokens).flatten()
+    if not table.padded:
+        return TokenRows(rows, None, image.expand(index.shape).flatten())
+    places = (index < tokens).flatten().nonzero().squeeze(1)
+    return TokenRows(rows[places], places, image.expand(index.shape).flatten()[places])
+
+
+def token_magnitude(x: Tensor) -> Tensor:
+    """Mean over channels of |x|: (B, tokens, C) to (B, tokens), in float32 or better so that bfloat16 ranks alike."""
+    return x.abs().mean(-1, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def window_scores(magnitude: Tensor, table: WindowTable) -> Tensor:
+    """A window's importance, the L2 norm of its tokens' magnitudes (section 3.2): (B, tokens) to (B, windows)."""
+    with_padding = F.pad(magnitude, (0, 1))  # a padded place has no activation
+    return torch.linalg.vector_norm(with_padding[:, table.tokens], dim=-1)
+
+
+def rank_windows(scores: Tensor) -> Tensor:
+    """Windows from most to least important, each image by itself; equal scores keep their order in the map."""
+    return scores.argsort(dim=-1, descending=True, stable=True)

@@ -1,0 +1,1 @@
+"""Plain data to pictures. Nothing here knows a dataset or a model."""

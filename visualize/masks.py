@@ -1,0 +1,137 @@
+"""Window masks on camera frames: what the backbone computed is clear, what it left out is dimmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files, not windows
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from sparsevit3d.trace import BlockTrace
+from sparsevit3d.views import Boxes, CameraView
+from visualize.geometry import box_lines, window_mask, window_rectangles
+
+LAYOUT = (("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
+COLOURS = {
+    "car": "#ff9e00",
+    "truck": "#ff6347",
+    "bus": "#ff7f50",
+    "trailer": "#ffcf40",
+    "construction_vehicle": "#e9967a",
+    "pedestrian": "#4f9dff",
+    "motorcycle": "#ff3d63",
+    "bicycle": "#e05fd0",
+    "traffic_cone": "#59e0c5",
+    "barrier": "#b0c4de",
+}
+BACKGROUND, GRID_LINE, UNSEEN = "#14171c", "#7fffd4", (0.62, 0.64, 0.68)
+LEAST_SCORE = 0.25  # predictions below are not drawn
+LONGEST_SIDE = 800  # pixels of a frame on the sheet
+
+
+def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
+    """For each stage the last block with plain windows: what it computes, all blocks before it computed too."""
+    return [
+        [trace for trace in traces if trace.stage == stage and not trace.shift][-1]
+        for stage in sorted({trace.stage for trace in traces})
+    ]
+
+
+def save_sheets(views: Sequence[CameraView], traces: Sequence[BlockTrace], folder: Path, title: str) -> list[Path]:
+    """One sheet per stage: the six cameras as nuScenes lays them out. ``views`` in the order of the traces' batch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for trace in stage_blocks(traces):
+        path = folder / f"windows_stage{trace.stage}.png"
+        save_sheet(views, trace, path, title)
+        paths.append(path)
+    return paths
+
+
+def save_sheet(views: Sequence[CameraView], trace: BlockTrace, path: Path, title: str) -> None:
+    """Draw the windows of one block over all cameras."""
+    figure, axes = plt.subplots(2, 3, figsize=(16, 6.9), facecolor=BACKGROUND)
+    figure.subplots_adjust(left=0.004, right=0.996, top=0.915, bottom=0.05, wspace=0.008, hspace=0.02)
+    for axis in axes.flat:
+        axis.axis("off")
+    places = {channel: axes[row][column] for row, line in enumerate(LAYOUT) for column, channel in enumerate(line)}
+    for number, view in enumerate(views):
+        _draw_view(places[view.channel], view, trace, trace.kept[number])
+    figure.suptitle(f"{title}\n{_caption(trace)}", color="white", fontsize=13, y=0.985)
+    _legend(figure, views)
+    partial = path.with_name(f".{path.name}.partial.png")
+    figure.savefig(partial, dpi=100, facecolor=BACKGROUND)
+    plt.close(figure)
+    partial.replace(path)
+
+
+def _caption(trace: BlockTrace) -> str:
+    down, across = trace.grid
+    kept = f"computes {trace.share:.0%} of them" if trace.share < 1 else "computes them all"
+    return f"stage {trace.stage}, block {trace.block}: {down} x {across} windows a camera, {kept} (clear; pruned ones are dimmed)"
+
+
+def _draw_view(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> None:
+    height, width = view.image.shape[:2]
+    axis.imshow(dimmed(view, trace, kept)[:: _step(width), :: _step(width)], extent=(0, width, height, 0), aspect="auto")
+    rectangles = [rectangle for window in np.flatnonzero(kept) for rectangle in window_rectangles(trace, int(window))]
+    axis.add_collection(LineCollection([_outline(view, r) for r in rectangles], colors=GRID_LINE, linewidths=0.45, alpha=0.6))
+    _draw_boxes(axis, view, view.truth, "white", 0.9, ":")
+    if view.predictions.scores is not None:
+        clear = view.predictions.scores >= LEAST_SCORE
+        chosen = Boxes(
+            view.predictions.corners[clear], [name for name, use in zip(view.predictions.names, clear, strict=True) if use]
+        )
+        _draw_boxes(axis, view, chosen, None, 1.3, "-")
+    label = f"{view.channel.removeprefix('CAM_').replace('_', ' ').lower()}   {kept.sum()} of {len(kept)} windows"
+    axis.text(8, 8, label, color="white", fontsize=9, va="top", transform=axis.transData, bbox={"color": "#000000a0", "lw": 0})
+    axis.set(xlim=(0, width), ylim=(height, 0))
+
+
+def dimmed(view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The frame with pruned windows darkened, and pale grey where the network saw nothing because the image was cropped."""
+    clear = window_mask(view, trace, kept)
+    seen = window_mask(view, trace, np.ones_like(kept))
+    image = view.image.astype(np.float32)
+    grey = image.mean(-1, keepdims=True)
+    dark = 0.16 * image + 0.12 * grey
+    unseen = 0.35 * grey + 165 * np.array(UNSEEN, np.float32)
+    return np.where(clear[..., None], image, np.where(seen[..., None], dark, unseen)).clip(0, 255).astype(np.uint8)
+
+
+def _outline(view: CameraView, rectangle: tuple[float, float, float, float]) -> list[tuple[float, float]]:
+    left, top, right, bottom = view.to_frame(rectangle)
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+
+
+def _draw_boxes(axis: Axes, view: CameraView, boxes: Boxes, colour: str | None, thickness: float, style: str) -> None:
+    for corners, name in zip(boxes.corners, boxes.names, strict=True):
+        lines = box_lines(corners, view.intrinsic)
+        axis.add_collection(LineCollection(list(lines), colors=colour or COLOURS[name], linewidths=thickness, linestyles=style))
+
+
+def _legend(figure: Figure, views: Sequence[CameraView]) -> None:
+    found = {
+        name
+        for view in views
+        if view.predictions.scores is not None
+        for name, score in zip(view.predictions.names, view.predictions.scores, strict=True)
+        if score >= LEAST_SCORE
+    }
+    handles = [Line2D([], [], color="white", linestyle=":", label="ground truth")]
+    handles += [Line2D([], [], color=COLOURS[name], label=f"{name.replace('_', ' ')} found") for name in COLOURS if name in found]
+    figure.legend(handles=handles, loc="lower center", ncols=11, frameon=False, labelcolor="white", fontsize=9)
+
+
+def _step(width: int) -> int:
+    return max(1, width // LONGEST_SIDE)
