@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sparsevit3d.plan import SparsityPlan
 
@@ -35,16 +37,15 @@ Split = Annotated[str, typer.Option(help="The split whose info file to read: val
 
 def main() -> None:
     """The console script: errors that a user can mend are one line, not a traceback."""
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, at every start
     try:
         app()
     except (ValueError, OSError) as error:
-        if type(error).__name__ not in _MENDABLE and not isinstance(error, OSError):
+        ours = type(error).__module__.partition(".")[0] in ("sparsevit3d", "data_tools", "visualize")
+        if not ours and not isinstance(error, OSError):
             raise
-        console.print(f"[bold red]error[/] {error}", highlight=False, soft_wrap=True)
+        console.print("[bold red]error[/]", Text(str(error)), soft_wrap=True)
         raise SystemExit(1) from None
-
-
-_MENDABLE = {"PlanError", "WeightsError", "BudgetError", "ExperimentError", "SyntheticError", "InfosError"}
 
 
 @contextmanager

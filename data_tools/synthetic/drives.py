@@ -16,7 +16,7 @@ from data_tools.synthetic.shapes import Colour, Part
 
 KEYFRAME_SECONDS = 0.5  # nuScenes annotates at 2 Hz
 GROUND_CLEARANCE = 0.01  # metres between the ground and every annotation box
-REACH = 36.0  # metres before and behind the ego at the first keyframe in which things are placed
+REACH = 30.0  # metres before and behind the ego at the first keyframe in which things are placed
 EGO_LANE, ROAD_EDGE, PAVEMENT_EDGE = -1.75, 7.6, 14.0  # y of the ego's lane; half widths of road and pavement
 
 # width, length, height in metres: about the means of nuScenes
@@ -74,16 +74,16 @@ PAVEMENTS, EDGES = ("right pavement", "left pavement"), ("right edge", "left edg
 
 # How many of each class a street has (least, most), and the bands where they are found. Every class is in every street.
 POPULATION = {
-    "bus": (2, 3, LANES + KERBS),
-    "trailer": (2, 3, KERBS + LANES[1:]),
-    "truck": (2, 4, LANES + KERBS),
-    "construction_vehicle": (2, 3, KERBS),
-    "car": (6, 9, LANES + KERBS),
-    "motorcycle": (3, 4, EDGES + LANES),
-    "bicycle": (3, 4, EDGES + PAVEMENTS),
-    "barrier": (4, 6, KERBS),
-    "traffic_cone": (5, 7, EDGES + KERBS),
-    "pedestrian": (6, 9, PAVEMENTS),
+    "bus": (1, 2, LANES + KERBS),
+    "trailer": (1, 2, KERBS + LANES[1:]),
+    "truck": (2, 3, LANES + KERBS),
+    "construction_vehicle": (1, 2, KERBS),
+    "car": (5, 7, LANES + KERBS),
+    "motorcycle": (2, 3, EDGES + LANES),
+    "bicycle": (2, 3, EDGES + PAVEMENTS),
+    "barrier": (3, 4, KERBS),
+    "traffic_cone": (4, 5, EDGES + KERBS),
+    "pedestrian": (5, 6, PAVEMENTS),
 }
 
 

@@ -19,7 +19,7 @@ Colour = tuple[float, float, float]
 BLACK, GLASS, WHITE = (0.05, 0.05, 0.06), (0.10, 0.14, 0.20), (0.92, 0.92, 0.90)
 HEADLIGHT, TAIL_LIGHT, STEEL = (1.0, 0.97, 0.75), (0.85, 0.05, 0.05), (0.45, 0.46, 0.48)
 SKIN, ORANGE, YELLOW, RED = (0.80, 0.60, 0.48), (0.98, 0.42, 0.05), (0.95, 0.75, 0.05), (0.80, 0.08, 0.08)
-PAINTS: tuple[Colour, ...] = ((0.7, 0.1, 0.1), (0.12, 0.2, 0.55), (0.85, 0.85, 0.85), (0.2, 0.2, 0.22), (0.1, 0.4, 0.3))
+PAINTS: tuple[Colour, ...] = ((0.7, 0.1, 0.1), (0.12, 0.2, 0.55), (0.8, 0.81, 0.83), (0.25, 0.25, 0.28))
 CLOTHES: tuple[Colour, ...] = ((0.75, 0.15, 0.35), (0.15, 0.35, 0.75), (0.85, 0.75, 0.2), (0.25, 0.5, 0.25), (0.5, 0.3, 0.6))
 
 
@@ -52,7 +52,7 @@ def _wheels(xs: tuple[float, ...], diameter: float, length: float) -> list[Part]
 def _lights(height: float) -> list[Part]:
     """Head lights in front and tail lights behind, by which heading is told."""
     return [
-        Part("box", (end * 0.49, side * 0.36, height), (0.02, 0.22, 0.1), HEADLIGHT if end > 0 else TAIL_LIGHT)
+        Part("box", (end * 0.49, side * 0.34, height), (0.02, 0.26, 0.14), HEADLIGHT if end > 0 else TAIL_LIGHT)
         for end in (-1, 1)
         for side in (-1, 1)
     ]
@@ -70,7 +70,7 @@ def car(rng: np.random.Generator) -> list[Part]:
 
 
 def truck(rng: np.random.Generator) -> list[Part]:
-    paint = PAINTS[rng.integers(len(PAINTS))]
+    paint = ((0.1, 0.45, 0.6), (0.15, 0.55, 0.45))[rng.integers(2)]
     return [
         _box((-0.49, 0.2), (-0.48, 0.48), (0.22, 1.0), WHITE),
         _box((0.23, 0.49), (-0.46, 0.46), (0.12, 0.82), paint),
@@ -82,7 +82,7 @@ def truck(rng: np.random.Generator) -> list[Part]:
 
 
 def bus(rng: np.random.Generator) -> list[Part]:
-    paint = ((0.1, 0.45, 0.25), (0.75, 0.12, 0.1), (0.15, 0.3, 0.65))[rng.integers(3)]
+    paint = ((0.35, 0.7, 0.15), (0.2, 0.6, 0.2))[rng.integers(2)]
     return [
         _box((-0.49, 0.49), (-0.48, 0.48), (0.1, 0.48), paint),
         _box((-0.48, 0.485), (-0.485, 0.485), (0.48, 0.8), GLASS),
@@ -94,7 +94,7 @@ def bus(rng: np.random.Generator) -> list[Part]:
 
 
 def trailer(rng: np.random.Generator) -> list[Part]:
-    load = ((0.55, 0.3, 0.15), (0.2, 0.35, 0.5), (0.5, 0.5, 0.52))[rng.integers(3)]
+    load = ((0.55, 0.3, 0.15), (0.45, 0.25, 0.2))[rng.integers(2)]
     ribs = [_box((x - 0.01, x + 0.01), (-0.5, 0.5), (0.32, 1.0), STEEL) for x in np.linspace(-0.48, 0.38, 7)]
     return [
         _box((-0.49, 0.4), (-0.48, 0.48), (0.32, 0.98), load),

@@ -15,8 +15,8 @@ from sparsevit3d.plan import RATIO_GRID, SparsityPlan, cross_plans, mutate_plan,
 ATTEMPTS = 2000  # rejections before a draw gives up
 
 
-class BudgetError(ValueError):
-    """A budget that no plan of the search space meets; the message says what the cheapest costs."""
+class SearchError(ValueError):
+    """A search that cannot begin: a budget that no plan meets (the message says what the cheapest costs), or sizes that cannot breed."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not (self.generations >= 1 and 2 <= self.parents <= self.population and 0 < self.mutation <= 1):
-            raise ValueError(f"{self}: needs generations >= 1, 2 <= parents <= population, 0 < mutation <= 1")
+            raise SearchError(f"{self}: needs generations >= 1, 2 <= parents <= population, 0 < mutation <= 1")
 
 
 class Evolution:
@@ -51,7 +51,7 @@ class Evolution:
         self.depths, self.cost, self.budget, self.settings = tuple(depths), cost, budget, settings
         cheapest = cost(SparsityPlan.uniform(RATIO_GRID[-1], depths))
         if cheapest > budget:
-            raise BudgetError(f"no plan meets a budget of {budget:.4g}; the cheapest costs {cheapest:.4g}")
+            raise SearchError(f"no plan meets a budget of {budget:.4g}; the cheapest costs {cheapest:.4g}")
         self.random = random.Random(seed)
         self.scores: dict[SparsityPlan, float] = {}
         self.generation = 0

@@ -31,7 +31,7 @@ def search(
 ) -> Path:
     """Find the plan of the highest mAP that costs at most ``max_macs`` of the dense backbone's MACs; returns the plan file.
 
-    Interrupted and called again, it goes on from its journal. Raises BudgetError for a budget that no plan meets.
+    Interrupted and called again, it goes on from its journal. Raises SearchError for a budget that no plan meets.
     """
     width, height = config.image_size
     net = backbone_of(load_detector(config, weights, None))

@@ -73,6 +73,7 @@ class NuScenesSplitMetric(NuScenesMetric):
     def __init__(self, data_root: str, ann_file: str, results: str | None = None) -> None:
         """``results``: where to keep the submission; None: nowhere."""
         super().__init__(data_root=data_root, ann_file=ann_file, modality=dict(CAMERA_ONLY))
+        self.prefix = None  # the score's names are nuScenes' own
         self.keep = results
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
@@ -97,21 +98,23 @@ class NuScenesSplitMetric(NuScenesMetric):
     def _keyframe(self, info: dict[str, Any], images: list[tuple[int, Any]]) -> list[dict[str, Any]]:
         """One keyframe's boxes in the global frame: what several cameras saw is merged, what is out of a class's range dropped."""
         cameras = [_in_ego(info, CAMERA_ORDER[camera], found) for camera, found in images]
-        ego = EgoBoxes(*(np.concatenate(column) for column in zip(*cameras, strict=True)))
+        ego = EgoBoxes._make(np.concatenate(column) for column in zip(*cameras, strict=True))
         names = np.array(self.dataset_meta["classes"])[ego.labels]
         ranges = np.array([self.eval_detection_configs.class_range[name] for name in names])
         near = np.flatnonzero(np.linalg.norm(ego.centres[:, :2], axis=1) <= ranges)
-        kept = near[_merge(EgoBoxes(*(column[near] for column in ego)))]
+        kept = near[_merge(EgoBoxes._make(column[near] for column in ego))]
+        if not len(kept):
+            return []
         ego2global = np.array(info["ego2global"])
         centres = ego.centres[kept] @ ego2global[:3, :3].T + ego2global[:3, 3]
-        turns = Rotation.from_matrix(ego2global[:3, :3] @ ego.rotations[kept]) if len(kept) else None
+        quaternions = Rotation.from_matrix(ego2global[:3, :3] @ ego.rotations[kept]).as_quat()
         velocities = ego.velocities[kept] @ ego2global[:3, :3].T
         return [
             {
                 "sample_token": info["token"],
                 "translation": centres[place].tolist(),
                 "size": ego.sizes[index].tolist(),
-                "rotation": np.roll(turns[place].as_quat(), 1).tolist(),  # scipy's w comes last
+                "rotation": np.roll(quaternions[place], 1).tolist(),  # scipy's w comes last
                 "velocity": velocities[place, :2].tolist(),
                 "detection_name": str(names[index]),
                 "detection_score": float(ego.scores[index]),

@@ -1,0 +1,44 @@
+"""Data that many tests read: a small synthetic nuScenes, made once, and the real keyframes where somebody put them."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+REAL = Path(os.environ.get("NUSCENES_KEYFRAMES", ROOT.parent / "shared/data/nuscenes_real/keyframes"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory):
+    """A synthetic root with info files of its three splits: 2, 1 and 1 scenes of 2 keyframes at 640 x 360."""
+    from data_tools.infos import open_nuscenes, write_infos
+    from data_tools.synthetic.tables import SPLITS, VERSION, Settings, make_dataset
+
+    root = make_dataset(tmp_path_factory.mktemp("nuscenes") / "root", Settings((2, 1, 1), 2, 640, 360, seed=5))
+    nusc = open_nuscenes(root, VERSION)
+    for split in SPLITS:
+        write_infos(nusc, split, root / f"nuscenes_infos_{split}.json")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The root of the real keyframes; tests that need it are skipped where it is absent."""
+    if not (REAL / "v1.0-mini").is_dir():
+        pytest.skip(f"no real keyframes in {REAL}; set NUSCENES_KEYFRAMES to their root")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def small_config(synthetic):
+    """The demo's experiment on the synthetic root."""
+    from sparsevit3d.stages.experiment import load_config
+
+    return load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic)

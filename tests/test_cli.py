@@ -1,0 +1,134 @@
+"""The front door, as a user meets it: real processes, real files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CONSOLE = Path(sys.executable).parent / "sparsevit3d"
+SMALL = ROOT / "configs/fcos3d_small_synthetic.py"
+
+
+def run(*arguments, cwd=ROOT, check=True):
+    done = subprocess.run([CONSOLE, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    "verb", ["data synth", "data infos", "train", "adapt", "search", "finetune", "eval", "visualize masks", "benchmark"]
+)
+def test_help_teaches_by_example(verb):
+    text = run(*verb.split(), "--help").stdout
+    assert f"sparsevit3d {verb} " in " ".join(text.split()).replace("│ ", "")
+
+
+def test_help_is_quick_and_opens_no_room():
+    code = "import sys; import sparsevit3d.cli; sys.exit(any(n in sys.modules for n in ('mmdet3d', 'open3d', 'matplotlib', 'nuscenes')))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
+    for arguments, words in [
+        (("train", SMALL, "--data", tmp_path / "none", "--work-dir", tmp_path / "w"), "no such dataset"),
+        (("data", "infos", tmp_path), "no tables of version v1.0-synthetic"),
+        (("data", "synth", ROOT), "is not empty"),
+        (("finetune", SMALL, "--from", "x.pth", "--plan", "0.9|0.1,0|0|0", "--work-dir", tmp_path / "w"), "falls below"),
+    ]:
+        done = run(*arguments, check=False)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stdout + done.stderr
+        assert words in " ".join(done.stdout.split())
+    assert not (tmp_path / "w").exists()
+
+
+def test_data_is_made_from_the_command_line(tmp_path):
+    root = tmp_path / "root"
+    run("data", "synth", root, "--scenes", 1, 0, 1, "--keyframes", 1, "--size", 96, 54)
+    run("data", "infos", root, "--split", "train", "--split", "val", "--out", tmp_path / "infos")
+    assert sorted(path.name for path in (tmp_path / "infos").iterdir()) == ["nuscenes_infos_train.json", "nuscenes_infos_val.json"]
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory, synthetic):
+    """A checkpoint of fresh weights under a plan, as finetune would write it; what it detects does not matter here."""
+    import torch
+    from mmdet3d.registry import MODELS
+    from mmdet3d.utils import register_all_modules
+
+    from sparsevit3d.stages.experiment import load_config
+
+    register_all_modules(init_default_scope=True)
+    model = MODELS.build(load_config(SMALL, synthetic).model)
+    model.backbone.plan = "0.5|0.5|0.4|0.3"
+    path = tmp_path_factory.mktemp("weights") / "epoch_0001.pth"
+    torch.save({"state_dict": model.state_dict()}, path)
+    return path
+
+
+def test_masks_are_drawn_on_real_frames(real, untrained, tmp_path):
+    run("data", "infos", real, "--version", "v1.0-mini", "--split", "real_train", "--split", "real_val", "--out", tmp_path)
+    for split in ("real_train", "real_val"):
+        arguments = (
+            "--split",
+            split,
+            "--data",
+            real,
+            "--infos",
+            tmp_path,
+            "--out",
+            tmp_path / split,
+            "--set",
+            "model.test_cfg.score_thr=0.001",
+        )
+        run("visualize", "masks", SMALL, untrained, *arguments)
+        assert len(list((tmp_path / split).glob("windows_stage?.png"))) == 4
+
+
+def test_masks_under_another_plan_and_a_keyframe_that_is_not_there(synthetic, untrained, tmp_path):
+    run("visualize", "masks", SMALL, untrained, "--data", synthetic, "--plan", "0|0|0.5|0", "--out", tmp_path / "sheets")
+    assert len(list((tmp_path / "sheets").iterdir())) == 4
+    done = run(
+        "visualize", "masks", SMALL, untrained, "--data", synthetic, "--keyframe", 99, "--out", tmp_path / "none", check=False
+    )
+    assert done.returncode == 1
+    assert "keyframes 0 to 1" in done.stdout
+
+
+def test_benchmark_ends_with_one_line_of_json(synthetic, untrained):
+    done = run("benchmark", SMALL, untrained, "--data", synthetic, "--runs", 3)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["plan"]["plan"] == "0.5|0.5|0.4|0.3"
+    assert set(result["backbone"]["latency"]) == {"dense", "mmdet", "sparse"}
+    assert set(result["detector"]["latency"]) == {"dense", "sparse"}
+    assert 0 < result["plan"]["share_of_dense_macs"] < 1
+    assert result["backbone"]["macs"]["sparse"] < result["backbone"]["macs"]["dense"]
+
+
+@pytest.mark.slow
+def test_the_demo_runs_is_killed_goes_on_and_says_the_same_again(tmp_path, request):
+    """The main job, tiny, end to end; killed twice on the way."""
+    out = tmp_path / "demo"
+    for seconds in (40, 75):
+        process = subprocess.Popen(
+            [CONSOLE, "demo", "--tiny", "--out", out], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    first = run("demo", "--tiny", "--out", out, cwd=tmp_path).stdout
+    assert "backbone MACs" in first
+    assert "mAP" in first
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["benchmark"]["plan"]["share_of_dense_macs"] <= 0.6
+    assert summary["scores"]["dense"]["plan"] == "dense"
+    assert summary["scores"]["sparse"]["plan"] == summary["plan"]
+    assert len(list((out / "pictures/synthetic").glob("*.png"))) == 4
+    run("demo", "--tiny", "--out", out, cwd=tmp_path)
+    again = json.loads((out / "summary.json").read_text())
+    assert again["scores"] == summary["scores"]

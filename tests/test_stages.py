@@ -1,0 +1,170 @@
+"""Train, adapt, search, finetune and evaluate for real, on little data; killed and called again."""
+
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.search.evolution import SearchError, Settings
+from sparsevit3d.search.run import search
+from sparsevit3d.stages.evaluate import evaluate
+from sparsevit3d.stages.experiment import ExperimentError, load_config, load_detector, read_checkpoint, use_split
+from sparsevit3d.stages.hooks import backbone_of, list_checkpoints, plain, plan_of_iteration
+from sparsevit3d.stages.train import adapt, finetune, train
+
+CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
+PLAN = SparsityPlan.parse("0.5|0.3|0|0.5")
+SHORT = ["max_epochs=2", "train_cfg.max_epochs=2", "train_dataloader.batch_size=8"]
+
+
+def config_of(root, *options):
+    return load_config(CONFIG, root, options=[*SHORT, *options])
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic, tmp_path_factory):
+    return train(config_of(synthetic), tmp_path_factory.mktemp("runs") / "dense")
+
+
+def test_checkpoints_are_tensors_and_plain_types(trained):
+    assert get_unsafe_globals_in_checkpoint(str(trained)) == []
+    assert read_checkpoint(trained)["meta"]["epoch"] == 2
+
+
+def test_a_work_dir_says_where_it_came_from(trained, synthetic):
+    provenance = json.loads((trained.parent / "provenance.json").read_text())
+    assert provenance["stage"] == "train"
+    assert provenance["data"] == str(synthetic)
+    assert provenance["packages"]["mmdet3d"] == "1.4.0"
+    assert "SparseFCOS3D" in (trained.parent / "config.py").read_text()
+
+
+def test_a_finished_stage_returns_at_once(trained, synthetic):
+    before = trained.stat().st_mtime_ns
+    assert train(config_of(synthetic), trained.parent) == trained
+    assert trained.stat().st_mtime_ns == before
+
+
+def test_a_work_dir_of_another_experiment_is_refused(trained, synthetic):
+    with pytest.raises(ExperimentError, match="another experiment"):
+        train(config_of(synthetic, "randomness.seed=5"), trained.parent)
+
+
+def test_finetuning_carries_its_plan_into_the_checkpoint_and_the_score(trained, synthetic, tmp_path):
+    config = config_of(synthetic, "train_cfg.max_epochs=1", "model.test_cfg.score_thr=0.0")
+    sparse = finetune(config, tmp_path / "sparse", trained, PLAN)
+    assert backbone_of(load_detector(config, sparse, None)).plan == PLAN
+    assert backbone_of(load_detector(config, sparse, SparsityPlan.parse("0|0|0|0"))).plan.is_dense
+    score = evaluate(config, sparse, "val", tmp_path / "score", None)
+    assert score["plan"] == str(PLAN)
+    assert 0 <= score["mAP"] <= 1
+    assert {"NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"} <= score.keys()
+    submission = json.loads((tmp_path / "score/results_nusc.json").read_text())
+    assert set(submission["meta"]) == {"use_camera", "use_lidar", "use_radar", "use_map", "use_external"}
+    assert len(submission["results"]) == 2
+
+
+def test_adaptation_draws_a_pure_function_of_seed_and_iteration(trained, synthetic, tmp_path):
+    assert plan_of_iteration(3, 17, (2, 2, 6, 2)) == plan_of_iteration(3, 17, (2, 2, 6, 2))
+    drawn = {str(plan_of_iteration(3, iteration, (2, 2, 6, 2))) for iteration in range(50)}
+    assert len(drawn) > 45
+    adapted = adapt(config_of(synthetic, "train_cfg.max_epochs=1"), tmp_path / "adapted", trained)
+    config = config_of(synthetic)
+    net, base = (backbone_of(load_detector(config, path, None)) for path in (adapted, trained))
+    assert net.plan is None  # adapted to all plans, bound to none
+    assert not torch.equal(net.stages[3].blocks[1].fc1.weight, base.stages[3].blocks[1].fc1.weight)
+
+
+def test_search_reads_its_own_split_and_goes_on_from_its_journal(trained, synthetic, tmp_path):
+    settings = Settings(population=3, parents=2, generations=2)
+    root = tmp_path / "root"
+    root.mkdir()
+    for path in synthetic.iterdir():
+        if path.name not in ("nuscenes_infos_train.json", "nuscenes_infos_val.json"):  # were they read, this would fail
+            (root / path.name).symlink_to(path)
+    config = config_of(root, "model.test_cfg.score_thr=0.0")
+    answer = search(config, tmp_path / "search", trained, 0.6, settings)
+    found = json.loads(answer.read_text())
+    assert found["share_of_dense_macs"] <= 0.6
+    journal = (tmp_path / "search/journal.jsonl").read_text().splitlines()
+    assert len(journal) == 1 + found["evaluated"]
+
+    (tmp_path / "search/plan.json").unlink()
+    (tmp_path / "search/journal.jsonl").write_text("\n".join(journal[:3]) + '\n{"plan": "0')
+    again = search(config, tmp_path / "search", trained, 0.6, settings)
+    assert json.loads(again.read_text()) == found
+    assert (tmp_path / "search/journal.jsonl").read_text().splitlines() == journal
+
+    with pytest.raises(SearchError, match="the cheapest costs"):
+        search(config, tmp_path / "impossible", trained, 0.05, settings)
+    assert not (tmp_path / "impossible").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_training_still_ends(synthetic, tmp_path):
+    rng = random.Random(0)
+    context = multiprocessing.get_context("spawn")
+    for _ in range(3):
+        process = context.Process(target=train, args=(config_of(synthetic), tmp_path / "run"))
+        process.start()
+        process.join(rng.uniform(12, 25))
+        process.kill()
+        process.join()
+    checkpoint = train(config_of(synthetic), tmp_path / "run")
+    assert read_checkpoint(checkpoint)["meta"]["epoch"] == 2
+    assert not list((tmp_path / "run").glob("*.pth.partial"))
+
+
+def test_resuming_goes_on_from_the_last_whole_checkpoint(synthetic, tmp_path):
+    """As after a kill: epoch 1 is there, epoch 2 is a torn write."""
+    config = config_of(synthetic)
+    first = train(config, tmp_path / "run")
+    one = list_checkpoints(tmp_path / "run")[0]
+    stamp = one.stat().st_mtime_ns
+    first.unlink()
+    (tmp_path / "run/epoch_0002.pth.partial").write_bytes(b"torn")
+    second = train(config, tmp_path / "run")
+    assert second == first
+    assert one.stat().st_mtime_ns == stamp
+    assert read_checkpoint(second)["optimizer"]["state"][0]["step"] == 6  # 24 images by 8, twice
+
+
+def test_plain_keeps_tensors_and_plain_types_alone():
+    given = {"a": 1, "b": [torch.zeros(1), object()], "c": {"d": time.time, "e": (1.5, "x")}, "f": None}
+    assert str(plain(given)) == str({"a": 1, "b": [torch.zeros(1)], "c": {"e": (1.5, "x")}, "f": None})
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("train_cfg.max_epoch=3", "did you mean train_cfg.max_epochs"),
+        ("nothing.at.all=1", "has no 'nothing.at.all'"),
+        ("max_epochs", "max_epochs"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_name(synthetic, option, words):
+    with pytest.raises(ExperimentError, match=words):
+        load_config(CONFIG, synthetic, options=[option])
+
+
+def test_what_is_missing_or_damaged_is_named(synthetic, tmp_path):
+    with pytest.raises(ExperimentError, match=r"none\.py: no such config"):
+        load_config(tmp_path / "none.py", synthetic)
+    with pytest.raises(ExperimentError, match="no such dataset"):
+        load_config(CONFIG, tmp_path / "none")
+    with pytest.raises(ExperimentError, match=r"nuscenes_infos_other\.json: no info file of split 'other'"):
+        use_split(config_of(synthetic), "other")
+    (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(ExperimentError, match=r"broken\.pth: damaged"):
+        read_checkpoint(tmp_path / "broken.pth")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "foreign.pth")
+    with pytest.raises(ExperimentError, match=r"foreign\.pth: holds no 'state_dict'"):
+        load_detector(config_of(synthetic), tmp_path / "foreign.pth", None)
+    with pytest.raises(ExperimentError, match=r"none\.pth: no such checkpoint"):
+        adapt(config_of(synthetic), tmp_path / "run", tmp_path / "none.pth")
