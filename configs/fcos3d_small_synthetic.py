@@ -45,14 +45,21 @@ model = dict(
     train_cfg=dict(code_weight=[1.0, 1.0, 0.5, 0.3, 0.3, 0.3, 1.0, 0.05, 0.05]),
     test_cfg=dict(nms_pre=300, max_per_img=60, score_thr=0.03),
 )
-train_dataloader = dict(batch_size=6, num_workers=1)
+# No flip: in ten epochs nothing is learned by heart, and traffic that keeps to the right tells front from back.
+train_pipeline = [
+    {{_base_.load}},
+    {{_base_.load_truth}},
+    dict(type="FitCamera"),
+    dict(type="mmdet3d.Pack3DDetInputs", keys={{_base_.train_keys}}),
+]
+train_dataloader = dict(batch_size=6, num_workers=1, dataset=dict(pipeline=train_pipeline))
 test_dataloader = dict(num_workers=1)
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=35),
 )
-max_epochs = 11
+max_epochs = 10
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.02, by_epoch=False, end=160),

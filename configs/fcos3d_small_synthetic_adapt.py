@@ -1,11 +1,11 @@
 """Sparsity-aware adaptation of the small detector: a short run at a small rate, a random plan each iteration.
 
-sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0014.pth --work-dir work_dirs/adapted
+sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0010.pth --work-dir work_dirs/adapted
 """
 
 _base_ = "fcos3d_small_synthetic.py"
 
-max_epochs = 3
+max_epochs = 2
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [

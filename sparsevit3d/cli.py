@@ -75,14 +75,14 @@ def read_plan(text: str | None) -> SparsityPlan | None:
 @data_app.command()
 def synth(
     root: Annotated[Path, typer.Argument(help="A new folder, or one that an earlier call of the same settings began")],
-    scenes: Annotated[tuple[int, int, int], typer.Option(help="Scenes of the splits train, search and val")] = (40, 8, 12),
+    scenes: Annotated[tuple[int, int, int], typer.Option(help="Scenes of the splits train, search and val")] = (50, 5, 10),
     keyframes: Annotated[int, typer.Option(help="Keyframes of each scene, half a second apart")] = 2,
     size: Annotated[tuple[int, int], typer.Option(help="Width and height of the images")] = (800, 450),
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes")] = 0,
 ) -> None:
     """Render a small synthetic nuScenes: drives with six cameras, lidar and the 13 tables.
 
-    Example: sparsevit3d data synth data/synthetic --scenes 40 8 12
+    Example: sparsevit3d data synth data/synthetic --scenes 50 5 10
     """
     from data_tools.synthetic.tables import Settings, make_dataset
 
@@ -131,7 +131,7 @@ def adapt(
 ) -> None:
     """Adapt trained weights to pruning: every iteration runs under a random plan.
 
-    Example: sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0014.pth --work-dir work_dirs/adapted
+    Example: sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0010.pth --work-dir work_dirs/adapted
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -154,7 +154,7 @@ def search(
 ) -> None:
     """Search the plan of the highest mAP on the search split within a budget, on adapted weights.
 
-    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0003.pth --max-macs 0.6 --work-dir work_dirs/search
+    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0002.pth --max-macs 0.6 --work-dir work_dirs/search
     """
     from sparsevit3d.search.evolution import Settings
     from sparsevit3d.search.run import search as run_search
@@ -180,7 +180,7 @@ def finetune(
 ) -> None:
     """Train adapted weights on under one plan; the checkpoint carries it.
 
-    Example: sparsevit3d finetune configs/fcos3d_small_synthetic_finetune.py --from work_dirs/adapted/epoch_0003.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
+    Example: sparsevit3d finetune configs/fcos3d_small_synthetic_finetune.py --from work_dirs/adapted/epoch_0002.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -203,7 +203,7 @@ def evaluate(
 ) -> None:
     """The official score: mAP, NDS and the five errors, by the devkit.
 
-    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/dense/epoch_0014.pth --data data/synthetic --work-dir work_dirs/eval
+    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/dense/epoch_0010.pth --data data/synthetic --work-dir work_dirs/eval
     """
     from sparsevit3d.stages.evaluate import evaluate as score_checkpoint
     from sparsevit3d.stages.experiment import load_config
@@ -230,7 +230,7 @@ def masks(
 ) -> None:
     """Draw a keyframe's six camera frames, a sheet per stage: pruned windows dimmed, kept ones clear, boxes on top.
 
-    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0004.pth --data data/synthetic --out pictures
+    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --data data/synthetic --out pictures
     """
     from sparsevit3d.stages.experiment import load_config
     from sparsevit3d.stages.look import look_at_keyframe
@@ -255,7 +255,7 @@ def benchmark(
 ) -> None:
     """Time dense against sparse, backbone and whole detector, on one keyframe's six images; a table, then one line of JSON.
 
-    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0004.pth --data data/synthetic
+    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --data data/synthetic
     """
     from sparsevit3d.stages.benchmark import benchmark as measure
     from sparsevit3d.stages.experiment import load_config
@@ -286,6 +286,7 @@ def demo(
     real_split: Annotated[str, typer.Option(help="The split of --real to look at")] = "mini_val",
 ) -> None:
     """The main job from nothing: make data, train, adapt, search, finetune, score, time, draw."""
+    console.print(f"The demo works in {out}. Stop it whenever you like: called again, it goes on.")
     from sparsevit3d.demo import run_demo
 
     run_demo(out, tiny, real, real_split)

@@ -45,7 +45,7 @@ class Size:
     runs: int  # timed runs of the benchmark
 
 
-FULL = Size(Settings((40, 8, 12), 2, 640, 360), SearchSettings(), (), 30)
+FULL = Size(Settings((50, 5, 10), 2, 640, 360), SearchSettings(population=8, generations=3), (), 30)
 TINY = Size(
     Settings((1, 1, 1), 2, 320, 180),
     SearchSettings(population=3, parents=2, generations=2),

@@ -26,9 +26,7 @@ def dataset_of(config, split, flip):
     dataset = copy.deepcopy(config.train_dataloader.dataset)
     dataset.ann_file = dataset.ann_file.replace("train", split)
     dataset.filter_empty_gt = False
-    for step in dataset.pipeline:
-        if "flip_ratio_bev_horizontal" in step:
-            step.flip_ratio_bev_horizontal = float(flip)
+    dataset.pipeline.insert(3, {"type": "mmdet3d.RandomFlip3D", "flip_ratio_bev_horizontal": float(flip)})
     return DATASETS.build(dataset)
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from sparsevit3d.trace import BlockTrace
@@ -34,8 +35,8 @@ COLOURS = {
     "traffic_cone": "#59e0c5",
     "barrier": "#b0c4de",
 }
-BACKGROUND, GRID_LINE, UNSEEN = "#14171c", "#7fffd4", (0.62, 0.64, 0.68)
-LEAST_SCORE = 0.25  # predictions below are not drawn
+BACKGROUND, GRID_LINE, UNSEEN = "#14171c", "#7fffd4", (0.26, 0.28, 0.33)
+LEAST_SCORE = 0.2  # predictions below are not drawn
 LONGEST_SIDE = 800  # pixels of a frame on the sheet
 
 
@@ -99,13 +100,13 @@ def _draw_view(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np
 
 
 def dimmed(view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The frame with pruned windows darkened, and pale grey where the network saw nothing because the image was cropped."""
+    """The frame with pruned windows darkened, and behind fog where the network saw nothing because the image was cropped."""
     clear = window_mask(view, trace, kept)
     seen = window_mask(view, trace, np.ones_like(kept))
     image = view.image.astype(np.float32)
     grey = image.mean(-1, keepdims=True)
-    dark = 0.16 * image + 0.12 * grey
-    unseen = 0.35 * grey + 165 * np.array(UNSEEN, np.float32)
+    dark = 0.2 * image + 0.14 * grey
+    unseen = 0.3 * grey + 255 * np.array(UNSEEN, np.float32)
     return np.where(clear[..., None], image, np.where(seen[..., None], dark, unseen)).clip(0, 255).astype(np.uint8)
 
 
@@ -129,6 +130,7 @@ def _legend(figure: Figure, views: Sequence[CameraView]) -> None:
         if score >= LEAST_SCORE
     }
     handles = [Line2D([], [], color="white", linestyle=":", label="ground truth")]
+    handles.append(Patch(color=UNSEEN, label="cropped: not seen by the network"))
     handles += [Line2D([], [], color=COLOURS[name], label=f"{name.replace('_', ' ')} found") for name in COLOURS if name in found]
     figure.legend(handles=handles, loc="lower center", ncols=11, frameon=False, labelcolor="white", fontsize=9)
 

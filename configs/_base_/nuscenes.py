@@ -29,7 +29,7 @@ load_truth = dict(
     with_label_3d=True,
     with_bbox_depth=True,
 )
-truth_keys = ["gt_bboxes", "gt_bboxes_labels", "attr_labels", "gt_bboxes_3d", "gt_labels_3d", "centers_2d", "depths"]
+train_keys = ["img", "gt_bboxes", "gt_bboxes_labels", "attr_labels", "gt_bboxes_3d", "gt_labels_3d", "centers_2d", "depths"]
 
 
 train_pipeline = [
@@ -37,7 +37,7 @@ train_pipeline = [
     load_truth,
     dict(type="FitCamera"),
     dict(type="mmdet3d.RandomFlip3D", flip_ratio_bev_horizontal=0.5),
-    dict(type="mmdet3d.Pack3DDetInputs", keys=["img", *truth_keys]),
+    dict(type="mmdet3d.Pack3DDetInputs", keys=train_keys),
 ]
 test_pipeline = [load, dict(type="FitCamera"), dict(type="mmdet3d.Pack3DDetInputs", keys=["img"])]
 

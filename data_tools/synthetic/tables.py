@@ -67,7 +67,7 @@ class SyntheticError(ValueError):
 class Settings:
     """All that a dataset depends on: the same settings give the same bytes."""
 
-    scenes: tuple[int, int, int] = (40, 8, 12)  # of the splits train, search, val
+    scenes: tuple[int, int, int] = (50, 5, 10)  # of the splits train, search, val
     keyframes: int = 2  # of each scene, half a second apart
     width: int = 800
     height: int = 450

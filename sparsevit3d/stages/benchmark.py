@@ -65,4 +65,6 @@ def _mmdet_swin(net: SparseSwin, config: Config) -> torch.nn.Module:
     """mmdet's SwinTransformer of the same shape. Its weights are random: they do not change its time."""
     backbone = config.model.backbone
     keys = ("embed_dims", "depths", "num_heads", "window_size", "out_indices")
-    return SwinTransformer(**{key: backbone[key] for key in keys}).to(next(net.parameters()).device).eval()
+    rival = SwinTransformer(**{key: backbone[key] for key in keys}).to(next(net.parameters()).device)
+    rival.eval()  # mmdet's returns nothing
+    return rival

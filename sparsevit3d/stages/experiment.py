@@ -32,6 +32,7 @@ from sparsevit3d.stages.hooks import backbone_of
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "numpy")
 
 _runners = itertools.count()
+MMLogger.get_instance("sparsevit3d", log_level="ERROR")  # until a Runner opens its own log, mmengine's notices go nowhere
 
 
 class ExperimentError(ValueError):
