@@ -1,6 +1,6 @@
 """Sparsity-aware adaptation of the small detector: a short run at a small rate, a random plan each iteration.
 
-sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0010.pth --work-dir work_dirs/adapted
+sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0011.pth --work-dir work_dirs/adapted
 """
 
 _base_ = "fcos3d_small_synthetic.py"

@@ -34,16 +34,24 @@ rm -f .venv/.pins
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 pip() { .venv/bin/pip "$@" 2> >(grep -v -e '^WARNING: Location' -e DEPRECATION >&2); }
 
+# A package whose installation was cut off looks installed to pip; only its last file, INSTALLER, says that it is.
+for package in .venv/lib/python3.11/site-packages/*.dist-info; do
+  [ ! -d "$package" ] || [ -f "$package/INSTALLER" ] || rm -rf "$package"
+done
+
 # mmcv is built from source, and its build imports torch: torch and the build tools come first.
-first=$(grep -E '^(torch|setuptools|wheel|ninja|numpy|psutil)==' requirements.txt)
-pip install --quiet $first
-if ! .venv/bin/python -c 'import mmcv' 2>/dev/null; then
+pip install --quiet $(grep -E '^(torch|setuptools|wheel|ninja|numpy|psutil)==' requirements.txt)
+built_for=$(grep -E '^(torch|mmcv)==' requirements.txt)
+if [ "$(cat .venv/.mmcv 2>/dev/null)" != "$built_for" ] || ! .venv/bin/python -c 'import mmcv.ops' 2>/dev/null; then
   echo "set-up: compiling mmcv's C++ operators: about 10 minutes on two cores. Once: pip keeps what it built"
   log=$(mktemp)
-  pip install --no-build-isolation "$(grep '^mmcv==' requirements.txt)" >"$log" 2>&1 ||
+  # pip keeps a build by mmcv's version alone: where torch has changed under it, it must not be used again.
+  [ ! -f .venv/.mmcv ] || fresh="--no-cache-dir --force-reinstall --no-deps"
+  pip install ${fresh:-} --no-build-isolation -c requirements.txt "$(grep '^mmcv==' requirements.txt)" >"$log" 2>&1 ||
     fail "mmcv did not build; the end of $log:
 $(tail -n 20 "$log")"
   rm -f "$log"
+  echo "$built_for" >.venv/.mmcv
 fi
 pip install --quiet -r requirements.txt
 pip install --quiet --no-deps --no-build-isolation --editable .

@@ -75,14 +75,14 @@ def read_plan(text: str | None) -> SparsityPlan | None:
 @data_app.command()
 def synth(
     root: Annotated[Path, typer.Argument(help="A new folder, or one that an earlier call of the same settings began")],
-    scenes: Annotated[tuple[int, int, int], typer.Option(help="Scenes of the splits train, search and val")] = (50, 5, 10),
+    scenes: Annotated[tuple[int, int, int], typer.Option(help="Scenes of the splits train, search and val")] = (60, 5, 10),
     keyframes: Annotated[int, typer.Option(help="Keyframes of each scene, half a second apart")] = 2,
     size: Annotated[tuple[int, int], typer.Option(help="Width and height of the images")] = (800, 450),
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes")] = 0,
 ) -> None:
     """Render a small synthetic nuScenes: drives with six cameras, lidar and the 13 tables.
 
-    Example: sparsevit3d data synth data/synthetic --scenes 50 5 10
+    Example: sparsevit3d data synth data/synthetic --scenes 60 5 10
     """
     from data_tools.synthetic.tables import Settings, make_dataset
 
@@ -117,7 +117,7 @@ def infos(
 def train(config: ConfigPath, work_dir: WorkDir, data: Data = None, infos: Infos = None, options: Set = None) -> None:
     """Train the dense detector.
 
-    Example: sparsevit3d train configs/fcos3d_small_synthetic.py --data data/synthetic --work-dir work_dirs/dense
+    Example: sparsevit3d train configs/fcos3d_small_synthetic.py --work-dir work_dirs/dense
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -131,7 +131,7 @@ def adapt(
 ) -> None:
     """Adapt trained weights to pruning: every iteration runs under a random plan.
 
-    Example: sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0010.pth --work-dir work_dirs/adapted
+    Example: sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0011.pth --work-dir work_dirs/adapted
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -203,7 +203,7 @@ def evaluate(
 ) -> None:
     """The official score: mAP, NDS and the five errors, by the devkit.
 
-    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/dense/epoch_0010.pth --data data/synthetic --work-dir work_dirs/eval
+    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/dense/epoch_0011.pth --work-dir work_dirs/eval
     """
     from sparsevit3d.stages.evaluate import evaluate as score_checkpoint
     from sparsevit3d.stages.experiment import load_config
@@ -220,7 +220,7 @@ def evaluate(
 def masks(
     config: ConfigPath,
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="Folder for the sheets")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; a keyframe's sheets go to OUT/SPLIT_KEYFRAME")],
     split: Split = "val",
     keyframe: Annotated[int, typer.Option(help="Which keyframe of the split, from 0")] = 0,
     plan: Plan = None,
@@ -230,7 +230,7 @@ def masks(
 ) -> None:
     """Draw a keyframe's six camera frames, a sheet per stage: pruned windows dimmed, kept ones clear, boxes on top.
 
-    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --data data/synthetic --out pictures
+    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --out pictures
     """
     from sparsevit3d.stages.experiment import load_config
     from sparsevit3d.stages.look import look_at_keyframe
@@ -238,7 +238,7 @@ def masks(
 
     experiment = load_config(config, data, infos, options or ())
     views, traces = look_at_keyframe(experiment, checkpoint, split, keyframe, read_plan(plan))
-    for path in save_sheets(views, traces, out, f"{split}, keyframe {keyframe}"):
+    for path in save_sheets(views, traces, out / f"{split}_{keyframe:04d}", f"{split}, keyframe {keyframe}"):
         console.print(path)
 
 
@@ -248,14 +248,14 @@ def benchmark(
     checkpoint: Checkpoint,
     split: Split = "val",
     plan: Plan = None,
-    runs: Annotated[int, typer.Option(help="Timed runs of each contender, after a warm-up")] = 30,
+    runs: Annotated[int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")] = 30,
     data: Data = None,
     infos: Infos = None,
     options: Set = None,
 ) -> None:
     """Time dense against sparse, backbone and whole detector, on one keyframe's six images; a table, then one line of JSON.
 
-    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --data data/synthetic
+    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth
     """
     from sparsevit3d.stages.benchmark import benchmark as measure
     from sparsevit3d.stages.experiment import load_config

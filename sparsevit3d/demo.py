@@ -17,7 +17,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.infos import open_nuscenes, write_infos
+from data_tools.infos import open_nuscenes, scenes_of_split, write_infos
 from data_tools.synthetic.tables import SPLITS, VERSION, Settings, make_dataset
 from sparsevit3d.cli import benchmark_table, console, progress_bar
 from sparsevit3d.plan import SparsityPlan
@@ -26,7 +26,7 @@ from sparsevit3d.search.run import search
 from sparsevit3d.stages.benchmark import benchmark
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.stages.files import write_json
+from sparsevit3d.stages.files import fingerprint, sole_owner, write_json
 from sparsevit3d.stages.look import look_at_keyframe
 from sparsevit3d.stages.train import adapt, finetune, train
 from visualize.masks import save_sheets
@@ -45,19 +45,26 @@ class Size:
     runs: int  # timed runs of the benchmark
 
 
-FULL = Size(Settings((50, 5, 10), 2, 640, 360), SearchSettings(population=8, generations=3), (), 30)
+FULL = Size(Settings((60, 5, 10), 2, 640, 360), SearchSettings(population=8, generations=3), (), 30)
 TINY = Size(
     Settings((1, 1, 1), 2, 320, 180),
     SearchSettings(population=3, parents=2, generations=2),
-    ("max_epochs=2", "train_cfg.max_epochs=2", "train_dataloader.batch_size=4", "model.test_cfg.score_thr=0.001"),
+    ("train_cfg.max_epochs=2", "train_dataloader.batch_size=4", "model.test_cfg.score_thr=0.001"),
     3,
 )
 
 
 def run_demo(out: Path, tiny: bool, real: Path | None, real_split: str) -> None:
     """Run what is missing of the demo in ``out``, then print its table and where the pictures are."""
-    size, data = (TINY if tiny else FULL), out / "data"
+    if real is not None:
+        scenes_of_split(open_nuscenes(real, "v1.0-mini"), real_split)  # a mistake is better told now than in 15 minutes
     out.mkdir(parents=True, exist_ok=True)
+    with sole_owner(out, lambda: console.print(f"Another demo is at work in {out}; waiting for it to end.")):
+        _run_steps(out, TINY if tiny else FULL, real, real_split)
+
+
+def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> None:
+    data = out / "data"
     clock = Clock(out / "seconds.json")
 
     def config(name: str) -> Config:
@@ -84,17 +91,18 @@ def run_demo(out: Path, tiny: bool, real: Path | None, real_split: str) -> None:
     with clock.step("7 official score on scenes never seen"), console.status("evaluating"):
         for name, checkpoint in (("dense", dense), ("sparse", sparse)):
             folder = out / f"score_{name}"
-            scores[name] = _once(folder / "score.json", partial(evaluate, small, checkpoint, "val", folder, None))
+            scores[name] = _once(out / f"score_{name}.json", checkpoint, partial(evaluate, small, checkpoint, "val", folder, None))
     with clock.step("8 time both, taking turns"), console.status("timing"):
-        timing = _once(out / "benchmark.json", lambda: benchmark(small, sparse, "val", None, size.runs))
+        timing = _once(out / "benchmark.json", sparse, lambda: benchmark(small, sparse, "val", None, size.runs))
     with clock.step("9 pictures"), console.status("drawing"):
         views, traces = look_at_keyframe(small, sparse, "val", 0, None)
         save_sheets(views, traces, out / "pictures" / "synthetic", f"Synthetic street, plan {plan}")
-        if real is not None:
-            _look_at_real(out, real, real_split, sparse, plan)
 
     _report(console, timing, scores, plan)
     write_json(out / "summary.json", {"plan": str(plan), "scores": scores, "benchmark": timing, "seconds": clock.seconds})
+    if real is not None:
+        with clock.step("10 pictures of real frames"), console.status("drawing"):
+            _look_at_real(out, real, real_split, sparse, plan)
     console.print(
         f"\nPictures: {out / 'pictures'}   figures: {out / 'summary.json'}   took {sum(clock.seconds.values()):.0f} s in all"
     )
@@ -111,11 +119,13 @@ def _look_at_real(out: Path, real: Path, split: str, checkpoint: Path, plan: Spa
         save_sheets(views, traces, out / "pictures" / f"real_{split}_{number}", title)
 
 
-def _once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an earlier call left in ``path``, or made now and left there."""
-    if not path.exists():
-        write_json(path, make())
-    return dict(json.loads(path.read_text()))
+def _once(path: Path, checkpoint: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier call left in ``path`` of this very checkpoint, or made now and left there."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if known.get("checkpoint") != fingerprint(checkpoint):
+        known = {"checkpoint": fingerprint(checkpoint), "result": make()}
+        write_json(path, known)
+    return dict(known["result"])
 
 
 def _report(console: Console, timing: dict[str, Any], scores: dict[str, Any], plan: SparsityPlan) -> None:
@@ -139,7 +149,7 @@ def _report(console: Console, timing: dict[str, Any], scores: dict[str, Any], pl
 
 
 class Clock:
-    """Seconds of each step, kept in a file so that a demo that was cut off still knows them."""
+    """Seconds of each step, summed in a file over the calls that it took; of a killed call, only the steps that had ended."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

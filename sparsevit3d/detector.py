@@ -12,9 +12,6 @@ from sparsevit3d.sparse_swin import SparseSwin
 
 MODELS.register_module(module=SparseSwin)
 
-NATIVE_WIDTH = 1600
-NATIVE_REGRESS_RANGES = ((-1, 48), (48, 96), (96, 192), (192, 384), (384, 1e8))
-
 
 @DETECTORS.register_module()
 class SparseFCOS3D(FCOSMono3D):

@@ -45,6 +45,8 @@ def time_calls(
     calls: Mapping[str, Callable[[], object]], like: torch.Tensor, runs: int = 30, warm_up: int = 5
 ) -> dict[str, Latency]:
     """Time each call ``runs`` times after ``warm_up`` rounds, taking turns. ``like``: a tensor of the device and dtype measured."""
+    if runs < 2:
+        raise ValueError(f"{runs} runs: at least 2 are needed to tell a spread")
     samples: dict[str, list[float]] = {name: [] for name in calls}
     with torch.no_grad():
         for turn in range(warm_up + runs):

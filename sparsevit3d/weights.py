@@ -69,7 +69,12 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, M
         return "the state dict given", source
     if not Path(source).is_file():
         raise WeightsError(f"{source}: no such file")
-    document = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        document = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage happens to hit
+        raise WeightsError(f"{source}: damaged, or no weights ({str(error).splitlines()[0]})") from error
+    if not isinstance(document, Mapping):
+        raise WeightsError(f"{source}: holds {type(document).__name__}, not a state dict")
     return str(source), document.get("state_dict", document)
 
 

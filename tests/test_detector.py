@@ -142,7 +142,7 @@ def test_predictions_are_decoded_in_network_pixels(small_config, detector):
     """The detector's own answer for an image equals its head's, decoded without rescaling."""
     from sparsevit3d.stages.look import load_keyframe
 
-    batch, _ = load_keyframe(small_config.copy(), "val", 0)
+    batch, _ = load_keyframe(small_config, 0)
     detector.bbox_head.test_cfg.score_thr = 0.0
     with torch.no_grad():
         data = detector.data_preprocessor(copy.deepcopy(batch))

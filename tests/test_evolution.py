@@ -5,7 +5,7 @@ import pytest
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan
 from sparsevit3d.search.evolution import Evolution, SearchError, Settings
 from sparsevit3d.search.run import Journal
-from sparsevit3d.stages.experiment import ExperimentError
+from sparsevit3d.stages.files import ExperimentError
 
 DEPTHS = (2, 2, 6, 2)
 

@@ -13,14 +13,16 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import SearchError, Settings
 from sparsevit3d.search.run import search
+from sparsevit3d.stages.checkpoints import list_checkpoints, plain, read_checkpoint
 from sparsevit3d.stages.evaluate import evaluate
-from sparsevit3d.stages.experiment import ExperimentError, load_config, load_detector, read_checkpoint, use_split
-from sparsevit3d.stages.hooks import backbone_of, list_checkpoints, plain, plan_of_iteration
+from sparsevit3d.stages.experiment import load_config, load_detector, use_split
+from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.hooks import backbone_of, plan_of_iteration
 from sparsevit3d.stages.train import adapt, finetune, train
 
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
 PLAN = SparsityPlan.parse("0.5|0.3|0|0.5")
-SHORT = ["max_epochs=2", "train_cfg.max_epochs=2", "train_dataloader.batch_size=8"]
+SHORT = ["train_cfg.max_epochs=2", "train_dataloader.batch_size=8"]
 
 
 def config_of(root, *options):

@@ -11,6 +11,7 @@ matplotlib.use("Agg")  # files, not windows
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ LONGEST_SIDE = 800  # pixels of a frame on the sheet
 
 
 def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
-    """For each stage the last block with plain windows: what it computes, all blocks before it computed too."""
+    """For each stage the last block with plain windows: what it computes, all plain blocks of the stage before it computed too."""
     return [
         [trace for trace in traces if trace.stage == stage and not trace.shift][-1]
         for stage in sorted({trace.stage for trace in traces})
@@ -129,8 +130,10 @@ def _legend(figure: Figure, views: Sequence[CameraView]) -> None:
         for name, score in zip(view.predictions.names, view.predictions.scores, strict=True)
         if score >= LEAST_SCORE
     }
-    handles = [Line2D([], [], color="white", linestyle=":", label="ground truth")]
-    handles.append(Patch(color=UNSEEN, label="cropped: not seen by the network"))
+    handles: list[Artist] = [
+        Line2D([], [], color="white", linestyle=":", label="ground truth"),
+        Patch(color=UNSEEN, label="cropped: not seen by the network"),
+    ]
     handles += [Line2D([], [], color=COLOURS[name], label=f"{name.replace('_', ' ')} found") for name in COLOURS if name in found]
     figure.legend(handles=handles, loc="lower center", ncols=11, frameon=False, labelcolor="white", fontsize=9)
 

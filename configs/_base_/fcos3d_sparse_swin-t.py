@@ -1,10 +1,5 @@
 """FCOS3D as published, with Swin-T in place of ResNet-101: five levels, strides 8 to 128."""
 
-width, native_width = 704, 1600
-regress_ranges = tuple(
-    (low if low < 0 else low * width / native_width, high if high == 1e8 else high * width / native_width)
-    for low, high in ((-1, 48), (48, 96), (96, 192), (192, 384), (384, 1e8))
-)
 model = dict(
     type="SparseFCOS3D",
     data_preprocessor=dict(
@@ -15,7 +10,7 @@ model = dict(
         pad_size_divisor=32,
     ),
     backbone=dict(
-        type="mmengine.SparseSwin",
+        type="SparseSwin",
         embed_dims=96,
         depths=(2, 2, 6, 2),
         num_heads=(3, 6, 12, 24),
@@ -44,7 +39,7 @@ model = dict(
         dir_offset=0.7854,  # pi / 4: a heading near 0 or pi / 2 would flip class at the slightest error
         dir_limit_offset=0,
         strides=[8, 16, 32, 64, 128],
-        regress_ranges=regress_ranges,
+        regress_ranges=((-1, 48), (48, 96), (96, 192), (192, 384), (384, 1e8)),  # pixels of a 1600 wide image
         group_reg_dims=(2, 1, 3, 1, 2),  # offset, depth, size, yaw, velocity
         cls_branch=(256,),
         reg_branch=((256,), (256,), (256,), (256,), ()),

@@ -72,7 +72,7 @@ BANDS = {
 LANES, KERBS = ("own lane", "right lane", "oncoming lane", "far lane"), ("right kerb", "left kerb")
 PAVEMENTS, EDGES = ("right pavement", "left pavement"), ("right edge", "left edge")
 
-# How many of each class a street has (least, most), and the bands where they are found. Every class is in every street.
+# How many of each class a street has (least, most) as far as there is room, and the bands where they are found. Long ones choose first.
 POPULATION = {
     "bus": (1, 2, LANES + KERBS),
     "trailer": (1, 2, KERBS + LANES[1:]),

@@ -67,7 +67,7 @@ class SyntheticError(ValueError):
 class Settings:
     """All that a dataset depends on: the same settings give the same bytes."""
 
-    scenes: tuple[int, int, int] = (50, 5, 10)  # of the splits train, search, val
+    scenes: tuple[int, int, int] = (60, 5, 10)  # of the splits train, search, val
     keyframes: int = 2  # of each scene, half a second apart
     width: int = 800
     height: int = 450
@@ -76,8 +76,8 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.scenes) < 0 or not sum(self.scenes):
             raise SyntheticError(f"scenes {self.scenes}: give three numbers, for train, search and val, not all 0")
-        if self.keyframes < 1 or min(self.width, self.height) < 32:
-            raise SyntheticError("a drive needs at least 1 keyframe and images of at least 32 x 32 pixels")
+        if self.keyframes < 1 or min(self.width, self.height) < 32 or self.seed < 0:
+            raise SyntheticError("a drive needs at least 1 keyframe, images of at least 32 x 32 pixels and a seed of at least 0")
 
     def splits(self) -> dict[str, list[str]]:
         """Scene names by split; a drive's number is its own, so splits never share one."""
@@ -107,6 +107,7 @@ def make_dataset(root: Path, settings: Settings, progress: Callable[[int, int], 
                 _write_json(record, _record_scene(root, drive, (settings.width, settings.height), number))
             progress(number + 1, len(names))
         _write_tables(root, settings, names)
+    shutil.rmtree(root / "scenes", ignore_errors=True)
     progress(len(names), len(names))
     return root
 
@@ -118,7 +119,7 @@ def _claim(root: Path, settings: Settings) -> None:
         found = json.loads(marker.read_text())
         if found != wanted:
             raise SyntheticError(f"{root}: holds a dataset made with {found}, not {wanted}; use another folder or remove it")
-    elif root.exists() and any(root.iterdir()):
+    elif root.exists() and any(path.name != "synthetic.json.partial" for path in root.iterdir()):
         raise SyntheticError(f"{root}: is not empty and no synthetic dataset; use another folder")
     else:
         root.mkdir(parents=True, exist_ok=True)
@@ -290,7 +291,6 @@ def _write_tables(root: Path, settings: Settings, names: list[str]) -> None:
     splits = settings.splits()
     _write_json(partial / "splits.json", splits | {f"synthetic_{split}": scenes for split, scenes in splits.items()})
     partial.rename(root / VERSION)
-    shutil.rmtree(root / "scenes")
 
 
 def _described(table: str, name: str) -> dict[str, str]:

@@ -49,14 +49,17 @@ class Evolution:
         seed: int = 0,
     ) -> None:
         self.depths, self.cost, self.budget, self.settings = tuple(depths), cost, budget, settings
-        cheapest = cost(SparsityPlan.uniform(RATIO_GRID[-1], depths))
-        if cheapest > budget:
-            raise SearchError(f"no plan meets a budget of {budget:.4g}; the cheapest costs {cheapest:.4g}")
+        cheapest = SparsityPlan.uniform(RATIO_GRID[-1], depths)
+        if not cost(cheapest) <= budget:  # nor does any plan meet a budget that is no number
+            raise SearchError(f"no plan meets a budget of {budget:.4g}; the cheapest costs {cost(cheapest):.4g}")
         self.random = random.Random(seed)
         self.scores: dict[SparsityPlan, float] = {}
         self.generation = 0
         self._asked: set[SparsityPlan] = set()
         self._queue = self._fresh(settings.population)
+        if not self._queue:  # a budget so tight that no draw met it
+            self._queue.append(cheapest)
+            self._asked.add(cheapest)
 
     @property
     def best(self) -> SparsityPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from sparsevit3d.macs import count_macs
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Evolution, Settings
 from sparsevit3d.stages.evaluate import Evaluator
-from sparsevit3d.stages.experiment import ExperimentError, load_detector, write_provenance
-from sparsevit3d.stages.files import write_json
+from sparsevit3d.stages.experiment import claim, load_detector, use_split, write_provenance
+from sparsevit3d.stages.files import ExperimentError, fingerprint
 from sparsevit3d.stages.hooks import backbone_of
 
 SPLIT = "search"  # the search never sees the split that scores are reported on
@@ -43,9 +44,18 @@ def search(
         settings,
         config.randomness.seed,
     )
-    request = {"config": config.pretty_text, "weights": str(weights), "max_macs": max_macs, "settings": str(settings)}
+    judged = copy.deepcopy(config)
+    use_split(judged, SPLIT)
+    request = {
+        "stage": "search",
+        "config": config.pretty_text,
+        "weights": fingerprint(weights),
+        "data": fingerprint(Path(judged.test_evaluator.ann_file)),
+        "max_macs": max_macs,
+        "settings": str(settings),
+    }
     answer = work_dir / "plan.json"
-    work_dir.mkdir(parents=True, exist_ok=True)
+    claim(work_dir, request)
     journal = Journal(work_dir / "journal.jsonl", request)
     if not answer.exists():
         write_provenance(work_dir, config, stage="search", weights=weights, max_macs=max_macs, settings=str(settings))
@@ -67,7 +77,6 @@ def search(
         split=SPLIT,
         evaluated=len(evolution.scores),
     )
-    write_json(work_dir / "history.json", journal.scores)
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from sparsevit3d.latency import Latency, time_calls
 from sparsevit3d.macs import count_macs
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.sparse_swin import SparseSwin
-from sparsevit3d.stages.experiment import ExperimentError, load_detector
+from sparsevit3d.stages.experiment import load_detector, use_split
+from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.look import load_keyframe
 
@@ -24,12 +26,14 @@ def benchmark(config: Config, checkpoint: Path, split: str, plan: SparsityPlan |
     Rows ``backbone`` and ``detector`` (image to boxes): for each contender its latency, and ``speedup`` of the sparse one over
     the fastest dense one of this run; the backbone also its MACs, for one keyframe.
     """
+    config = copy.deepcopy(config)
+    use_split(config, split)
     model = load_detector(config, checkpoint, plan)
     net = backbone_of(model)
     if net.plan is None or net.plan.is_dense:
         raise ExperimentError(f"{checkpoint}: is dense; say which plan to time with --plan")
     plan, dense = net.plan, SparsityPlan.uniform(0, net.depths)
-    batch, _ = load_keyframe(config, split, 0)
+    batch, _ = load_keyframe(config, 0)
     images = model.data_preprocessor(batch)["inputs"]["imgs"]
     rival = _mmdet_swin(net, config)
 

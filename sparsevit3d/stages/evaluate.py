@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.experiment import build_runner, read_checkpoint, use_split, write_provenance
+from sparsevit3d.stages.checkpoints import load_weights
+from sparsevit3d.stages.experiment import build_runner, claim, use_split, write_provenance
 from sparsevit3d.stages.files import write_json
 from sparsevit3d.stages.hooks import backbone_of
 
@@ -18,15 +20,14 @@ class Evaluator:
     """A loaded detector and a split; call it with a plan, as often as needed. None: the plan that the checkpoint carries."""
 
     def __init__(self, config: Config, checkpoint: Path, split: str, work_dir: Path, results: Path | None = None) -> None:
+        config = copy.deepcopy(config)
         use_split(config, split)
-        read_checkpoint(checkpoint)
-        config = config.copy()
         config.custom_hooks = []  # testing is quick; its bar is the caller's
         config.test_evaluator.results = str(results) if results else None
         for training in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
             config.pop(training)
-        self.runner: Runner = build_runner(config, work_dir, checkpoint)
-        self.runner.load_or_resume()  # once: testing again does not put the checkpoint's plan back
+        self.runner: Runner = build_runner(config, work_dir)
+        load_weights(self.runner.model, checkpoint)
         self.net = backbone_of(self.runner.model)
         self.own_plan = self.net.plan
 
@@ -38,7 +39,7 @@ class Evaluator:
 
 def evaluate(config: Config, checkpoint: Path, split: str, work_dir: Path, plan: SparsityPlan | None) -> dict[str, Any]:
     """Score a checkpoint on ``split``, under ``plan`` or its own; writes ``score.json`` and ``results_nusc.json`` to ``work_dir``."""
-    work_dir.mkdir(parents=True, exist_ok=True)
+    claim(work_dir, {"stage": "eval"})
     evaluator = Evaluator(config, checkpoint, split, work_dir, work_dir / "results_nusc.json")
     write_provenance(work_dir, config, stage="eval", checkpoint=checkpoint, split=split, plan=plan)
     metrics = evaluator(plan)

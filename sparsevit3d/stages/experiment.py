@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-import hashlib
 import itertools
 import json
 import logging
@@ -26,22 +26,22 @@ import sparsevit3d.stages.hooks
 import sparsevit3d.stages.scoring
 import sparsevit3d.transforms  # noqa: F401  registers what configs name
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.files import write_json
+from sparsevit3d.stages.checkpoints import load_weights
+from sparsevit3d.stages.files import ExperimentError, fingerprint, write_json
 from sparsevit3d.stages.hooks import backbone_of
 
+NATIVE_WIDTH, UNBOUNDED = 1600, 1e8  # nuScenes' images; FCOS3D's way to say that a range has no end
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "numpy")
 
 _runners = itertools.count()
 MMLogger.get_instance("sparsevit3d", log_level="ERROR")  # until a Runner opens its own log, mmengine's notices go nowhere
 
 
-class ExperimentError(ValueError):
-    """Input that a stage cannot use; the message names it and says what to do."""
-
-
 def load_config(path: Path, data: Path | None, infos: Path | None = None, options: Sequence[str] = ()) -> Config:
     """Read a config, its data and ``options`` such as ``train_cfg.max_epochs=2`` filled in.
 
+    What a config says once is put where it belongs: ``image_size`` to every FitCamera, the head's ``regress_ranges`` from pixels of
+    a native image to the network's, the end of training to the schedules by epoch.
     ``data`` is the nuScenes root (None: the config's own), ``infos`` the folder of the info files (None: the root). Raises
     ExperimentError for a missing file or an option the config does not know.
     """
@@ -55,6 +55,13 @@ def load_config(path: Path, data: Path | None, infos: Path | None = None, option
         raise ExperimentError(f"{root}: no such dataset; make one with 'sparsevit3d data synth', or say --data ROOT")
     config.data_root = str(root)
     width, height = config.image_size
+    head = config.model.bbox_head
+    head.regress_ranges = [
+        [side if side in (-1, UNBOUNDED) else side * width / NATIVE_WIDTH for side in pair] for pair in head.regress_ranges
+    ]
+    for schedule in config.param_scheduler:
+        if schedule.by_epoch:
+            schedule.end = config.train_cfg.max_epochs
     for part in _dicts(config._cfg_dict):
         if part.get("type") == "FitCamera":
             part.update(width=width, height=height)
@@ -101,11 +108,11 @@ def use_split(config: Config, split: str) -> None:
         part["ann_file"] = str(path)
 
 
-def build_runner(config: Config, work_dir: Path, checkpoint: Path | None = None, resume: bool = False) -> Runner:
-    """mmengine's Runner in ``work_dir``. Its log goes to a file; the console keeps to progress bars and warnings."""
-    config = config.copy()
+def build_runner(config: Config, work_dir: Path, resume_from: Path | None = None) -> Runner:
+    """mmengine's Runner in ``work_dir``. Its log goes to a file; the console keeps to progress bars and errors."""
+    config = copy.deepcopy(config)
     config.work_dir = str(work_dir)
-    config.load_from, config.resume = (str(checkpoint) if checkpoint else None), resume
+    config.load_from, config.resume = (str(resume_from) if resume_from else None), resume_from is not None
     # mmengine keeps runners apart by name, and names them by the second.
     config.experiment_name = f"{work_dir.name}_{next(_runners)}"
     return QuietRunner.from_cfg(config)
@@ -122,19 +129,6 @@ class QuietRunner(Runner):
         return logger
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, tensors and plain types alone. Raises ExperimentError for anything else."""
-    if not path.is_file():
-        raise ExperimentError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the damage happens to hit
-        raise ExperimentError(f"{path}: damaged, or no checkpoint of ours ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise ExperimentError(f"{path}: holds no 'state_dict'; give a checkpoint that train, adapt or finetune wrote")
-    return content
-
-
 def load_detector(config: Config, checkpoint: Path, plan: SparsityPlan | None) -> Any:
     """The trained detector in eval mode, under ``plan``, or under the one that its checkpoint carries."""
     from mmdet3d.registry import MODELS
@@ -142,11 +136,7 @@ def load_detector(config: Config, checkpoint: Path, plan: SparsityPlan | None) -
 
     register_all_modules(init_default_scope=True)
     model = MODELS.build(config.model)
-    state = read_checkpoint(checkpoint)["state_dict"]
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ExperimentError(f"{checkpoint}: does not fit the model of this config ({error})") from error
+    load_weights(model, checkpoint)
     if plan is not None:
         backbone_of(model).plan = plan
     return model.eval()
@@ -156,10 +146,11 @@ def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
     """``config.py`` and ``provenance.json``: what ran, on what, from what."""
     work_dir.mkdir(parents=True, exist_ok=True)
     config.dump(str(work_dir / "config.py"))
+    run = {"command": sys.argv, "started": datetime.now(tz=UTC).isoformat(timespec="seconds"), "commit": _commit()}
+    path = work_dir / "provenance.json"
+    earlier = json.loads(path.read_text())["runs"] if path.exists() else []
     document = {
-        "command": sys.argv,
-        "started": datetime.now(tz=UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "runs": [*earlier, run],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -167,12 +158,25 @@ def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
         "seed": config.randomness.seed,
         **{key: _described(value) for key, value in facts.items()},
     }
-    write_json(work_dir / "provenance.json", document)
+    write_json(path, document)
+
+
+def claim(work_dir: Path, request: dict[str, Any]) -> None:
+    """Make ``work_dir`` this request's. Raises ExperimentError where it holds the results of another: to go on would mix the two."""
+    marker = work_dir / "request.json"
+    request = json.loads(json.dumps(request))
+    if marker.exists() and (found := json.loads(marker.read_text())) != request:
+        changed = sorted(key for key in found.keys() | request.keys() if found.get(key) != request.get(key))
+        raise ExperimentError(
+            f"{work_dir}: holds another experiment (its {' and '.join(changed)} differ); use another --work-dir or remove it"
+        )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    write_json(marker, request)
 
 
 def _described(value: Any) -> Any:
     if isinstance(value, Path):
-        return {"path": str(value), "sha256": hashlib.sha256(value.read_bytes()).hexdigest()}
+        return {"path": str(value), "sha256": fingerprint(value)}
     return str(value) if isinstance(value, SparsityPlan) else value
 
 

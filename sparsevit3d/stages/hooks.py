@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sparsevit3d.plan import SparsityPlan, sample_plan
 from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, load_weights, plain
 
 
 def backbone_of(model: Any) -> SparseSwin:
@@ -48,14 +48,17 @@ class RandomPlanHook(Hook):
 
 
 @HOOKS.register_module()
-class FixedPlanHook(Hook):
-    """Train under one plan from the first iteration on, whatever plan the loaded weights came with."""
+class StartHook(Hook):
+    """Begin with the weights of another stage, all of them, under ``plan``; None: dense, whatever plan they came with."""
 
-    def __init__(self, plan: str) -> None:
-        self.plan = SparsityPlan.parse(plan)
+    def __init__(self, weights: str, plan: str | None) -> None:
+        self.weights, self.plan = Path(weights), plan
 
     def before_train(self, runner: Any) -> None:
-        backbone_of(runner.model).plan = self.plan
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if runner.iter == 0:
+            load_weights(model, self.weights)
+        backbone_of(model).plan = SparsityPlan.parse(self.plan) if self.plan else None
 
 
 @HOOKS.register_module()
@@ -80,29 +83,6 @@ class WholeCheckpointHook(Hook):
         for part in ("message_hub", "meta", "optimizer", "param_schedulers"):
             if part in checkpoint:
                 checkpoint[part] = plain(checkpoint[part])
-
-
-def checkpoint_name(epoch: int) -> str:
-    return f"epoch_{epoch:04d}.pth"
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """A work dir's checkpoints, oldest first."""
-    return sorted(folder.glob("epoch_????.pth"))
-
-
-def plain(value: Any) -> Any:
-    """``value`` with everything left out that is not a tensor, a plain number, text or a container of these."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if _is_plain(item)}
-    if isinstance(value, list | tuple):
-        return type(value)(plain(item) for item in value if _is_plain(item))
-    return value
-
-
-def _is_plain(value: Any) -> bool:
-    # By exact type, for numpy's float64 passes for a float and cannot be loaded.
-    return isinstance(value, dict) or type(value) in (list, tuple, int, float, bool, str, type(None), torch.Tensor)
 
 
 @HOOKS.register_module()

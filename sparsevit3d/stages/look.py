@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.experiment import ExperimentError, load_detector, use_split
+from sparsevit3d.stages.experiment import load_detector, use_split
+from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.trace import BlockTrace, record_windows
 from sparsevit3d.views import Boxes, CameraView
@@ -26,12 +28,11 @@ def keyframe_count(config: Config) -> int:
     return len(json.loads(Path(config.test_dataloader.dataset.ann_file).read_text())["data_list"])
 
 
-def load_keyframe(config: Config, split: str, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A keyframe's six images as the detector's batch, and its cameras' infos, in mmdet3d's order."""
-    use_split(config, split)
+def load_keyframe(config: Config, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A keyframe's six images of the config's test split as the detector's batch, and its cameras' infos, in mmdet3d's order."""
     count = keyframe_count(config)
     if not 0 <= number < count:
-        raise ExperimentError(f"--keyframe {number}: split {split!r} has keyframes 0 to {count - 1}")
+        raise ExperimentError(f"--keyframe {number}: {config.test_dataloader.dataset.ann_file} has keyframes 0 to {count - 1}")
     dataset = DATASETS.build(config.test_dataloader.dataset)
     indices = range(number * CAMERAS, (number + 1) * CAMERAS)
     return pseudo_collate([dataset[index] for index in indices]), [dataset.get_data_info(index) for index in indices]
@@ -41,8 +42,10 @@ def look_at_keyframe(
     config: Config, checkpoint: Path, split: str, number: int, plan: SparsityPlan | None
 ) -> tuple[list[CameraView], list[BlockTrace]]:
     """Views of the six cameras and the trace of their shared forward pass, in the same order."""
+    config = copy.deepcopy(config)
+    use_split(config, split)
+    batch, infos = load_keyframe(config, number)
     model = load_detector(config, checkpoint, plan)
-    batch, infos = load_keyframe(config, split, number)
     with torch.no_grad(), record_windows(backbone_of(model)) as trace:
         samples = model.test_step(batch)
     truth = json.loads(Path(config.test_dataloader.dataset.ann_file).read_text())["data_list"][number]["cam_instances"]

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,8 +38,9 @@ class Score:
     errors: dict[str, float]
     classes: dict[str, float]
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+class ScoringError(ValueError):
+    """A submission or split that the devkit refuses."""
 
 
 @lru_cache(maxsize=2)
@@ -54,7 +55,10 @@ def score_results(results: Path, root: Path, version: str, split: str) -> Score:
     names = json.loads(own.read_text()) if own.exists() else {}
     split = f"synthetic_{split}" if f"synthetic_{split}" in names else split  # the devkit's own "val" means other scenes
     with tempfile.TemporaryDirectory() as scratch, quiet():
-        evaluation = DetectionEval(nusc, config_factory("detection_cvpr_2019"), str(results), split, scratch, verbose=False)
+        try:
+            evaluation = DetectionEval(nusc, config_factory("detection_cvpr_2019"), str(results), split, scratch, verbose=False)
+        except (AssertionError, ValueError) as error:
+            raise ScoringError(f"{results}: the devkit refuses it for split {split!r} of {root / version} ({error})") from error
         metrics, _ = evaluation.evaluate()
     return Score(
         metrics.mean_ap,
@@ -163,9 +167,13 @@ def _merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[n
     heading = boxes.rotations[:, :, 0]
     yaw = np.arctan2(heading[:, 1], heading[:, 0])
     flat = np.column_stack([boxes.centres[:, :2], boxes.sizes[:, 1], boxes.sizes[:, 0], yaw])
-    scores, labels = torch.from_numpy(boxes.scores).float(), torch.from_numpy(boxes.labels)
-    _, kept = nms_rotated(torch.from_numpy(flat).float(), scores, overlap, labels)
-    return np.asarray(kept.numpy()[:most])
+    survivors = []
+    for label in np.unique(boxes.labels):  # one by one: on a CPU nms_rotated takes no notice of labels
+        own = np.flatnonzero(boxes.labels == label)
+        rectangles, scores = torch.from_numpy(flat[own]).float(), torch.from_numpy(boxes.scores[own]).float()
+        survivors.append(own[nms_rotated(rectangles, scores, overlap)[1].numpy()])
+    kept = np.concatenate(survivors)
+    return np.asarray(kept[np.argsort(-boxes.scores[kept], kind="stable")][:most])
 
 
 @contextlib.contextmanager
