@@ -57,12 +57,11 @@ def untrained(tmp_path_factory, synthetic):
     """A checkpoint of fresh weights under a plan, as finetune would write it; what it detects does not matter here."""
     import torch
     from mmdet3d.registry import MODELS
-    from mmdet3d.utils import register_all_modules
 
     from sparsevit3d.stages.experiment import load_config
 
-    register_all_modules(init_default_scope=True)
     model = MODELS.build(load_config(SMALL, synthetic).model)
+    model.init_weights()
     model.backbone.plan = "0.5|0.5|0.4|0.3"
     path = tmp_path_factory.mktemp("weights") / "epoch_0001.pth"
     torch.save({"state_dict": model.state_dict()}, path)
@@ -85,17 +84,17 @@ def test_masks_are_drawn_on_real_frames(real, untrained, tmp_path):
             "model.test_cfg.score_thr=0.001",
         )
         run("visualize", "masks", SMALL, untrained, *arguments)
-        assert len(list((tmp_path / split).glob("windows_stage?.png"))) == 4
+        assert len(list((tmp_path / split / f"{split}_0000").glob("windows_stage?.png"))) == 4
 
 
 def test_masks_under_another_plan_and_a_keyframe_that_is_not_there(synthetic, untrained, tmp_path):
     run("visualize", "masks", SMALL, untrained, "--data", synthetic, "--plan", "0|0|0.5|0", "--out", tmp_path / "sheets")
-    assert len(list((tmp_path / "sheets").iterdir())) == 4
+    assert len(list((tmp_path / "sheets/val_0000").iterdir())) == 4
     done = run(
         "visualize", "masks", SMALL, untrained, "--data", synthetic, "--keyframe", 99, "--out", tmp_path / "none", check=False
     )
     assert done.returncode == 1
-    assert "keyframes 0 to 1" in done.stdout
+    assert "keyframes 0 to 3" in " ".join(done.stdout.split())
 
 
 def test_benchmark_ends_with_one_line_of_json(synthetic, untrained):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from mmdet3d.registry import DATASETS, MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
-from mmdet3d.utils import register_all_modules
 
 from sparsevit3d.stages.scoring import NuScenesSplitMetric
 from sparsevit3d.transforms import FitCamera
@@ -17,12 +16,10 @@ from sparsevit3d.transforms import FitCamera
 
 @pytest.fixture(scope="module")
 def detector(small_config):
-    register_all_modules(init_default_scope=True)
     return MODELS.build(small_config.model).eval()
 
 
 def dataset_of(config, split, flip):
-    register_all_modules(init_default_scope=True)
     dataset = copy.deepcopy(config.train_dataloader.dataset)
     dataset.ann_file = dataset.ann_file.replace("train", split)
     dataset.filter_empty_gt = False
@@ -39,7 +36,8 @@ def perfect_outputs(head, targets, sizes):
         positive = label < head.num_classes
         scores = torch.full((len(label), head.num_classes), -20.0)
         scores[positive, label[positive]] = 20.0
-        direction = head.get_direction_target(box, head.dir_offset, head.dir_limit_offset, 2, one_hot=True)
+        direction = head.get_direction_target(box, head.dir_offset, head.dir_limit_offset, 2, one_hot=False)
+        direction = torch.nn.functional.one_hot(direction, 2)
         box[:, :2] *= head.strides[level]  # targets are in strides, decoded outputs in pixels
         attribute = torch.nn.functional.one_hot(attributes[level].clamp(max=head.num_attrs - 1), head.num_attrs)
         columns = (scores, box, direction, attribute.float(), torch.full((len(label), 1), 20.0))
@@ -84,7 +82,7 @@ def test_boxes_survive_target_and_decode(small_config, detector, flip):
             turn = float(decoded.yaw[nearest] - truth.yaw[number])
             assert abs((turn + np.pi) % (2 * np.pi) - np.pi) < 1e-3
             assert torch.allclose(decoded.dims[nearest], truth.dims[number], atol=1e-4)
-    assert found > 0.85 * total  # the rest are hidden behind others or cropped away
+    assert found > 0.8 * total  # the rest share their place with a nearer one, or have their centre outside this image
 
 
 def test_the_devkit_scores_decoded_truth_highly(small_config, detector):

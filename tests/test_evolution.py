@@ -18,7 +18,7 @@ def cost(plan):
 
 def score(plan):
     """Known best: prune the first stages, keep the last."""
-    return sum(ratio * weight for stage, weight in zip(plan.ratios, (3, 2, -1, -3), strict=True) for ratio in stage)
+    return sum(ratio * weight for stage, weight in zip(plan.ratios, (3, 2, -1, -3), strict=False) for ratio in stage)
 
 
 def run(evolution):
@@ -57,6 +57,14 @@ def test_a_tight_budget_ends_with_what_there_is():
     """Only the cheapest plan of all is allowed: one question, no endless rejection."""
     evolution = Evolution((2,), cost, 1 - RATIO_GRID[-1] + 1e-9, Settings(4, 2, 3))
     assert run(evolution) == [SparsityPlan(((0.8,),))]
+
+
+def test_a_budget_that_no_draw_meets_still_finds_the_cheapest_plan():
+    cheapest = SparsityPlan.uniform(RATIO_GRID[-1], DEPTHS)
+    evolution = Evolution(DEPTHS, cost, cost(cheapest), Settings(3, 2, 2))
+    assert run(evolution)[0] == cheapest == evolution.best
+    with pytest.raises(SearchError, match="nan"):
+        Evolution(DEPTHS, cost, float("nan"))
 
 
 @pytest.mark.parametrize("wrong", [(4, 5, 1), (4, 1, 1), (4, 2, 0)])

@@ -76,9 +76,7 @@ def test_cameras_stand_in_the_order_that_the_metric_relies_on(synthetic):
 
 def test_mmdet3d_reads_them(small_config):
     from mmdet3d.registry import DATASETS
-    from mmdet3d.utils import register_all_modules
 
-    register_all_modules(init_default_scope=True)
     dataset = DATASETS.build(small_config.train_dataloader.dataset)
     assert len(dataset) == 2 * 2 * 6
     sample = dataset[0]["data_samples"]

@@ -69,7 +69,7 @@ def test_finetuning_carries_its_plan_into_the_checkpoint_and_the_score(trained, 
     assert {"NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"} <= score.keys()
     submission = json.loads((tmp_path / "score/results_nusc.json").read_text())
     assert set(submission["meta"]) == {"use_camera", "use_lidar", "use_radar", "use_map", "use_external"}
-    assert len(submission["results"]) == 2
+    assert len(submission["results"]) == 4
 
 
 def test_adaptation_draws_a_pure_function_of_seed_and_iteration(trained, synthetic, tmp_path):

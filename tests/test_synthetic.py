@@ -50,9 +50,10 @@ def test_splits_are_disjoint_and_have_all_ten_classes(synthetic, nusc):
     assert {"train", "search", "val"} <= set(splits)
     for one, other in combinations(("train", "search", "val"), 2):
         assert not set(splits[one]) & set(splits[other])
-    for scene in nusc.scene:
-        sample = nusc.get("sample", scene["first_sample_token"])
-        names = {nusc.get("sample_annotation", token)["category_name"] for token in sample["anns"]}
+    for split in ("train", "val"):
+        scenes = [scene for scene in nusc.scene if scene["name"] in splits[split]]
+        samples = [nusc.get("sample", scene["first_sample_token"]) for scene in scenes]
+        names = {nusc.get("sample_annotation", token)["category_name"] for sample in samples for token in sample["anns"]}
         assert len(names) == 10
 
 

@@ -17,6 +17,7 @@ from data_tools.synthetic.shapes import Colour, Part
 KEYFRAME_SECONDS = 0.5  # nuScenes annotates at 2 Hz
 GROUND_CLEARANCE = 0.01  # metres between the ground and every annotation box
 REACH = 30.0  # metres before and behind the ego at the first keyframe in which things are placed
+CLOSE = 20.0  # the same for the first of each class
 EGO_LANE, ROAD_EDGE, PAVEMENT_EDGE = -1.75, 7.6, 14.0  # y of the ego's lane; half widths of road and pavement
 
 # width, length, height in metres: about the means of nuScenes
@@ -137,8 +138,8 @@ def _populate(rng: np.random.Generator, ego_speed: float) -> tuple[Thing, ...]:
     taken["own lane"].append((-3.5, 6.0))  # the ego itself, and room to brake
     things = []
     for name, (least, most, bands) in POPULATION.items():
-        for _ in range(int(rng.integers(least, most + 1))):
-            thing = _place(rng, name, bands, taken, speeds)
+        for number in range(int(rng.integers(least, most + 1))):
+            thing = _place(rng, name, bands, taken, speeds, REACH if number else CLOSE)  # one of each class is close by
             if thing is not None:
                 things.append(thing)
     return tuple(things)
@@ -150,6 +151,7 @@ def _place(
     bands: tuple[str, ...],
     taken: dict[str, list[tuple[float, float]]],
     speeds: dict[str, float],
+    reach: float,
 ) -> Thing | None:
     """Find a free stretch of a band; None where the street is full."""
     width, length, height = (float(side * rng.uniform(0.94, 1.06)) for side in SIZES[name])
@@ -158,7 +160,7 @@ def _place(
     for _ in range(60):
         where = bands[rng.integers(len(bands))]
         band = BANDS[where]
-        x = float(rng.uniform(-REACH, REACH))
+        x = float(rng.uniform(-reach, reach))
         gap = 1.0 if band.moves == "walk" else 1.5 if name in ("traffic_cone", "barrier") else 2.0
         stretch = (x - extent / 2 - gap, x + extent / 2 + gap)
         if any(stretch[0] < end and start < stretch[1] for start, end in taken[where]):

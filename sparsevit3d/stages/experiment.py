@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet3d.registry import MODELS
+from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -47,6 +49,7 @@ def load_config(path: Path, data: Path | None, infos: Path | None = None, option
     """
     if not path.is_file():
         raise ExperimentError(f"{path}: no such config; there are {', '.join(sorted(map(str, Path('configs').glob('*.py'))))}")
+    register_all_modules(init_default_scope=True)  # so that the names in configs mean something
     config = Config.fromfile(path)
     for option in options:
         _apply(config, option)
@@ -131,10 +134,6 @@ class QuietRunner(Runner):
 
 def load_detector(config: Config, checkpoint: Path, plan: SparsityPlan | None) -> Any:
     """The trained detector in eval mode, under ``plan``, or under the one that its checkpoint carries."""
-    from mmdet3d.registry import MODELS
-    from mmdet3d.utils import register_all_modules
-
-    register_all_modules(init_default_scope=True)
     model = MODELS.build(config.model)
     load_weights(model, checkpoint)
     if plan is not None:

@@ -54,10 +54,13 @@ def score_results(results: Path, root: Path, version: str, split: str) -> Score:
     own = root / version / "splits.json"
     names = json.loads(own.read_text()) if own.exists() else {}
     split = f"synthetic_{split}" if f"synthetic_{split}" in names else split  # the devkit's own "val" means other scenes
+    if not any(json.loads(results.read_text())["results"].values()):  # the devkit fails where nothing at all was detected
+        config = config_factory("detection_cvpr_2019")
+        return Score(0.0, 0.0, dict.fromkeys(ERRORS.values(), 1.0), dict.fromkeys(config.class_names, 0.0))
     with tempfile.TemporaryDirectory() as scratch, quiet():
         try:
             evaluation = DetectionEval(nusc, config_factory("detection_cvpr_2019"), str(results), split, scratch, verbose=False)
-        except (AssertionError, ValueError) as error:
+        except (AssertionError, ValueError, KeyError) as error:
             raise ScoringError(f"{results}: the devkit refuses it for split {split!r} of {root / version} ({error})") from error
         metrics, _ = evaluation.evaluate()
     return Score(
@@ -106,7 +109,7 @@ class NuScenesSplitMetric(NuScenesMetric):
         names = np.array(self.dataset_meta["classes"])[ego.labels]
         ranges = np.array([self.eval_detection_configs.class_range[name] for name in names])
         near = np.flatnonzero(np.linalg.norm(ego.centres[:, :2], axis=1) <= ranges)
-        kept = near[_merge(EgoBoxes._make(column[near] for column in ego))]
+        kept = near[merge(EgoBoxes._make(column[near] for column in ego))]
         if not len(kept):
             return []
         ego2global = np.array(info["ego2global"])
@@ -160,7 +163,7 @@ def _in_ego(info: dict[str, Any], camera: str, found: Any) -> EgoBoxes:
     )
 
 
-def _merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[np.int64]:
+def merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[np.int64]:
     """Indices that survive non-maximum suppression from above, class by class, best first: mmdet3d's settings for six cameras."""
     if not len(boxes.scores):
         return np.zeros(0, np.int64)
