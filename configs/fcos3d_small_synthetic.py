@@ -44,7 +44,7 @@ model = dict(
     ),
     # Centres decide mAP: depth counts for more than as published, sizes for less.
     train_cfg=dict(code_weight=[1.0, 1.0, 0.5, 0.3, 0.3, 0.3, 1.0, 0.05, 0.05]),
-    test_cfg=dict(nms_pre=300, max_per_img=60, score_thr=0.03),
+    test_cfg=dict(nms_pre=300, nms_thr=0.05, max_per_img=60, score_thr=0.03),
 )
 # No flip: in so few epochs nothing is learned by heart, and traffic that keeps to the right tells front from back.
 train_pipeline = [

@@ -111,7 +111,7 @@ def test_benchmark_ends_with_one_line_of_json(synthetic, untrained):
 def test_the_demo_runs_is_killed_goes_on_and_says_the_same_again(tmp_path, request):
     """The main job, tiny, end to end; killed twice on the way."""
     out = tmp_path / "demo"
-    for seconds in (40, 75):
+    for seconds in (15, 25):
         process = subprocess.Popen(
             [CONSOLE, "demo", "--tiny", "--out", out], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -2,7 +2,7 @@
 
 import json
 import multiprocessing
-import random
+import signal
 import time
 from pathlib import Path
 
@@ -109,15 +109,15 @@ def test_search_reads_its_own_split_and_goes_on_from_its_journal(trained, synthe
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_training_still_ends(synthetic, tmp_path):
-    rng = random.Random(0)
-    context = multiprocessing.get_context("spawn")
-    for _ in range(3):
-        process = context.Process(target=train, args=(config_of(synthetic), tmp_path / "run"))
+def test_killed_before_and_after_its_first_checkpoint_training_still_ends(synthetic, tmp_path):
+    for sign in ("request.json", "epoch_0001.pth*"):
+        process = multiprocessing.get_context("spawn").Process(target=train, args=(config_of(synthetic), tmp_path / "run"))
         process.start()
-        process.join(rng.uniform(12, 25))
+        while process.is_alive() and not list((tmp_path / "run").glob(sign)):
+            time.sleep(0.01)
         process.kill()
         process.join()
+        assert process.exitcode == -signal.SIGKILL
     checkpoint = train(config_of(synthetic), tmp_path / "run")
     assert read_checkpoint(checkpoint)["meta"]["epoch"] == 2
     assert not list((tmp_path / "run").glob("*.pth.partial"))
