@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("NUSCENES_KEYFRAMES", ROOT.parent / "shared/data/nuscenes_real/keyframes"))

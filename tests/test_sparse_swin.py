@@ -31,7 +31,7 @@ def pair(window, **changes):
     return ours, theirs
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 190), st.integers(1, 190), st.integers(1, 3), st.sampled_from([4, 5, 7]), st.booleans())
 def test_dense_equals_mmdet_at_any_size(height, width, batch, window, zeros):
     ours, theirs = pair(window)

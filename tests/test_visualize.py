@@ -24,7 +24,7 @@ def cube(depth, size=1.0):
     return np.concatenate([np.column_stack([x, y, np.full(4, z)]) for z in (depth - size, depth + size)])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(5, 120), st.integers(5, 120), st.sampled_from([3, 4, 7]), st.integers(0, 2**31))
 def test_a_windows_rectangles_cover_the_pixels_its_tokens_came_from(height, width, window, seed):
     """Every pixel of an image is told which window computed it, through the network's own gather, and through the drawing code."""

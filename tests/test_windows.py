@@ -1,6 +1,6 @@
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsevit3d.windows import FOREIGN, rank_windows, token_magnitude, token_rows, window_scores, window_table
@@ -44,7 +44,6 @@ def test_mask_parts_what_only_the_shift_joined(size):
     assert torch.equal(table.mask, torch.where(together, 0.0, FOREIGN))
 
 
-@settings(deadline=None)
 @given(sizes, st.integers(1, 3), st.randoms(use_true_random=False))
 def test_rows_lead_to_the_chosen_windows_tokens(size, batch, rng):
     height, width, window, shifted = size
