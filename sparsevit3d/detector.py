@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mmdet3d.models.detectors import FCOSMono3D
-from mmdet3d.registry import MODELS as DETECTORS
-from mmengine.registry import MODELS
+from mmdet3d.registry import MODELS
 
-from sparsevit3d.sparse_swin import SparseSwin
-
-MODELS.register_module(module=SparseSwin)
+import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
 
 
-@DETECTORS.register_module()
+@MODELS.register_module()
 class SparseFCOS3D(FCOSMono3D):
     """mmdet3d's FCOS3D, decoding in network pixels.
 

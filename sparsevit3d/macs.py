@@ -15,25 +15,27 @@ from sparsevit3d.windows import window_table
 def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan | None = None) -> int:
     """MACs of one image of ``image_size`` (height, width) through the backbone, under the plan as set, or under ``plan``.
 
-    Where the map has padding, which windows are kept depends on the image: each is charged the map's mean of real tokens.
+    Where the map has padding, how much of it the kept windows hold depends on the image: each is charged the map's mean of real
+    tokens. What an image really took, :func:`sparsevit3d.trace.count_traced_macs` counts.
     """
     plan = plan or net.plan or SparsityPlan.uniform(0, net.depths)
     plan.check(net.depths)
-    patch = net.patch_size
-    height, width = (-(-side // patch) for side in image_size)
-    total = height * width * net.patch_embed.weight.numel()
+    height, width = (-(-side // net.patch_size) for side in image_size)
+    total = height * width * net.patch_embed.projection.weight.numel()
     for index, stage in enumerate(net.stages):
-        if index:
-            height, width = (height + 1) // 2, (width + 1) // 2
-            total += height * width * net.merges[index - 1].reduction.weight.numel()
         for number, block in enumerate(stage.blocks):
-            total += _block_macs(block, height, width, plan.ratios[index][number // 2])
+            windows = len(window_table(height, width, block.window, block.shift).tokens)
+            ratio = plan.ratios[index][number // 2]
+            kept = kept_count(windows, ratio) if ratio else windows
+            total += block_macs(block, height * width * kept // windows, kept)
+        if stage.downsample is not None:
+            height, width = (height + 1) // 2, (width + 1) // 2
+            total += height * width * stage.downsample.reduction.weight.numel()
     return total
 
 
-def _block_macs(block: SwinBlock, height: int, width: int, ratio: float) -> int:
-    windows, places = window_table(height, width, block.window, block.shift).tokens.shape
-    kept = kept_count(windows, ratio) if ratio else windows
+def block_macs(block: SwinBlock, tokens: int, windows: int) -> int:
+    """MACs of a block that computes so many ``windows``, with so many real ``tokens`` in them."""
     layers = (block.attn.qkv, block.attn.proj, block.fc1, block.fc2)
-    linear = height * width * kept // windows * sum(layer.weight.numel() for layer in layers)
-    return linear + 2 * kept * places**2 * block.norm1.weight.numel()  # query x key, and weights x value
+    attention = 2 * windows * block.window**4 * block.norm1.weight.numel()  # query x key, and weights x value
+    return tokens * sum(layer.weight.numel() for layer in layers) + attention

@@ -5,7 +5,9 @@ A plan is written as text, stages parted by ``|`` and block pairs by ``,``::
     0.3|0|0.1,0.2,0.2|0        Swin-T: 1, 1, 3 and 1 pairs
 
 The plain and the shifted block of a pair share a ratio, and within a stage the ratios never fall, so a window that was left out
-once never comes back (SparseViT, section 3.3).
+once never comes back (SparseViT, section 3.3). Whoever wants ratios that fall all the same has to say so, in the plan itself::
+
+    falling:0.3|0|0.5,0.2,0.2|0
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 RATIO_GRID = tuple(step / 10 for step in range(9))  # the search space: 0, 0.1 .. 0.8
+FALLING = "falling:"
 
 
 class PlanError(ValueError):
@@ -42,23 +45,30 @@ def kept_count(windows: int, ratio: float) -> int:
 
 @dataclass(frozen=True)
 class SparsityPlan:
-    """One ratio in [0, 1) for each block pair of each stage: ``ratios[stage][pair]``. Raises PlanError for anything else."""
+    """One ratio in [0, 1) for each block pair of each stage: ``ratios[stage][pair]``. Raises PlanError for anything else.
+
+    ``may_fall`` permits ratios that fall within a stage; of the finished plan it says whether they do.
+    """
 
     ratios: tuple[tuple[float, ...], ...]
+    may_fall: bool = False
 
     def __post_init__(self) -> None:
         checked = tuple(
-            _checked_stage(stage, [_number(stage, pair, value) for pair, value in enumerate(values)])
+            _checked_stage(stage, [_number(stage, pair, value) for pair, value in enumerate(values)], self.may_fall)
             for stage, values in enumerate(self.ratios)
         )
         if not checked:
             raise PlanError("a plan needs at least one stage; write stages parted by '|', such as 0.3|0|0.1,0.2,0.2|0")
         object.__setattr__(self, "ratios", checked)
+        object.__setattr__(self, "may_fall", any(list(stage) != sorted(stage) for stage in checked))
 
     @classmethod
     def parse(cls, text: str) -> SparsityPlan:
         """The plan that ``str(plan)`` wrote."""
-        return cls(tuple(tuple(stage.split(",")) for stage in text.strip().split("|")))  # type: ignore[arg-type]
+        ratios = text.strip().removeprefix(FALLING)
+        stages = tuple(tuple(stage.split(",")) for stage in ratios.split("|"))
+        return cls(stages, may_fall=ratios != text.strip())  # type: ignore[arg-type]
 
     @classmethod
     def uniform(cls, ratio: float, depths: Sequence[int]) -> SparsityPlan:
@@ -101,7 +111,9 @@ class SparsityPlan:
         return not any(ratio for stage in self.ratios for ratio in stage)
 
     def __str__(self) -> str:
-        return "|".join(",".join(repr(ratio).removesuffix(".0") for ratio in stage) for stage in self.ratios)
+        return (FALLING if self.may_fall else "") + "|".join(
+            ",".join(repr(ratio).removesuffix(".0") for ratio in stage) for stage in self.ratios
+        )
 
 
 def _number(stage: int, pair: int, value: Any) -> float:
@@ -114,14 +126,14 @@ def _number(stage: int, pair: int, value: Any) -> float:
     return ratio + 0.0  # no negative zero
 
 
-def _checked_stage(stage: int, ratios: list[float]) -> tuple[float, ...]:
+def _checked_stage(stage: int, ratios: list[float], may_fall: bool) -> tuple[float, ...]:
     if not ratios:
         raise PlanError(f"stage {stage}: no block pairs")
     for pair in range(1, len(ratios)):
-        if ratios[pair] < ratios[pair - 1]:
+        if ratios[pair] < ratios[pair - 1] and not may_fall:
             raise PlanError(
-                f"stage {stage}, pair {pair}: ratio {ratios[pair]} falls below {ratios[pair - 1]}; "
-                "within a stage ratios never decrease"
+                f"stage {stage}, pair {pair}: ratio {ratios[pair]} falls below {ratios[pair - 1]}; within a stage ratios "
+                f"never decrease, unless the plan begins with '{FALLING}'"
             )
     return tuple(ratios)
 

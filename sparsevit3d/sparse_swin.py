@@ -7,15 +7,21 @@ as they are. With nothing pruned this is the ordinary Swin Transformer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple, Self, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sparsevit3d.plan import PlanError, SparsityPlan, kept_count, pairs_per_stage
-from sparsevit3d.windows import WindowTable, rank_windows, token_magnitude, token_rows, window_scores, window_table
+from sparsevit3d.swin_layers import PatchEmbed, PatchMerging, WindowAttention
+from sparsevit3d.windows import POOLINGS, Importance, WindowTable, rank_windows, score_windows, token_rows, window_table
+
+ScoreEvery = Literal["stage", "block"]
+Pruned = Literal["copy", "zero"]
 
 
 class Choice(NamedTuple):
@@ -25,46 +31,27 @@ class Choice(NamedTuple):
     scores: Tensor  # (B, windows): the importance of every window, chosen or not
 
 
-class WindowAttention(nn.Module):
-    """Multi-head self-attention within windows, with Swin's relative position bias."""
-
-    relative_position_index: Tensor
-
-    def __init__(self, channels: int, heads: int, window: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.heads, self.window = heads, window
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
-        self.proj = nn.Linear(channels, channels)
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        position = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
-        offset = position[:, :, None] - position[:, None, :] + window - 1
-        self.register_buffer("relative_position_index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
-
-    def forward(self, x: Tensor, places: Tensor | None, windows: int, mask: Tensor | None) -> Tensor:
-        """``x``: (tokens, C), the windows' real tokens, which fill ``places`` (None: all, in order); ``mask``: (windows, N, N)."""
-        size, channels = self.window**2, x.shape[1]
-        qkv = self.qkv(x)
-        if places is not None:
-            # Swin pads after LayerNorm, so a padded token is zero there: its query, key and value are the bias.
-            padding = qkv.new_zeros(3 * channels) if self.qkv.bias is None else self.qkv.bias.to(qkv.dtype)
-            qkv = padding.expand(windows * size, -1).index_copy(0, places, qkv)
-        query, key, value = qkv.view(windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
-        if mask is not None:
-            bias = bias + mask[:, None]
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        x = x.transpose(1, 2).reshape(windows * size, channels)
-        return self.proj(x if places is None else x.index_select(0, places))
-
-
 class SwinBlock(nn.Module):
-    """LN, window attention, LN, FFN: on all windows, or only on the chosen ones."""
+    """LN, window attention, LN, FFN: on all windows, or only on the chosen ones (figure 2).
+
+    ``drop_path``: how often training leaves out a residual of an image (stochastic depth); ``pruned``: "copy" or "zero" the tokens
+    outside the chosen windows; ``with_cp``: activations are not kept for the backward pass but computed again.
+    """
 
     def __init__(
-        self, channels: int, heads: int, window: int, shift: int, mlp_ratio: float, qkv_bias: bool, drop_path: float
+        self,
+        channels: int,
+        heads: int,
+        window: int,
+        shift: int,
+        mlp_ratio: float = 4,
+        qkv_bias: bool = True,
+        drop_path: float = 0,
+        pruned: Pruned = "copy",
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.window, self.shift, self.drop_path = window, shift, drop_path
+        self.window, self.shift, self.drop_path, self.pruned, self.with_cp = window, shift, drop_path, pruned, with_cp
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(channels, heads, window, qkv_bias)
         self.norm2 = nn.LayerNorm(channels)
@@ -76,6 +63,11 @@ class SwinBlock(nn.Module):
 
         Without gradients the map is updated in place: copying all of it in every block would cost what pruning saves.
         """
+        if self.with_cp and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(self._compute, x, table, choice, use_reentrant=False))
+        return self._compute(x, table, choice)
+
+    def _compute(self, x: Tensor, table: WindowTable, choice: Choice | None) -> Tensor:
         batch, tokens, channels = x.shape
         windows = None if choice is None else choice.windows
         rows, places, image = token_rows(table, windows, batch, tokens)
@@ -88,6 +80,8 @@ class SwinBlock(nn.Module):
         part = flat.index_select(0, rows)
         part = part + self._drop(self.attn(self.norm1(part), places, count, mask), image, batch)
         part = part + self._drop(self.fc2(F.gelu(self.fc1(self.norm2(part)))), image, batch)
+        if choice is not None and self.pruned == "zero":
+            flat = torch.zeros_like(flat)
         scatter = flat.index_copy if torch.is_grad_enabled() else flat.index_copy_
         return scatter(0, rows, part.to(x.dtype)).view(batch, tokens, channels)
 
@@ -100,52 +94,61 @@ class SwinBlock(nn.Module):
         return residual * alive[image, None].to(residual.dtype)
 
 
-class PatchMerging(nn.Module):
-    """Each 2 x 2 tokens become one of twice the channels; an odd edge is padded with zeros."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(4 * channels)
-        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
-
-    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        x = F.pad(x.view(len(x), height, width, -1), (0, 0, 0, width % 2, 0, height % 2))
-        batch, height, width, channels = x.shape
-        x = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 5, 2, 4)  # channel, row, column
-        return self.reduction(self.norm(x.reshape(batch, height * width // 4, 4 * channels)))
-
-
 class SwinStage(nn.Module):
-    """Blocks at one resolution, plain and shifted windows in turn."""
+    """Blocks at one resolution, plain and shifted windows in turn; ``downsample`` leads to the next stage.
 
-    def __init__(self, blocks: Sequence[SwinBlock]) -> None:
+    ``score`` is :func:`score_windows` with its importance settled, called once ("stage") or before every pruned block ("block").
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[SwinBlock],
+        downsample: PatchMerging | None,
+        score: Callable[[Tensor, Sequence[WindowTable]], list[Tensor]],
+        score_every: ScoreEvery,
+    ) -> None:
         super().__init__()
-        self.blocks = cast(list[SwinBlock], nn.ModuleList(blocks))
+        self.blocks, self.downsample = cast(list[SwinBlock], nn.ModuleList(blocks)), downsample
+        self.score, self.score_every = score, score_every
 
     def forward(self, x: Tensor, height: int, width: int, ratios: Sequence[float]) -> Tensor:
-        """``ratios``: one for each block pair."""
-        magnitude: Tensor | None = None
+        """The blocks: (B, height * width, C) to the same shape, under one ratio for each block pair."""
+        tables = {block.shift: window_table(height, width, block.window, block.shift, x.device) for block in self.blocks}
         ranked: dict[int, tuple[Tensor, Tensor]] = {}  # shift -> scores and order of its windows
         for number, block in enumerate(self.blocks):
-            table = window_table(height, width, block.window, block.shift, x.device)
-            ratio, choice = ratios[number // 2], None
+            table, ratio, choice = tables[block.shift], ratios[number // 2], None
             if ratio:
-                if magnitude is None:
-                    magnitude = token_magnitude(x)  # once per stage, here: its first pruned block begins
-                if block.shift not in ranked:
-                    scores = window_scores(magnitude, table)
-                    ranked[block.shift] = scores, rank_windows(scores)
-                scores, order = ranked[block.shift]
-                choice = Choice(order[:, : kept_count(len(table.tokens), ratio)], scores)
+                if not ranked or self.score_every == "block":  # once per stage: here its first pruned block begins
+                    scores = self.score(x.detach(), list(tables.values()))
+                    ranked = {shift: (one, rank_windows(one)) for shift, one in zip(tables, scores, strict=True)}
+                score, order = ranked[block.shift]
+                choice = Choice(order[:, : kept_count(len(table.tokens), ratio)], score)
             x = block(x, table, choice)
         return x
 
 
-class SparseSwin(nn.Module):
-    """Swin Transformer backbone with window pruning. Argument names are those of mmdet's ``SwinTransformer``.
+class FeatureInfo(NamedTuple):
+    """What the feature maps are like, asked as timm's ``features_only`` models are."""
 
-    ``plan`` says which share of the windows each block pair leaves out: set it at any time, None for dense. It travels in the
-    state dict, so that a checkpoint never silently runs dense.
+    maps: tuple[tuple[int, int], ...]  # channels and stride of each
+
+    def channels(self) -> list[int]:
+        return [channels for channels, _ in self.maps]
+
+    def reduction(self) -> list[int]:
+        """Image pixels per token, both ways."""
+        return [stride for _, stride in self.maps]
+
+
+class SparseSwin(nn.Module):
+    """Swin Transformer backbone with window pruning. Argument names are those of mmdet's ``SwinTransformer``; these are its own:
+
+    - ``plan``: which share of the windows each block pair leaves out. Set it at any time, None for dense. It travels in the state
+      dict, so that a checkpoint never silently runs dense.
+    - ``importance``: "l2" (the paper's), "mean", "max", "random" (by ``importance_seed``), or a function of your own, see
+      :data:`sparsevit3d.windows.Importance`.
+    - ``score_every``: "stage", once where its first pruned block begins (the paper's), or "block".
+    - ``pruned``: "copy" the tokens that no chosen window holds (the paper's), or "zero" them.
     """
 
     def __init__(
@@ -160,34 +163,45 @@ class SparseSwin(nn.Module):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         qkv_bias: bool = True,
         drop_path_rate: float = 0.1,
+        with_cp: bool = False,
+        frozen_stages: int = -1,
         plan: SparsityPlan | str | None = None,
+        importance: str | Importance = "l2",
+        importance_seed: int = 0,
+        score_every: ScoreEvery = "stage",
+        pruned: Pruned = "copy",
     ) -> None:
         super().__init__()
         if len(depths) != len(num_heads):
             raise ValueError(f"depths {tuple(depths)} and num_heads {tuple(num_heads)} must be as long as each other")
         if not all(0 <= index < len(depths) for index in out_indices):
             raise ValueError(f"out_indices {tuple(out_indices)}: the network has stages 0 to {len(depths) - 1}")
+        if not -1 <= frozen_stages <= len(depths):
+            raise ValueError(f"frozen_stages {frozen_stages}: -1 freezes nothing, {len(depths)} all stages")
+        if not callable(importance):
+            _check_choice("importance", importance, (*POOLINGS, "random"))
+        _check_choice("score_every", score_every, get_args(ScoreEvery))
+        _check_choice("pruned", pruned, get_args(Pruned))
         self.embed_dims, self.patch_size, self.window_size = embed_dims, patch_size, window_size
-        self.depths, self.out_indices = tuple(depths), tuple(out_indices)
-        self.patch_embed = nn.Conv2d(in_channels, embed_dims, patch_size, patch_size)
-        self.patch_norm = nn.LayerNorm(embed_dims)
-        drop_path = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
-        self.stages, self.merges = cast(list[SwinStage], nn.ModuleList()), cast(list[PatchMerging], nn.ModuleList())
-        self.norms = nn.ModuleDict()
+        self.depths, self.out_indices, self.frozen_stages = tuple(depths), tuple(out_indices), frozen_stages
+        self.importance = importance
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
+        self.stages, self.norms = cast(list[SwinStage], nn.ModuleList()), nn.ModuleDict()
+        score = partial(score_windows, importance=importance, seed=importance_seed)
+        block = partial(SwinBlock, window=window_size, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, pruned=pruned, with_cp=with_cp)
+        last = max(1, sum(depths) - 1)
+        drop_path = iter([drop_path_rate * number / last for number in range(sum(depths))])  # rises from block to block
         for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             channels = embed_dims << stage
-            shifts = (0 if block % 2 == 0 else window_size // 2 for block in range(depth))
-            self.stages.append(
-                SwinStage(
-                    [SwinBlock(channels, heads, window_size, shift, mlp_ratio, qkv_bias, next(drop_path)) for shift in shifts]
-                )
-            )
-            if stage + 1 < len(depths):
-                self.merges.append(PatchMerging(channels))
+            shifts = (0 if number % 2 == 0 else window_size // 2 for number in range(depth))
+            blocks = [block(channels, heads, shift=shift, drop_path=next(drop_path)) for shift in shifts]
+            downsample = PatchMerging(channels) if stage + 1 < len(depths) else None
+            self.stages.append(SwinStage(blocks, downsample, score, score_every))
             if stage in out_indices:
                 self.norms[str(stage)] = nn.LayerNorm(channels)
         self.apply(_init_weights)
         self.plan = plan
+        self.train()
 
     @property
     def plan(self) -> SparsityPlan | None:
@@ -204,21 +218,37 @@ class SparseSwin(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W), any H and W, to one (B, embed_dims * 2 ** i, H / 4 / 2 ** i, W / 4 / 2 ** i) per out index i."""
-        height, width = images.shape[-2:]
-        x = self.patch_embed(F.pad(images, (0, -width % self.patch_size, 0, -height % self.patch_size)))
-        height, width = x.shape[-2:]
-        x = self.patch_norm(x.flatten(2).transpose(1, 2))
+        x, height, width = self.patch_embed(images)
         ratios = (self._plan or SparsityPlan.uniform(0, self.depths)).ratios
         features = []
         for index, stage in enumerate(self.stages):
-            if index:
-                x = self.merges[index - 1](x, height, width)
-                height, width = (height + 1) // 2, (width + 1) // 2
             x = stage(x, height, width, ratios[index])
             if str(index) in self.norms:
                 out = self.norms[str(index)](x)
                 features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2).contiguous())
+            if stage.downsample is not None:
+                x, height, width = stage.downsample(x, height, width)
         return tuple(features)
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        return FeatureInfo(tuple((self.embed_dims << index, self.patch_size << index) for index in self.out_indices))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay would only harm, as timm asks for them: of norms, and bias tables."""
+        norms = [name for name, module in self.named_modules() if isinstance(module, nn.LayerNorm)]
+        tables = [name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")]
+        return {f"{name}.{part}" for name in norms for part in ("weight", "bias")} | set(tables)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for what is frozen: -1 nothing, 0 the patch embedding, i also the first i stages with all they own."""
+        super().train(mode)
+        frozen: list[nn.Module] = [self.patch_embed] if self.frozen_stages >= 0 else []
+        frozen += self.stages[: self.frozen_stages] if self.frozen_stages > 0 else []
+        frozen += [norm for stage, norm in self.norms.items() if int(stage) < self.frozen_stages]
+        for module in frozen:
+            module.eval().requires_grad_(False)
+        return self
 
     def get_extra_state(self) -> Tensor:
         """The plan as one number per block pair: a tensor, so that any checkpoint format can hold it."""
@@ -229,8 +259,13 @@ class SparseSwin(nn.Module):
         pairs = pairs_per_stage(self.depths)
         if state.numel() != sum(pairs):
             raise PlanError(f"the checkpoint's plan has {state.numel()} block pairs; this network has {sum(pairs)}")
-        plan = SparsityPlan(tuple(tuple(stage.tolist()) for stage in state.cpu().split(pairs)))
+        plan = SparsityPlan(tuple(tuple(stage.tolist()) for stage in state.cpu().split(pairs)), may_fall=True)
         self.plan = None if plan.is_dense else plan
+
+
+def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} {value!r}: there are {', '.join(known)}")
 
 
 def _init_weights(module: nn.Module) -> None:

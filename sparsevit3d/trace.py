@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from sparsevit3d.macs import block_macs
 from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.windows import window_table
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class BlockTrace:
     def share(self) -> float:
         """Share of windows that were computed."""
         return float(self.kept.mean())
+
+    @property
+    def tokens(self) -> NDArray[np.integer]:
+        """(B,) how many tokens the kept windows hold, padding not counted."""
+        height, width = self.map_size
+        real = window_table(height, width, self.window, self.shift).tokens < height * width
+        return self.kept @ real.sum(1).numpy()
 
 
 @contextmanager
@@ -65,3 +74,19 @@ def record_windows(net: SparseSwin) -> Iterator[list[BlockTrace]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def count_traced_macs(net: SparseSwin, trace: Sequence[BlockTrace]) -> NDArray[np.integer]:
+    """(B,) MACs that each image of one recorded forward pass took, by the rules of :func:`sparsevit3d.macs.count_macs`.
+
+    They differ between images where a map has padding: windows at its edge hold fewer tokens, and each image chose its own.
+    """
+    total = np.zeros(len(trace[0].kept), dtype=np.int64)
+    for one in trace:
+        if one.block == 0:
+            before = net.stages[one.stage - 1].downsample if one.stage else None
+            entry = net.patch_embed.projection if before is None else before.reduction
+            total += one.map_size[0] * one.map_size[1] * entry.weight.numel()
+        block = net.stages[one.stage].blocks[one.block]
+        total += [block_macs(block, int(tokens), int(windows)) for tokens, windows in zip(one.tokens, one.kept.sum(1), strict=True)]
+    return total

@@ -1,85 +1,183 @@
-"""Swin checkpoints from elsewhere, by format."""
+"""Swin checkpoints from elsewhere: recognised by their tensors' names, told in ours, loaded whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparsevit3d.sparse_swin import SparseSwin
 
-# mmdet's names and ours. Its channel order of patch merging (channel, row, column) is ours as well.
-_MMDET_NAMES = (
-    (r"patch_embed\.projection\.(weight|bias)", r"patch_embed.\1"),
-    (r"patch_embed\.norm\.(weight|bias)", r"patch_norm.\1"),
-    (r"(stages\.\d+\.blocks\.\d+\.norm[12]\.(?:weight|bias))", r"\1"),
-    (r"(stages\.\d+\.blocks\.\d+\.attn\.)w_msa\.((?:qkv|proj)\.(?:weight|bias)|relative_position_bias_table)", r"\1\2"),
-    (r"(stages\.\d+\.blocks\.\d+\.)ffn\.layers\.0\.0\.(weight|bias)", r"\1fc1.\2"),
-    (r"(stages\.\d+\.blocks\.\d+\.)ffn\.layers\.1\.(weight|bias)", r"\1fc2.\2"),
-    (r"stages\.(\d+)\.downsample\.(norm\.weight|norm\.bias|reduction\.weight)", r"merges.\1.\2"),
-    (r"norm(\d+)\.(weight|bias)", r"norms.\1.\2"),
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]  # for re.sub, one after the other
+
+
+class Layout(NamedTuple):
+    """How a library writes a Swin down."""
+
+    library: str
+    landmark: str  # a pattern that matches one name of this layout and none of those further down the list
+    to_ours: Rules
+    channel_last: bool  # patch merging joins (column, row, channel); mmdet and we (channel, row, column)
+
+
+_MICROSOFT: Rules = (
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^layers\.", "stages."),
+    (r"\.mlp\.fc", ".fc"),
+    (r"^norm(\d+)\.", r"norms.\1."),
 )
-_DERIVED = re.compile(r"stages\.\d+\.blocks\.\d+\.attn\.w_msa\.relative_position_index")  # computed from the window size
+# From 0.9 on a timm stage begins with the patch merging that Microsoft's ends with; features_only writes layers_0 for layers.0.
+_TIMM: Rules = (
+    (r"^layers_", "layers."),
+    (r"^layers\.(\d+)\.downsample", lambda match: f"stages.{int(match[1]) - 1}.downsample"),
+    *_MICROSOFT,
+)
+_TORCHVISION: Rules = (
+    (r"^features\.0\.0\.", "patch_embed.projection."),
+    (r"^features\.0\.2\.", "patch_embed.norm."),
+    (r"^features\.([2468])\.", lambda match: f"stages.{int(match[1]) // 2 - 1}.downsample."),
+    (r"^features\.([1357])\.", lambda match: f"stages.{int(match[1]) // 2}.blocks."),
+    (r"\.mlp\.0\.", ".fc1."),
+    (r"\.mlp\.3\.", ".fc2."),
+)
+_MMDET: Rules = (
+    (r"\.w_msa\.", "."),
+    (r"\.ffn\.layers\.0\.0\.", ".fc1."),
+    (r"\.ffn\.layers\.1\.", ".fc2."),
+    (r"^norm(\d+)\.", r"norms.\1."),
+)
+LAYOUTS = (
+    Layout("mmdet", r"stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight", _MMDET, False),  # mmsegmentation's and mmpretrain's as well
+    Layout("torchvision", r"features\.0\.0\.weight", _TORCHVISION, True),
+    Layout("Microsoft", r"layers\.0\.downsample\.norm\.weight", _MICROSOFT, True),  # timm's before 0.9 as well
+    Layout("timm", r"patch_embed\.proj\.weight", _TIMM, True),
+    Layout("sparsevit3d", r"stages\.0\.blocks\.0\.attn\.qkv\.weight", (), False),
+)
+# What a backbone has no use for: a classifier's head, what follows from window and image size, our plan (it is set, not inherited).
+_NO_WEIGHTS = re.compile(r"head\..*|.*\.relative_position_index|.*\.attn_mask|_extra_state")
+_OPTIONAL = ("norms.", "importance.")  # output norms differ by use, and few networks learn their importance
 
 
 class WeightsError(ValueError):
     """Weights that do not fit; the message names every tensor that is missing, left over or of another shape."""
 
 
-def load_swin_weights(net: SparseSwin, source: str | os.PathLike[str] | Mapping[str, Tensor]) -> list[str]:
-    """Load a Swin checkpoint in mmdet's layout, a whole detector's included; returns the names of the tensors loaded.
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What :func:`load_swin_weights` did. Tensors are called by their names in the network, the ignored ones as in the checkpoint."""
 
-    Nothing is loaded unless every backbone tensor fits. Raises WeightsError otherwise.
+    layout: str
+    loaded: tuple[str, ...]
+    resized: tuple[str, ...]  # of the loaded: relative position tables that came from another window size
+    untouched: tuple[str, ...]  # not in the checkpoint
+    ignored: tuple[str, ...]  # not the backbone's
+
+    def __str__(self) -> str:
+        text = f"{len(self.loaded)} tensors from {self.layout}'s layout"
+        for what, names in (("resized", self.resized), ("not in the checkpoint", self.untouched), ("ignored", self.ignored)):
+            if names:
+                text += f"; {len(names)} {what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+        return text
+
+
+def load_swin_weights(net: SparseSwin, source: str | os.PathLike[str] | Mapping[str, Tensor]) -> LoadedWeights:
+    """Load Swin weights in the layout of mmdet, Microsoft, timm or torchvision, or our own: a backbone's, a classifier's, a detector's.
+
+    ``source`` is a local file (torch's or safetensors) or a state dict. Relative position tables of another window size are resized
+    (bicubic), and a classifier's final norm becomes the last stage's output norm. Nothing is loaded unless every tensor of the
+    backbone fits: raises WeightsError otherwise.
     """
     where, state = _read(source)
-    if any(name.startswith("backbone.") for name in state):
-        state = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
-    if "patch_embed.projection.weight" not in state:
-        raise WeightsError(f"{where}: not in mmdet's Swin layout (no tensor patch_embed.projection.weight)")
-    converted, unknown = {}, []
-    for name, value in state.items():
-        if (ours := _our_name(name)) is not None:
-            converted[ours] = value
-        elif not _DERIVED.fullmatch(name):
-            unknown.append(name)
-
+    layout, prefix = _recognise(where, state)
     own = {name: value for name, value in net.state_dict().items() if not name.endswith("_extra_state")}
-    faults = [f"left over: {name}" for name in unknown]
-    faults += [f"left over: {name}" for name in converted if name not in own and not name.startswith("norms.")]
-    faults += [f"missing: {name}" for name in own if name not in converted and not name.startswith("norms.")]
-    faults += [
-        f"{name}: shape {tuple(converted[name].shape)}, the network's is {tuple(own[name].shape)}"
-        for name in own.keys() & converted.keys()
-        if converted[name].shape != own[name].shape
-    ]
+    converted: dict[str, Tensor] = {}
+    resized, faults = [], []
+    ignored = [name for name in state if not name.startswith(prefix)]
+    for their_name in state.keys() - ignored:
+        name, value = _translated(their_name.removeprefix(prefix), layout, len(net.depths)), state[their_name]
+        if name in own:
+            fitted = _fitted(name, value, own[name], layout)
+            if fitted.shape != own[name].shape:
+                faults.append(f"{their_name}: shape {tuple(value.shape)}, the network's is {tuple(own[name].shape)}")
+            if fitted.shape != value.shape:
+                resized.append(name)
+            converted[name] = fitted
+        elif _NO_WEIGHTS.fullmatch(name) or name.startswith(_OPTIONAL):
+            ignored.append(their_name)
+        else:
+            faults.append(f"left over: {their_name}")
+    absent = sorted(own.keys() - converted.keys())
+    faults += [f"missing: {name}" for name in absent if not name.startswith(_OPTIONAL)]
     if faults:
-        raise WeightsError(f"{where}: does not fit this network\n  " + "\n  ".join(sorted(faults)))
-    # Output norms differ by use: a classifier's checkpoint has none, a detector's may have other stages'.
-    loaded = {name: value for name, value in converted.items() if name in own}
-    net.load_state_dict(loaded, strict=False)
-    return sorted(loaded)
+        raise WeightsError(
+            f"{where}: {layout.library}'s layout, but it does not fit this network\n  " + "\n  ".join(sorted(faults))
+        )
+    net.load_state_dict(converted, strict=False)
+    return LoadedWeights(layout.library, tuple(sorted(converted)), tuple(sorted(resized)), tuple(absent), tuple(sorted(ignored)))
 
 
-def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor]]:
-    if isinstance(source, Mapping):
-        return "the state dict given", source
-    if not Path(source).is_file():
-        raise WeightsError(f"{source}: no such file")
-    try:
-        document = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the damage happens to hit
-        raise WeightsError(f"{source}: damaged, or no weights ({str(error).splitlines()[0]})") from error
+def _translated(name: str, layout: Layout, stages: int) -> str:
+    for pattern, ours in layout.to_ours:
+        name = re.sub(pattern, ours, name)
+    return re.sub(r"^norm\.", f"norms.{stages - 1}.", name)  # a classifier's final norm
+
+
+def _fitted(name: str, value: Tensor, own: Tensor, layout: Layout) -> Tensor:
+    """A tensor in our channel order and, if it is a relative position table, at our window size."""
+    if ".downsample." in name and layout.channel_last and value.shape[-1] % 4 == 0:
+        order = torch.arange(value.shape[-1]).view(2, 2, -1).permute(2, 1, 0).flatten()
+        return value[..., order]
+    side, wanted = isqrt(len(value)), isqrt(len(own))
+    if name.endswith("relative_position_bias_table") and side != wanted and value.shape == (side**2, own.shape[1]):
+        table = F.interpolate(value.float().T.reshape(1, -1, side, side), (wanted, wanted), mode="bicubic")
+        return table.reshape(-1, wanted**2).T.to(value.dtype)
+    return value
+
+
+def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    where, document = ("the state dict given", source) if isinstance(source, Mapping) else (str(source), _read_file(Path(source)))
+    for key in ("state_dict", "model"):  # mmengine's and Microsoft's checkpoints hold more than weights
+        if isinstance(document, Mapping) and isinstance(document.get(key), Mapping):
+            document = document[key]  # type: ignore[assignment]
     if not isinstance(document, Mapping):
-        raise WeightsError(f"{source}: holds {type(document).__name__}, not a state dict")
-    return str(source), document.get("state_dict", document)
+        raise WeightsError(f"{where}: holds {type(document).__name__}, not a state dict")
+    return where, {name: value for name, value in document.items() if isinstance(value, Tensor)}
 
 
-def _our_name(name: str) -> str | None:
-    for pattern, ours in _MMDET_NAMES:
-        if match := re.fullmatch(pattern, name):
-            return match.expand(ours)
-    return None
+def _read_file(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file (weights are read from local files; download them first)")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: damaged, or it holds more than tensors and plain types. Save its state dict alone, with torch.save, where you "
+            f"trust it ({str(error).splitlines()[0]})"
+        ) from error
+    except Exception as error:  # both libraries raise whatever the damage happens to hit
+        raise WeightsError(f"{path}: damaged, or no weights ({str(error).splitlines()[0]})") from error
+
+
+def _recognise(where: str, state: Mapping[str, Tensor]) -> tuple[Layout, str]:
+    """The layout, and what stands before every name of the backbone, such as ``backbone.``"""
+    for layout in LAYOUTS:
+        found = [match[1] for name in state if (match := re.fullmatch(rf"((?:.*\.)?){layout.landmark}", name))]
+        if len(found) > 1:
+            raise WeightsError(f"{where}: holds {len(found)} Swins ({', '.join(found)}); give the state dict of one")
+        if found:
+            return layout, found[0]
+    known = ", ".join(layout.library for layout in LAYOUTS)
+    raise WeightsError(f"{where}: no Swin in a layout known here ({known}); its tensors are {', '.join(list(state)[:4])} ...")

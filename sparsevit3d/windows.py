@@ -1,4 +1,4 @@
-"""A map's tokens as windows: index tables for a size, a window and a shift.
+"""A map's tokens as windows: index tables for a size, a window and a shift; and how important each window is.
 
 Swin pads a map to whole windows, rolls it by the shift and cuts it up. Here all three are one table of token indices, so that a
 window is gathered from where its tokens lie and written back there, and padding is never stored.
@@ -6,7 +6,8 @@ window is gathered from where its tokens lie and written back there, and padding
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -80,15 +81,45 @@ def token_rows(table: WindowTable, windows: Tensor | None, batch: int, tokens: i
     return TokenRows(rows[places], places, image.expand(index.shape).flatten()[places])
 
 
+# Importance: which windows to compute (section 3.2).
+
+Importance = Callable[[Tensor, WindowTable], Tensor]  # (B, tokens, C) features and the windows to cut them into: (B, windows)
+
+# A window's importance from the magnitudes of its tokens, (B, windows, places); padding has none. The paper's is "l2".
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "l2": partial(torch.linalg.vector_norm, dim=-1),
+    "mean": partial(torch.mean, dim=-1),
+    "max": partial(torch.amax, dim=-1),
+}
+
+
+def score_windows(x: Tensor, tables: Sequence[WindowTable], importance: str | Importance = "l2", seed: int = 0) -> list[Tensor]:
+    """(B, tokens, C) features to (B, windows) scores for each of a stage's tables.
+
+    ``importance`` is a pooling of token magnitudes by name, "random" (by ``seed``; every image alike, so that its result does not
+    depend on its batch mates) or a function of your own. Raises ValueError where that returns another shape.
+    """
+    if callable(importance):
+        return [_checked_scores(importance(x, table), (len(x), len(table.tokens))) for table in tables]
+    if importance == "random":
+        return [_random_scores(len(table.tokens), seed, x.device).expand(len(x), -1) for table in tables]
+    magnitude = F.pad(token_magnitude(x), (0, 1))  # what the tables call padding is the last token
+    return [POOLINGS[importance](magnitude[:, table.tokens]) for table in tables]
+
+
 def token_magnitude(x: Tensor) -> Tensor:
     """Mean over channels of |x|: (B, tokens, C) to (B, tokens), in float32 or better so that bfloat16 ranks alike."""
     return x.abs().mean(-1, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
-def window_scores(magnitude: Tensor, table: WindowTable) -> Tensor:
-    """A window's importance, the L2 norm of its tokens' magnitudes (section 3.2): (B, tokens) to (B, windows)."""
-    with_padding = F.pad(magnitude, (0, 1))  # a padded place has no activation
-    return torch.linalg.vector_norm(with_padding[:, table.tokens], dim=-1)
+def _random_scores(windows: int, seed: int, device: torch.device) -> Tensor:
+    return torch.rand(windows, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def _checked_scores(scores: Tensor, shape: tuple[int, int]) -> Tensor:
+    if scores.shape != shape:
+        raise ValueError(f"the importance function returned scores of shape {tuple(scores.shape)}; (images, windows) is {shape}")
+    return scores
 
 
 def rank_windows(scores: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_plan import plans
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sparsevit3d import PlanError, SparseSwin, SparsityPlan, count_macs
+from sparsevit3d import PlanError, SparseSwin, SparsityPlan, count_macs, count_traced_macs, record_windows
 
 SHAPE = {"embed_dims": 16, "depths": (2, 1, 4), "num_heads": (1, 2, 4), "window_size": 4, "out_indices": (2,)}
 
@@ -14,17 +17,46 @@ def counted_by_torch(net, height, width):
     return counter.get_total_flops() / 2
 
 
-@pytest.mark.parametrize("plan", ["0|0|0,0", "0.3|0|0.1,0.6", "0.75|0.5|0.8,0.8"])
-@pytest.mark.parametrize("size", [(64, 64), (128, 192)])
-def test_macs_are_half_of_torchs_flops(plan, size):
-    net = SparseSwin(**SHAPE, plan=plan).eval()
-    assert count_macs(net, size) == counted_by_torch(net, *size)
+def net_of(plan, window=4, **more):
+    depths = [2 * len(stage) for stage in plan.ratios]
+    heads = [1 << stage for stage in range(len(depths))]
+    arguments = {"embed_dims": 8, "depths": depths, "num_heads": heads, "window_size": window, "out_indices": ()}
+    return SparseSwin(**arguments, plan=str(plan), **more).eval()
 
 
-@pytest.mark.parametrize("size", [(61, 75), (100, 230)])
-def test_dense_macs_do_not_count_padding(size):
-    net = SparseSwin(**SHAPE).eval()
-    assert count_macs(net, size) == counted_by_torch(net, *size)
+@settings(max_examples=30)
+@given(plans, st.integers(1, 130), st.integers(1, 200), st.sampled_from([2, 3, 4, 7]))
+def test_macs_are_half_of_torchs_flops(plan, height, width, window):
+    """At any size, padding included: what the windows that ran took. Dense, what was counted beforehand."""
+    net = net_of(plan, window)
+    with record_windows(net) as trace:
+        flops = counted_by_torch(net, height, width)
+    assert count_traced_macs(net, trace).tolist() == [flops]
+    dense = SparsityPlan.uniform(0, net.depths)
+    price = count_macs(net, (height, width), dense)
+    net.plan = None
+    assert price == counted_by_torch(net, height, width)
+
+
+@settings(max_examples=20)
+@given(plans, st.integers(1, 3), st.integers(1, 3))
+def test_a_plan_is_priced_exactly_where_nothing_is_padded(plan, down, across):
+    side = 4 * 4 << (len(plan.ratios) - 1)  # whole windows in every stage
+    net = net_of(plan)
+    assert count_macs(net, (side * down, side * across)) == counted_by_torch(net, side * down, side * across)
+
+
+def test_images_that_keep_other_windows_of_a_padded_map_take_other_macs():
+    first_or_last = torch.stack([-torch.arange(9.0), torch.arange(9.0)])
+    net = net_of(SparsityPlan.parse("0.5"), importance=lambda x, table: first_or_last)
+    images = torch.randn(2, 3, 36, 36)  # 9 x 9 tokens: 3 x 3 windows, those at the edge with a single row or column
+    with torch.no_grad(), record_windows(net) as trace:
+        net(images)
+    first, last = count_traced_macs(net, trace)
+    assert first > last
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(images)
+    assert 2 * (first + last) == counter.get_total_flops()
 
 
 def test_swin_t_as_published():

@@ -4,9 +4,11 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparsevit3d import SparseSwin
 from sparsevit3d.plan import (
     RATIO_GRID,
     PlanError,
@@ -19,25 +21,42 @@ from sparsevit3d.plan import (
 )
 
 DEPTHS = (2, 2, 6, 2)
-stages = st.lists(st.floats(0, 0.999), min_size=1, max_size=4).map(lambda ratios: tuple(sorted(ratios)))
-plans = st.lists(stages, min_size=1, max_size=5).map(lambda ratios: SparsityPlan(tuple(ratios)))
+stages = st.lists(st.floats(0, 0.999), min_size=1, max_size=4).map(tuple)
+plans = st.lists(stages, min_size=1, max_size=4).map(lambda ratios: SparsityPlan(tuple(ratios), may_fall=True))
 
 
-@given(plans)
-def test_text_parses_back(plan):
+@settings(max_examples=50)
+@given(plan=plans)
+def test_text_file_and_checkpoint_agree(plan, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
     assert SparsityPlan.parse(str(plan)) == plan
+
+    plan.save(folder / "plan.json", budget=0.6)
+    assert SparsityPlan.load(folder / "plan.json") == plan
+    assert json.loads((folder / "plan.json").read_text()) == {"plan": str(plan), "budget": 0.6}
+
+    depths = [2 * len(stage) for stage in plan.ratios]
+    arguments = {"embed_dims": 4, "depths": depths, "num_heads": [1] * len(depths), "window_size": 2, "out_indices": ()}
+    torch.save(SparseSwin(**arguments, plan=str(plan)).state_dict(), folder / "weights.pth")
+    other = SparseSwin(**arguments)
+    other.load_state_dict(torch.load(folder / "weights.pth", weights_only=True))
+    assert other.plan == (None if plan.is_dense else plan)
 
 
 def test_text_is_short():
     assert str(SparsityPlan.parse("0.30|0|0.1,.2,0.2|0.0")) == "0.3|0|0.1,0.2,0.2|0"
 
 
-@given(plan=plans)
-def test_file_reads_back(plan, tmp_path_factory):
-    path = tmp_path_factory.mktemp("plan") / "plan.json"
-    plan.save(path, budget=0.6)
-    assert SparsityPlan.load(path) == plan
-    assert json.loads(path.read_text())["budget"] == 0.6
+def test_ratios_fall_only_where_the_plan_says_that_they_may():
+    plan = SparsityPlan.parse("falling:0.3|0|0.5,0.2,0.2|0")
+    assert plan.ratios[2] == (0.5, 0.2, 0.2)
+    assert plan.may_fall
+    assert str(plan) == "falling:0.3|0|0.5,0.2,0.2|0"
+    with pytest.raises(PlanError, match="unless the plan begins with 'falling:'"):
+        SparsityPlan(plan.ratios)
+    rising = SparsityPlan.parse("falling:0.3|0|0.2,0.2,0.5|0")  # it may, but does not: the same plan as without the word
+    assert rising == SparsityPlan.parse("0.3|0|0.2,0.2,0.5|0")
+    assert str(rising) == "0.3|0|0.2,0.2,0.5|0"
 
 
 def test_uniform_has_a_ratio_for_each_pair():
@@ -55,6 +74,8 @@ def test_uniform_has_a_ratio_for_each_pair():
         ("0|-0.1|0|0", ["stage 1", "pair 0", "outside [0, 1)"]),
         ("0|0|0.4,0.4,0.2|0", ["stage 2", "pair 2", "0.2 falls below 0.4"]),
         ("", ["stage 0", "pair 0", "not a number"]),
+        ("falling:", ["stage 0", "pair 0", "not a number"]),
+        ("falling:0|1.5|0|0", ["stage 1", "pair 0", "outside [0, 1)"]),
     ],
 )
 def test_bad_text_is_refused_by_stage_pair_and_rule(text, words):

@@ -1,54 +1,169 @@
 import pytest
 import torch
 from mmdet.models.backbones import SwinTransformer
+from mmengine.config import ConfigDict
+from reference_swin import LAYOUTS, Reference, Shape
+from safetensors.torch import save_file
 
-from sparsevit3d import SparseSwin, load_swin_weights
-from sparsevit3d.weights import WeightsError
+from sparsevit3d import SparseSwin, WeightsError, load_swin_weights
 
-SHAPE = {"embed_dims": 16, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4, "out_indices": (0, 1)}
-
-
-@pytest.fixture
-def theirs():
-    return SwinTransformer(**SHAPE)
-
-
-def test_a_detectors_checkpoint_loads_its_backbone(theirs, tmp_path):
-    state = {f"backbone.{name}": value for name, value in theirs.state_dict().items()} | {"neck.conv.weight": torch.zeros(1)}
-    torch.save({"state_dict": state}, tmp_path / "detector.pth")
-    net = SparseSwin(**SHAPE)
-    loaded = load_swin_weights(net, tmp_path / "detector.pth")
-    assert set(loaded) == {name for name in net.state_dict() if not name.endswith("_extra_state")}
-    assert torch.equal(net.stages[1].blocks[0].fc1.weight, theirs.stages[1].blocks[0].ffn.layers[0][0].weight)
+SHAPE = Shape(16, (2, 2, 1), (1, 2, 4), 4)
+PUBLISHED = {
+    "T": (96, (2, 2, 6, 2), (3, 6, 12, 24)),
+    "S": (96, (2, 2, 18, 2), (3, 6, 12, 24)),
+    "B": (128, (2, 2, 18, 2), (4, 8, 16, 32)),
+    "L": (192, (2, 2, 18, 2), (6, 12, 24, 48)),
+}
 
 
-def test_faults_are_listed_by_name_and_nothing_is_loaded(theirs):
-    state = theirs.state_dict()
+def assert_same_features(net, images, expected):
+    with torch.no_grad():
+        for mine, other in zip(net.eval()(images), expected, strict=True):
+            assert (mine - other).abs().max() <= 1e-4 * other.abs().max()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(128, 192), (75, 130)])
+def test_a_layout_is_recognised_and_its_features_are_equal(layout, size):
+    rival, net, images = Reference(layout, SHAPE), SparseSwin(**SHAPE.arguments()), torch.randn(2, 3, *size)
+    report = load_swin_weights(net, rival.state)
+    assert report.layout == layout
+    assert not report.resized
+    assert len(report.loaded) == len(rival.state)
+    assert set(report.untouched) == (
+        set() if layout == "mmdet" else {f"norms.{stage}.{part}" for stage in (0, 1) for part in ("weight", "bias")}
+    )
+    assert_same_features(net, images, rival(images))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", PUBLISHED)
+@pytest.mark.parametrize("window", [7, 12])
+def test_published_sizes_fit_tensor_by_tensor(layout, size, window):
+    shape = Shape(*PUBLISHED[size], window)
+    with torch.device("meta"):  # shapes without storage
+        net = SparseSwin(**shape.arguments())
+        state = Reference(layout, shape).state
+        report = load_swin_weights(net, state)
+    assert len(report.loaded) == len(state)
+    assert all(name.startswith("norms.") for name in report.untouched)
+
+
+def test_mmdets_own_swin_gives_its_weights():
+    theirs = SwinTransformer(**SHAPE.arguments())
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    theirs.eval()
+    net, images = SparseSwin(**SHAPE.arguments()), torch.randn(2, 3, 96, 130)
+    assert load_swin_weights(net, theirs.state_dict()).layout == "mmdet"
+    assert_same_features(net, images, theirs(images))
+
+
+@pytest.mark.parametrize("window", [3, 7])
+def test_tables_of_another_window_are_resized_as_mmdet_does(window, tmp_path):
+    state = Reference("mmdet", SHAPE).state
+    torch.save({"state_dict": {f"backbone.{name}": value for name, value in state.items()}}, tmp_path / "window4.pth")
+    shape = SHAPE._replace(window_size=window)
+    theirs = SwinTransformer(**shape.arguments(), init_cfg=ConfigDict(type="Pretrained", checkpoint=str(tmp_path / "window4.pth")))
+    theirs.init_weights()
+    theirs.eval()
+    net, images = SparseSwin(**shape.arguments()), torch.randn(1, 3, 90, 130)
+    report = load_swin_weights(net, tmp_path / "window4.pth")
+    assert len(report.resized) == 5  # one of each block
+    assert set(report.resized) <= set(report.loaded)
+    assert "5 resized" in str(report)
+    assert_same_features(net, images, theirs(images))
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "module.img_backbone.", "encoder."])
+def test_a_detectors_checkpoint_gives_its_backbone_alone(prefix, tmp_path):
+    state = Reference("Microsoft", SHAPE).state
+    whole = {prefix + name: value for name, value in state.items()}
+    whole |= {"neck.conv.weight": torch.zeros(1), "neck.layers.0.blocks.0.norm1.weight": torch.zeros(1)}
+    torch.save({"model": whole, "epoch": 3}, tmp_path / "detector.pth")
+    net = SparseSwin(**SHAPE.arguments())
+    report = load_swin_weights(net, tmp_path / "detector.pth")
+    assert set(report.ignored) == {"neck.conv.weight", "neck.layers.0.blocks.0.norm1.weight"}
+    assert torch.equal(net.stages[1].blocks[0].fc1.weight, state["layers.1.blocks.0.mlp.fc1.weight"])
+
+
+def test_our_own_checkpoints_give_their_weights_but_not_their_plan(tmp_path):
+    ours = SparseSwin(**SHAPE.arguments(), plan="0.5|0.5|0.5")
+    torch.save({"state_dict": {f"backbone.{name}": value for name, value in ours.state_dict().items()}}, tmp_path / "epoch.pth")
+    net = SparseSwin(**SHAPE.arguments())
+    report = load_swin_weights(net, tmp_path / "epoch.pth")
+    assert report.layout == "sparsevit3d"
+    assert report.ignored == ("backbone._extra_state",)
+    assert net.plan is None
+    assert all(torch.equal(one, other) for one, other in zip(net.parameters(), ours.parameters(), strict=True))
+
+
+def test_safetensors_are_read(tmp_path):
+    rival = Reference("timm", SHAPE)
+    save_file(rival.state, tmp_path / "model.safetensors")
+    assert load_swin_weights(SparseSwin(**SHAPE.arguments()), tmp_path / "model.safetensors").layout == "timm"
+    (tmp_path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(WeightsError, match=r"model\.safetensors: damaged"):
+        load_swin_weights(SparseSwin(**SHAPE.arguments()), tmp_path / "model.safetensors")
+
+
+def test_what_is_no_weight_of_the_backbone_is_ignored_by_name():
+    state = Reference("Microsoft", SHAPE).state
+    buffers = {"layers.0.blocks.1.attn_mask", "layers.0.blocks.0.attn.relative_position_index", "head.weight", "head.bias"}
+    net = SparseSwin(**SHAPE.arguments() | {"out_indices": (1,)})
+    report = load_swin_weights(net, state | {name: torch.zeros(1) for name in buffers})
+    assert set(report.ignored) == buffers | {"norm.weight", "norm.bias"}  # the last stage is no output here
+
+
+def test_faults_are_listed_by_name_and_nothing_is_loaded():
+    state = Reference("mmdet", SHAPE).state
     del state["stages.0.blocks.1.norm2.bias"]
     state["stages.0.blocks.0.attn.w_msa.qkv.weight"] = torch.zeros(3, 3)
     state["stages.0.blocks.0.mystery"] = torch.zeros(1)
-    net = SparseSwin(**SHAPE)
+    state["absolute_pos_embed"] = torch.zeros(1)
+    net = SparseSwin(**SHAPE.arguments())
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(WeightsError) as error:
         load_swin_weights(net, state)
     for words in (
         "missing: stages.0.blocks.1.norm2.bias",
-        "shape (3, 3), the network's is (48, 16)",
+        "stages.0.blocks.0.attn.w_msa.qkv.weight: shape (3, 3), the network's is (48, 16)",
         "left over: stages.0.blocks.0.mystery",
+        "left over: absolute_pos_embed",
     ):
         assert words in str(error.value)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
-def test_another_window_or_layout_is_refused(theirs, tmp_path):
-    with pytest.raises(WeightsError, match=r"relative_position_bias_table: shape \(49, 1\), the network's is \(81, 1\)"):
-        load_swin_weights(SparseSwin(**SHAPE | {"window_size": 5}), theirs.state_dict())
-    with pytest.raises(WeightsError, match="not in mmdet's Swin layout"):
-        load_swin_weights(SparseSwin(**SHAPE), {"layers.0.blocks.0.norm1.weight": torch.zeros(16)})
-    with pytest.raises(WeightsError, match="no such file"):
-        load_swin_weights(SparseSwin(**SHAPE), tmp_path / "none.pth")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_swin_of_another_size_is_refused(layout):
+    state = Reference(layout, SHAPE).state
+    with pytest.raises(WeightsError, match="left over: "):
+        load_swin_weights(SparseSwin(**SHAPE._replace(depths=(2, 1, 1)).arguments()), state)
+    with pytest.raises(WeightsError, match="missing: "):
+        load_swin_weights(SparseSwin(**SHAPE._replace(depths=(2, 2, 2)).arguments()), state)
+    with pytest.raises(WeightsError, match="shape "):
+        load_swin_weights(SparseSwin(**SHAPE._replace(embed_dims=32).arguments()), state)
 
 
-def test_output_norms_may_be_missing(theirs):
-    classifier = {name: value for name, value in theirs.state_dict().items() if not name.startswith("norm")}
-    assert not any(name.startswith("norms.") for name in load_swin_weights(SparseSwin(**SHAPE), classifier))
+def test_two_swins_in_one_file_are_told_apart_by_the_user():
+    state = Reference("timm", SHAPE).state
+    both = {f"{who}.{name}": value for who in ("student", "teacher") for name, value in state.items()}
+    with pytest.raises(WeightsError, match=r"2 Swins \(student\., teacher\.\)"):
+        load_swin_weights(SparseSwin(**SHAPE.arguments()), both)
+
+
+def test_other_files_are_refused_with_what_to_do(tmp_path):
+    net = SparseSwin(**SHAPE.arguments())
+    with pytest.raises(WeightsError, match=r"none\.pth: no such file"):
+        load_swin_weights(net, tmp_path / "none.pth")
+    torch.save({"model": Reference("timm", SHAPE).state, "config": WeightsError("an object")}, tmp_path / "pickled.pth")
+    with pytest.raises(WeightsError, match=r"pickled\.pth: .*Save its state dict alone"):
+        load_swin_weights(net, tmp_path / "pickled.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match=r"list\.pth: holds list, not a state dict"):
+        load_swin_weights(net, tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match=r"mmdet, torchvision, Microsoft, timm, sparsevit3d.*layer1\.0\.conv1\.weight"):
+        load_swin_weights(net, {"layer1.0.conv1.weight": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"left over: layers\.0\.blocks\.0\.attn\.logit_scale"):  # Swin V2
+        load_swin_weights(net, Reference("timm", SHAPE).state | {"layers.0.blocks.0.attn.logit_scale": torch.zeros(1)})

@@ -1,9 +1,10 @@
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevit3d.windows import FOREIGN, rank_windows, token_magnitude, token_rows, window_scores, window_table
+from sparsevit3d.windows import FOREIGN, rank_windows, score_windows, token_rows, window_table
 
 sizes = st.tuples(st.integers(1, 23), st.integers(1, 23), st.integers(1, 8), st.booleans())
 
@@ -67,14 +68,37 @@ def test_rows_lead_to_the_chosen_windows_tokens(size, batch, rng):
     assert torch.equal(flat == -1, padding)
 
 
-def test_scores_are_norms_of_mean_magnitudes():
+@pytest.mark.parametrize(
+    ("importance", "pooled"),
+    [("l2", lambda values: sum(value**2 for value in values) ** 0.5), ("mean", lambda values: sum(values) / 16), ("max", max)],
+)
+def test_scores_pool_the_magnitudes_of_a_windows_tokens(importance, pooled):
     x = torch.randn(2, 5 * 9, 8)
-    table = window_table(5, 9, 4, 2)
-    scores = window_scores(token_magnitude(x), table)
-    for image in range(2):
-        for number, members in enumerate(table.tokens):
-            magnitudes = [x[image, token].abs().mean() ** 2 for token in members if token < 45]
-            assert torch.isclose(scores[image, number], sum(magnitudes) ** 0.5)
+    tables = [window_table(5, 9, 4, shift) for shift in (0, 2)]
+    for table, scores in zip(tables, score_windows(x, tables, importance), strict=True):
+        for image in range(2):
+            for number, members in enumerate(table.tokens):
+                expected = pooled([float(x[image, token].abs().mean()) for token in members if token < 45])
+                assert float(scores[image, number]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_random_scores_follow_from_the_seed_alone():
+    tables = [window_table(20, 30, 4, shift) for shift in (0, 2)]
+    first = score_windows(torch.randn(3, 600, 8), tables, "random", seed=1)
+    again = score_windows(torch.randn(1, 600, 8), tables, "random", seed=1)
+    other = score_windows(torch.randn(1, 600, 8), tables, "random", seed=2)
+    for one, same, different in zip(first, again, other, strict=True):
+        assert torch.equal(one, same.expand(3, -1))
+        assert not torch.equal(same, different)
+        assert len(one[0].unique()) == len(one[0])
+
+
+def test_an_importance_of_ones_own_sees_the_features_and_the_windows():
+    x, table = torch.randn(2, 45, 8), window_table(5, 9, 4, 2)
+    (scores,) = score_windows(x, [table], lambda x, table: x[:, table.tokens[:, 0].clamp(max=44), 0])
+    assert torch.equal(scores, torch.stack([x[:, min(int(members[0]), 44), 0] for members in table.tokens], 1))
+    with pytest.raises(ValueError, match=r"shape \(2, 45\); \(images, windows\) is \(2, 6\)"):
+        score_windows(x, [table], lambda x, table: x[:, :, 0])
 
 
 def test_equal_scores_keep_their_order():

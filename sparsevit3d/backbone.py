@@ -1,0 +1,57 @@
+"""SparseSwin in mmengine's root registry, where the configs of mmdet, mmsegmentation and mmdet3d all find it.
+
+A config of theirs that names ``SwinTransformer`` needs two changes::
+
+    custom_imports = dict(imports="sparsevit3d.backbone")
+    model = dict(backbone=dict(type="SparseSwin", plan="0.3|0|0.1,0.2,0.2|0"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.registry import MODELS
+
+from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.weights import load_swin_weights
+
+# Arguments of mmdet's SwinTransformer that SparseSwin lacks, with the only value that they may have.
+_FOREIGN: dict[str, Any] = {
+    "qk_scale": None,
+    "drop_rate": 0.0,
+    "attn_drop_rate": 0.0,
+    "patch_norm": True,
+    "use_abs_pos_embed": False,
+    "strides": [4, 2, 2, 2],
+    "act_cfg": {"type": "GELU"},
+    "norm_cfg": {"type": "LN"},
+}
+_WITHOUT_EFFECT = ("convert_weights", "pretrain_img_size")  # layouts are recognised; there is no absolute position embedding
+
+
+@MODELS.register_module(name="SparseSwin")
+class ConfiguredSparseSwin(SparseSwin):
+    """SparseSwin as a config asks for it: by mmdet's arguments, of which those that it lacks may say only what changes nothing.
+
+    ``init_cfg``: ``dict(type="Pretrained", checkpoint="local/file.pth")`` in any layout that :func:`load_swin_weights` knows; it is
+    read when the model's ``init_weights`` is called, as mmengine's Runner does. Raises ValueError for an argument out of reach.
+    """
+
+    def __init__(self, *, init_cfg: Mapping[str, Any] | None = None, **arguments: Any) -> None:
+        for name in arguments.keys() & _FOREIGN.keys():
+            value = arguments.pop(name)
+            if (list(value) if isinstance(value, tuple) else value) != _FOREIGN[name]:
+                raise ValueError(f"SparseSwin: {name}={value!r} is not to be had; leave it out, or say {_FOREIGN[name]!r}")
+        for name in _WITHOUT_EFFECT:
+            arguments.pop(name, None)
+        if init_cfg is not None and (set(init_cfg) != {"type", "checkpoint"} or init_cfg["type"] != "Pretrained"):
+            raise ValueError(f"SparseSwin: init_cfg={dict(init_cfg)!r}; it is None or dict(type='Pretrained', checkpoint=FILE)")
+        super().__init__(**arguments)
+        self.init_cfg = init_cfg
+
+    def init_weights(self) -> None:
+        if self.init_cfg is not None:
+            report = load_swin_weights(self, self.init_cfg["checkpoint"])
+            print_log(f"SparseSwin: {self.init_cfg['checkpoint']}: {report}", logger="current")

@@ -1,0 +1,73 @@
+"""The layers of Swin that pruning leaves as they are: patch embedding, attention within windows, patch merging."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """Each ``patch`` x ``patch`` pixels become a token; the image's last rows and columns are filled up with zeros."""
+
+    def __init__(self, in_channels: int, channels: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.projection = nn.Conv2d(in_channels, channels, patch, patch)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, int, int]:
+        """(B, in_channels, H, W) to the map's tokens, (B, height * width, C), its height and its width."""
+        height, width = images.shape[-2:]
+        x = self.projection(F.pad(images, (0, -width % self.patch, 0, -height % self.patch)))
+        height, width = x.shape[-2:]
+        return self.norm(x.flatten(2).transpose(1, 2)), height, width
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention within windows, with Swin's relative position bias."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, channels: int, heads: int, window: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        position = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
+        offset = position[:, :, None] - position[:, None, :] + window - 1
+        self.register_buffer("relative_position_index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
+
+    def forward(self, x: Tensor, places: Tensor | None, windows: int, mask: Tensor | None) -> Tensor:
+        """``x``: (tokens, C), the windows' real tokens, which fill ``places`` (None: all, in order); ``mask``: (windows, N, N)."""
+        size, channels = self.window**2, x.shape[1]
+        qkv = self.qkv(x)
+        if places is not None:
+            # Swin pads after LayerNorm, so a padded token is zero there: its query, key and value are the bias.
+            padding = qkv.new_zeros(3 * channels) if self.qkv.bias is None else self.qkv.bias.to(qkv.dtype)
+            qkv = padding.expand(windows * size, -1).index_copy(0, places, qkv)
+        query, key, value = qkv.view(windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
+        if mask is not None:
+            bias = bias + mask[:, None]
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        x = x.transpose(1, 2).reshape(windows * size, channels)
+        return self.proj(x if places is None else x.index_select(0, places))
+
+
+class PatchMerging(nn.Module):
+    """Each 2 x 2 tokens become one of twice the channels; an odd edge is padded with zeros."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
+        """(B, height * width, C) to the smaller map's tokens, (B, ..., 2 * C), its height and its width."""
+        x = F.pad(x.view(len(x), height, width, -1), (0, 0, 0, width % 2, 0, height % 2))
+        batch, height, width, channels = x.shape
+        x = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 5, 2, 4)  # channel, row, column
+        x = x.reshape(batch, height * width // 4, 4 * channels)
+        return self.reduction(self.norm(x)), height // 2, width // 2
