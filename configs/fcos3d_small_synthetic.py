@@ -56,7 +56,6 @@ train_pipeline = [
 train_dataloader = dict(batch_size=6, num_workers=1, dataset=dict(pipeline=train_pipeline))
 test_dataloader = dict(num_workers=1)
 optim_wrapper = dict(
-    type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=35),
 )

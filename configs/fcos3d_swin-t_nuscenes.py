@@ -9,9 +9,7 @@ _base_ = ["_base_/nuscenes.py", "_base_/runtime.py", "_base_/fcos3d_sparse_swin-
 image_size = (704, 256)
 train_dataloader = dict(batch_size=12, num_workers=4)
 optim_wrapper = dict(
-    type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-4, weight_decay=0.01),
-    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"relative_position_bias_table": dict(decay_mult=0.0)}),
     clip_grad=dict(max_norm=35),
 )
 train_cfg = dict(by_epoch=True, max_epochs=24)

@@ -144,7 +144,7 @@ def _fitted(name: str, value: Tensor, own: Tensor, layout: Layout) -> Tensor:
 
 
 def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    where, document = ("the state dict given", source) if isinstance(source, Mapping) else (str(source), _read_file(Path(source)))
+    where, document = ("the state dict given", source) if isinstance(source, Mapping) else (str(source), _read_file(source))
     for key in ("state_dict", "model"):  # mmengine's and Microsoft's checkpoints hold more than weights
         if isinstance(document, Mapping) and isinstance(document.get(key), Mapping):
             document = document[key]  # type: ignore[assignment]
@@ -153,11 +153,11 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, d
     return where, {name: value for name, value in document.items() if isinstance(value, Tensor)}
 
 
-def _read_file(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
+def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
+    if not Path(path).is_file():
         raise WeightsError(f"{path}: no such file (weights are read from local files; download them first)")
     try:
-        if path.suffix == ".safetensors":
+        if Path(path).suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)

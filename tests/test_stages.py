@@ -158,6 +158,8 @@ def test_an_unknown_option_is_refused_with_the_nearest_name(synthetic, option, w
 def test_what_is_missing_or_damaged_is_named(synthetic, tmp_path):
     with pytest.raises(ExperimentError, match=r"none\.py: no such config"):
         load_config(tmp_path / "none.py", synthetic)
+    with pytest.raises(ExperimentError, match=r"mask_rcnn\.py: sets no image_size.*docstring"):
+        load_config(CONFIG.with_name("coco") / "mask_rcnn.py", synthetic)
     with pytest.raises(ExperimentError, match="no such dataset"):
         load_config(CONFIG, tmp_path / "none")
     with pytest.raises(ExperimentError, match=r"nuscenes_infos_other\.json: no info file of split 'other'"):

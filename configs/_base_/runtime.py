@@ -1,4 +1,4 @@
-"""What every experiment shares: hooks, seeds, where logs go."""
+"""What every experiment shares: hooks, seeds, where logs go, what weight decay spares."""
 
 default_scope = "mmdet3d"
 default_hooks = dict(
@@ -11,6 +11,11 @@ default_hooks = dict(
 )
 custom_hooks = [dict(type="ProgressHook")]
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))
+# An experiment adds its optimizer. Norms and Swin's bias tables are meant to be anything but small.
+optim_wrapper = dict(
+    type="OptimWrapper",
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"relative_position_bias_table": dict(decay_mult=0.0)}),
+)
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"
 randomness = dict(seed=0)

@@ -51,6 +51,8 @@ def load_config(path: Path, data: Path | None, infos: Path | None = None, option
         raise ExperimentError(f"{path}: no such config; there are {', '.join(sorted(map(str, Path('configs').glob('*.py'))))}")
     register_all_modules(init_default_scope=True)  # so that the names in configs mean something
     config = Config.fromfile(path)
+    if "image_size" not in config:
+        raise ExperimentError(f"{path}: sets no image_size, so it is not a nuScenes experiment; its docstring says how to run it")
     for option in options:
         _apply(config, option)
     root = Path(data or config.data_root)

@@ -1,0 +1,18 @@
+"""Sparsity-aware adaptation of the dense Mask R-CNN, as released: 12 epochs at a small rate, a random plan each iteration.
+
+python $(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools/train.py configs/coco/mask_rcnn_adapt.py --work-dir work_dirs/mask_rcnn_adapted
+"""
+
+_base_ = "mask_rcnn.py"
+
+model = dict(backbone=dict(init_cfg=None))
+custom_hooks = [
+    dict(type="StartHook", weights="work_dirs/mask_rcnn/epoch_0036.pth", plan=None),
+    dict(type="RandomPlanHook", seed=0),
+]
+optim_wrapper = dict(optimizer=dict(lr=1e-5))
+train_cfg = dict(max_epochs=12)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type="MultiStepLR", begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1),
+]

@@ -1,0 +1,225 @@
+"""SparseSwin trains like the backbone it replaces: mmdet's Swin beside it, step by step."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.models.backbones import SwinTransformer
+from mmengine.config import Config, ConfigDict
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from torch import nn
+
+from sparsevit3d import SparseSwin, WeightsError, load_swin_weights
+from sparsevit3d.backbone import ConfiguredSparseSwin
+from sparsevit3d.sparse_swin import Choice, SwinBlock
+from sparsevit3d.windows import window_table
+
+ROOT = Path(__file__).parent.parent
+SHAPE = {"embed_dims": 16, "depths": (2, 1, 3), "num_heads": (1, 2, 4), "window_size": 4, "out_indices": (0, 2)}
+PLAN = "0.3|0.4|0.2,0.6"
+DECAY = {
+    "optimizer": {"type": "AdamW", "lr": 1e-2, "weight_decay": 0.5},
+    "paramwise_cfg": {"norm_decay_mult": 0.0, "custom_keys": {"relative_position_bias_table": {"decay_mult": 0.0}}},
+}
+
+
+def pair(**changes):
+    """mmdet's Swin and ours with equal weights, all random: LayerNorm biases and tables as well."""
+    theirs = SwinTransformer(**SHAPE | changes)
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours = SparseSwin(**SHAPE | changes)
+    load_swin_weights(ours, theirs.state_dict())
+    for net in (ours, theirs):
+        net.train()
+    return ours, theirs
+
+
+def in_our_names(theirs, values):
+    """What mmdet's parameters have (a gradient, a flag), by our names: told as weights and loaded."""
+    carrier = SparseSwin(**SHAPE)
+    load_swin_weights(carrier, {name: values(parameter) for name, parameter in theirs.named_parameters()})
+    return dict(carrier.named_parameters())
+
+
+def loss_of(features):
+    return sum((feature**2).mean() for feature in features)
+
+
+@pytest.mark.parametrize("drop_path_rate", [0.0, 0.4])
+@pytest.mark.parametrize("size", [(64, 96), (60, 100)])
+def test_a_training_step_equals_mmdets(drop_path_rate, size):
+    """Equal weights, equal seeds: equal gradients, stochastic depth included, and equal weights after the optimizer's step."""
+    ours, theirs = pair(drop_path_rate=drop_path_rate)
+    images = torch.randn(6, 3, *size)
+    for net in (ours, theirs):
+        optimizer = build_optim_wrapper(net, ConfigDict(DECAY))
+        torch.manual_seed(7)
+        loss_of(net(images)).backward()
+        optimizer.step()
+    gradients, weights = in_our_names(theirs, lambda p: p.grad), in_our_names(theirs, lambda p: p)
+    for name, parameter in ours.named_parameters():
+        scale = float(gradients[name].abs().max())
+        assert torch.allclose(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5 * scale), name
+        moved = gradients[name].abs() > 1e-4 * scale  # Adam's first step is the gradient's sign, which means nothing near 0
+        assert torch.allclose(parameter[moved], weights[name][moved], rtol=1e-3, atol=1e-4), name
+
+
+def test_stochastic_depth_falls_on_whole_images_whatever_was_pruned():
+    block = SwinBlock(8, 2, 4, 0, drop_path=0.5).train()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter)
+    table, x = window_table(8, 8, 4, 0), torch.randn(40, 64, 8)
+    two_of_four = Choice(torch.tensor([[0, 3]]).expand(40, -1), torch.zeros(40, 4))
+    dropped = []
+    for choice in (None, two_of_four):
+        torch.manual_seed(5)
+        same = (block(x, table, choice) == x).all(-1)
+        same = same if choice is None else same[:, table.tokens[[0, 3]].flatten()]
+        dropped.append(same.all(1))
+        assert torch.equal(same.any(1), dropped[-1])  # never a part of an image
+    assert torch.equal(*dropped)
+    assert 0 < dropped[0].sum() < 40
+
+
+def saved_bytes(net, images):
+    """Gradients by name, and how much autograd kept for them."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.nbytes) or tensor, lambda tensor: tensor):
+        loss = loss_of(net(images))
+    loss.backward()
+    return {name: parameter.grad for name, parameter in net.named_parameters()}, sum(kept)
+
+
+@pytest.mark.parametrize("plan", [None, PLAN])
+def test_checkpointing_keeps_less_and_changes_nothing(plan):
+    images, results = torch.randn(4, 3, 64, 96), []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        net = SparseSwin(**SHAPE, with_cp=with_cp, drop_path_rate=0.5, plan=plan).train()
+        torch.manual_seed(3)
+        results.append(saved_bytes(net, images))
+    (plain, much), (again, little) = results
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    assert little < much / 2
+
+
+@pytest.mark.parametrize("frozen_stages", [-1, 0, 1, 2, 3])
+def test_frozen_stages_are_mmdets(frozen_stages):
+    ours, theirs = pair(frozen_stages=frozen_stages, drop_path_rate=0.5)
+    trained = in_our_names(theirs, lambda p: torch.full_like(p, float(p.requires_grad)))
+    for name, parameter in ours.named_parameters():
+        assert parameter.requires_grad == bool(trained[name].flatten()[0]), name
+    blocks = [block.training for stage in ours.stages for block in stage.blocks]
+    assert blocks == [block.training for stage in theirs.stages for block in stage.blocks]
+    if frozen_stages < 3:
+        loss_of(ours(torch.randn(2, 3, 64, 64))).backward()
+    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in ours.parameters()) or frozen_stages == 3
+    assert not any(module.training for module in ours.eval().modules())
+
+
+def test_init_cfg_loads_a_local_file_in_any_layout(tmp_path):
+    theirs = SwinTransformer(**SHAPE)
+    torch.save(theirs.state_dict(), tmp_path / "swin.pth")
+    backbone = {"type": "SparseSwin", **SHAPE, "init_cfg": {"type": "Pretrained", "checkpoint": str(tmp_path / "swin.pth")}}
+    net = MODELS.build(backbone)
+    assert isinstance(net, SparseSwin)
+    net.init_weights()
+    assert torch.equal(net.stages[2].blocks[1].fc1.weight, theirs.stages[2].blocks[1].ffn.layers[0][0].weight)
+    backbone["init_cfg"]["checkpoint"] = "https://example.org/swin.pth"
+    with pytest.raises(WeightsError, match=r"https://example\.org/swin\.pth: no such file .*download them first"):
+        MODELS.build(backbone).init_weights()
+    with pytest.raises(ValueError, match="init_cfg"):
+        ConfiguredSparseSwin(init_cfg={"type": "Kaiming", "layer": "Linear"})
+
+
+def test_mmdets_other_arguments_may_say_only_what_changes_nothing():
+    ConfiguredSparseSwin(**SHAPE, qk_scale=None, drop_rate=0.0, patch_norm=True, strides=(4, 2, 2, 2), convert_weights=True)
+    for name, value in (("drop_rate", 0.1), ("use_abs_pos_embed", True), ("norm_cfg", {"type": "BN"}), ("strides", (2, 2, 2, 2))):
+        with pytest.raises(ValueError, match=f"SparseSwin: {name}="):
+            ConfiguredSparseSwin(**SHAPE, **{name: value})
+    with pytest.raises(TypeError, match="depth"):
+        ConfiguredSparseSwin(depth=3)
+
+
+def spared(net):
+    return {name for name, parameter in net.named_parameters() if "norm" in name or name.endswith("bias_table")}
+
+
+def test_weight_decay_spares_norms_and_bias_tables_of_the_backbone():
+    net = SparseSwin(**SHAPE)
+    assert net.no_weight_decay() == spared(net)
+    assert {"patch_embed.norm.weight", "stages.0.downsample.norm.bias", "norms.2.weight"} < spared(net)
+
+
+@pytest.mark.parametrize("config", ["fcos3d_small_synthetic", "fcos3d_small_synthetic_finetune", "fcos3d_swin-t_nuscenes"])
+def test_weight_decay_spares_norms_and_bias_tables_in_our_configs(config):
+    settings = Config.fromfile(ROOT / f"configs/{config}.py").optim_wrapper
+    net = nn.ModuleDict({"backbone": SparseSwin(**SHAPE), "head": nn.Sequential(nn.Conv2d(3, 3, 1), nn.GroupNorm(1, 3))})
+    optimizer = build_optim_wrapper(net, settings).optimizer
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    free = {f"backbone.{name}" for name in spared(net["backbone"])} | {"head.1.weight", "head.1.bias"}
+    assert {name for name, parameter in net.named_parameters() if id(parameter) not in decayed} == free
+
+
+@pytest.mark.parametrize("plan", [None, PLAN])
+def test_mixed_precision_trains_alike(plan):
+    """Under autocast to bfloat16 features and gradients point where float32's do; weights and gradients stay float32."""
+    net, images = SparseSwin(**SHAPE, plan=plan, drop_path_rate=0.0).train(), torch.randn(4, 3, 60, 100)
+    features, gradients = [], []
+    for amp in (False, True):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            out = net(images)
+            loss_of([feature - 0.5 for feature in out]).backward()
+        features.append(torch.cat([feature.detach().float().flatten() for feature in out]))
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in net.parameters()]))
+    assert torch.cosine_similarity(*features, 0) > 0.999
+    assert torch.cosine_similarity(*gradients, 0) > 0.99
+    assert gradients[1].dtype == torch.float32
+    assert not torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("pruned", ["copy", "zero"])
+@pytest.mark.parametrize("with_cp", [False, True])
+def test_sparse_gradients_equal_finite_differences(pruned, with_cp):
+    """Of all parameters and of the image, in float64, at a size that needs padding."""
+    arguments = {"embed_dims": 4, "depths": (2, 2), "num_heads": (1, 2), "window_size": 3, "out_indices": (0, 1)}
+    net = SparseSwin(**arguments, plan="0.5|0.6", pruned=pruned, with_cp=with_cp, drop_path_rate=0.0).double().train()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    images = torch.randn(1, 3, 29, 33, dtype=torch.float64, requires_grad=True)
+    tensors = [images, *net.parameters()]
+    directions = [torch.randn_like(tensor) for tensor in tensors]
+    gradients = torch.autograd.grad(loss_of(net(images)), tensors)
+    slope = sum(float((gradient * direction).sum()) for gradient, direction in zip(gradients, directions, strict=True))
+    step, losses = 1e-6, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            for tensor, direction in zip(tensors, directions, strict=True):
+                tensor += sign * step * direction
+            losses.append(float(loss_of(net(images))))
+            for tensor, direction in zip(tensors, directions, strict=True):
+                tensor -= sign * step * direction
+    assert math.isclose((losses[0] - losses[1]) / (2 * step), slope, rel_tol=1e-6)
+    for gradient in gradients:
+        assert gradient.abs().max() > 0
+
+
+def test_two_processes_draw_equal_plans_and_keep_equal_weights(tmp_path):
+    """mmengine's Runner under torchrun (gloo), with the adaptation hook, on data that differs by process."""
+    script = ROOT / "tests/train_in_two_processes.py"
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path)
+    done = subprocess.run(launch, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in (0, 1))
+    assert first["plans"] == second["plans"]
+    assert len(first["plans"]) == len(set(first["plans"])) == 5
+    assert first["images"] != second["images"]
+    for name, value in first["weights"].items():
+        assert torch.equal(value, second["weights"][name]), name
+        assert not torch.equal(value, first["start"][name]) or name.endswith("_extra_state"), name
