@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import cv2
+import mmdet3d.utils
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,13 @@ PIPELINE = [
     {"type": "Resize", "scale": (SIDE, SIDE), "keep_ratio": False},
     {"type": "PackDetInputs"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    """mmengine's default scope outlives a Runner; the other tests expect mmdet3d's."""
+    yield
+    mmdet3d.utils.register_all_modules(init_default_scope=True)
 
 
 @pytest.fixture(scope="module")
