@@ -17,16 +17,17 @@ from mmengine.registry import MODELS
 from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.weights import load_swin_weights
 
-# Arguments of mmdet's SwinTransformer that SparseSwin lacks, with the only value that they may have.
-_FOREIGN: dict[str, Any] = {
-    "qk_scale": None,
-    "drop_rate": 0.0,
-    "attn_drop_rate": 0.0,
-    "patch_norm": True,
-    "use_abs_pos_embed": False,
-    "strides": [4, 2, 2, 2],
-    "act_cfg": {"type": "GELU"},
-    "norm_cfg": {"type": "LN"},
+# Arguments of mmdet's SwinTransformer that SparseSwin lacks, and what they may say.
+_FOREIGN: dict[str, tuple[Any, ...]] = {
+    "qk_scale": (None,),
+    "drop_rate": (0,),
+    "attn_drop_rate": (0,),
+    "patch_norm": (True,),
+    "use_abs_pos_embed": (False,),
+    "strides": ((4, 2, 2, 2),),
+    "act_cfg": ({"type": "GELU"},),
+    "norm_cfg": ({"type": "LN"}, {"type": "LN", "requires_grad": True}),
+    "pretrained": (None,),
 }
 _WITHOUT_EFFECT = ("convert_weights", "pretrain_img_size")  # layouts are recognised; there is no absolute position embedding
 
@@ -42,8 +43,8 @@ class ConfiguredSparseSwin(SparseSwin):
     def __init__(self, *, init_cfg: Mapping[str, Any] | None = None, **arguments: Any) -> None:
         for name in arguments.keys() & _FOREIGN.keys():
             value = arguments.pop(name)
-            if (list(value) if isinstance(value, tuple) else value) != _FOREIGN[name]:
-                raise ValueError(f"SparseSwin: {name}={value!r} is not to be had; leave it out, or say {_FOREIGN[name]!r}")
+            if (tuple(value) if isinstance(value, list) else value) not in _FOREIGN[name]:
+                raise ValueError(f"SparseSwin: {name}={value!r} is not to be had; leave it out, or say {_FOREIGN[name][0]!r}")
         for name in _WITHOUT_EFFECT:
             arguments.pop(name, None)
         if init_cfg is not None and (set(init_cfg) != {"type", "checkpoint"} or init_cfg["type"] != "Pretrained"):

@@ -138,7 +138,8 @@ def test_init_cfg_loads_a_local_file_in_any_layout(tmp_path):
 
 
 def test_mmdets_other_arguments_may_say_only_what_changes_nothing():
-    ConfiguredSparseSwin(**SHAPE, qk_scale=None, drop_rate=0.0, patch_norm=True, strides=(4, 2, 2, 2), convert_weights=True)
+    ConfiguredSparseSwin(**SHAPE, qk_scale=None, drop_rate=0.0, patch_norm=True, strides=[4, 2, 2, 2], convert_weights=True)
+    ConfiguredSparseSwin(**SHAPE, norm_cfg=ConfigDict(type="LN", requires_grad=True), pretrain_img_size=224)  # mmsegmentation's
     for name, value in (("drop_rate", 0.1), ("use_abs_pos_embed", True), ("norm_cfg", {"type": "BN"}), ("strides", (2, 2, 2, 2))):
         with pytest.raises(ValueError, match=f"SparseSwin: {name}="):
             ConfiguredSparseSwin(**SHAPE, **{name: value})
