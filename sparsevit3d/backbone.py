@@ -13,7 +13,9 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
+from torch import Tensor
 
+from sparsevit3d.plan import PlanError
 from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.weights import load_swin_weights
 
@@ -37,7 +39,8 @@ class ConfiguredSparseSwin(SparseSwin):
     """SparseSwin as a config asks for it: by mmdet's arguments, of which those that it lacks may say only what changes nothing.
 
     ``init_cfg``: ``dict(type="Pretrained", checkpoint="local/file.pth")`` in any layout that :func:`load_swin_weights` knows; it is
-    read when the model's ``init_weights`` is called, as mmengine's Runner does. Raises ValueError for an argument out of reach.
+    read when the model's ``init_weights`` is called, as mmengine's Runner does. A ``plan`` in the config stays in force when dense
+    weights are loaded; weights that carry another plan are refused. Raises ValueError for an argument out of reach.
     """
 
     def __init__(self, *, init_cfg: Mapping[str, Any] | None = None, **arguments: Any) -> None:
@@ -50,9 +53,18 @@ class ConfiguredSparseSwin(SparseSwin):
         if init_cfg is not None and (set(init_cfg) != {"type", "checkpoint"} or init_cfg["type"] != "Pretrained"):
             raise ValueError(f"SparseSwin: init_cfg={dict(init_cfg)!r}; it is None or dict(type='Pretrained', checkpoint=FILE)")
         super().__init__(**arguments)
-        self.init_cfg = init_cfg
+        self.init_cfg, self.configured_plan = init_cfg, self.plan
 
     def init_weights(self) -> None:
         if self.init_cfg is not None:
             report = load_swin_weights(self, self.init_cfg["checkpoint"])
             print_log(f"SparseSwin: {self.init_cfg['checkpoint']}: {report}", logger="current")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        super().set_extra_state(state)
+        if self.configured_plan is not None and self.plan != self.configured_plan:
+            carried, self.plan = self.plan, self.configured_plan
+            if carried is not None:
+                raise PlanError(
+                    f"the checkpoint was made under plan {carried}, but the config says {self.plan}: leave one of them out"
+                )

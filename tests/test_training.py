@@ -13,7 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
-from sparsevit3d import SparseSwin, WeightsError, load_swin_weights
+from sparsevit3d import PlanError, SparseSwin, WeightsError, load_swin_weights
 from sparsevit3d.backbone import ConfiguredSparseSwin
 from sparsevit3d.sparse_swin import Choice, SwinBlock
 from sparsevit3d.windows import window_table
@@ -145,6 +145,19 @@ def test_mmdets_other_arguments_may_say_only_what_changes_nothing():
             ConfiguredSparseSwin(**SHAPE, **{name: value})
     with pytest.raises(TypeError, match="depth"):
         ConfiguredSparseSwin(depth=3)
+
+
+def test_a_plan_in_the_config_outlives_dense_weights_and_refuses_another_plan():
+    dense, sparse, other = (SparseSwin(**SHAPE, plan=plan).state_dict() for plan in (None, PLAN, "0.1|0.1|0.1,0.1"))
+    net = ConfiguredSparseSwin(**SHAPE, plan=PLAN)
+    for state in (dense, sparse):
+        net.load_state_dict(state)
+        assert str(net.plan) == PLAN
+    with pytest.raises(PlanError, match=r"made under plan 0\.1\|0\.1\|0\.1,0\.1, but the config says 0\.3"):
+        net.load_state_dict(other)
+    net = ConfiguredSparseSwin(**SHAPE)
+    net.load_state_dict(sparse)
+    assert str(net.plan) == PLAN
 
 
 def spared(net):
