@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sparsevit3d.plan import PlanError, SparsityPlan, kept_count, pairs_per_stage
 from sparsevit3d.swin_layers import PatchEmbed, PatchMerging, WindowAttention
-from sparsevit3d.windows import POOLINGS, Importance, WindowTable, rank_windows, score_windows, token_rows, window_table
+from sparsevit3d.windows import POOLINGS, Importance, WindowTable, rank_windows, score_windows, window_table, window_tokens
 
 ScoreEvery = Literal["stage", "block"]
 Pruned = Literal["copy", "zero"]
@@ -69,21 +69,15 @@ class SwinBlock(nn.Module):
 
     def _compute(self, x: Tensor, table: WindowTable, choice: Choice | None) -> Tensor:
         batch, tokens, channels = x.shape
-        windows = None if choice is None else choice.windows
-        rows, places, image = token_rows(table, windows, batch, tokens)
-        count = batch * len(table.tokens) if windows is None else windows.numel()
-        mask = table.mask
-        if mask is not None:
-            mask = mask.repeat(batch, 1, 1) if windows is None else mask[windows.flatten()]
-
+        gathered = window_tokens(table, None if choice is None else choice.windows, batch, tokens)
         flat = x.view(batch * tokens, channels)
-        part = flat.index_select(0, rows)
-        part = part + self._drop(self.attn(self.norm1(part), places, count, mask), image, batch)
-        part = part + self._drop(self.fc2(F.gelu(self.fc1(self.norm2(part)))), image, batch)
+        part = flat.index_select(0, gathered.rows)
+        part = part + self._drop(self.attn(self.norm1(part), gathered), gathered.image, batch)
+        part = part + self._drop(self.fc2(F.gelu(self.fc1(self.norm2(part)))), gathered.image, batch)
         if choice is not None and self.pruned == "zero":
             flat = torch.zeros_like(flat)
         scatter = flat.index_copy if torch.is_grad_enabled() else flat.index_copy_
-        return scatter(0, rows, part.to(x.dtype)).view(batch, tokens, channels)
+        return scatter(0, gathered.rows, part.to(x.dtype)).view(batch, tokens, channels)
 
     def _drop(self, residual: Tensor, image: Tensor, batch: int) -> Tensor:
         """Stochastic depth, drawn once for each image, whichever of its windows were chosen."""

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparsevit3d.windows import WindowTokens
+
 
 class PatchEmbed(nn.Module):
     """Each ``patch`` x ``patch`` pixels become a token; the image's last rows and columns are filled up with zeros."""
@@ -39,21 +41,21 @@ class WindowAttention(nn.Module):
         offset = position[:, :, None] - position[:, None, :] + window - 1
         self.register_buffer("relative_position_index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
 
-    def forward(self, x: Tensor, places: Tensor | None, windows: int, mask: Tensor | None) -> Tensor:
-        """``x``: (tokens, C), the windows' real tokens, which fill ``places`` (None: all, in order); ``mask``: (windows, N, N)."""
+    def forward(self, x: Tensor, gathered: WindowTokens) -> Tensor:
+        """(tokens, C), the real tokens of the chosen windows, to the same shape."""
         size, channels = self.window**2, x.shape[1]
         qkv = self.qkv(x)
-        if places is not None:
+        if gathered.places is not None:
             # Swin pads after LayerNorm, so a padded token is zero there: its query, key and value are the bias.
             padding = qkv.new_zeros(3 * channels) if self.qkv.bias is None else self.qkv.bias.to(qkv.dtype)
-            qkv = padding.expand(windows * size, -1).index_copy(0, places, qkv)
-        query, key, value = qkv.view(windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            qkv = padding.expand(gathered.windows * size, -1).index_copy(0, gathered.places, qkv)
+        query, key, value = qkv.view(gathered.windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
-        if mask is not None:
-            bias = bias + mask[:, None]
+        if gathered.mask is not None:
+            bias = bias + gathered.mask[:, None]
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        x = x.transpose(1, 2).reshape(windows * size, channels)
-        return self.proj(x if places is None else x.index_select(0, places))
+        x = x.transpose(1, 2).reshape(gathered.windows * size, channels)
+        return self.proj(x if gathered.places is None else x.index_select(0, gathered.places))
 
 
 class PatchMerging(nn.Module):

@@ -59,26 +59,29 @@ def _partition(grid: Tensor, window: int) -> Tensor:
     return grid.view(down, window, across, window).transpose(1, 2).reshape(down * across, window * window)
 
 
-class TokenRows(NamedTuple):
-    """The real tokens of the windows that a block computes, as rows of a batch of maps laid end to end."""
+class WindowTokens(NamedTuple):
+    """The windows that a block computes, image by image, and their real tokens as rows of a batch of maps laid end to end."""
 
+    windows: int  # how many, of all images together
+    mask: Tensor | None  # (windows, places, places), as in WindowTable
     rows: Tensor  # (tokens,) index into a (batch * H * W, C) map
     places: Tensor | None  # (tokens,) which of the windows' places each one fills; None: they fill all, in order
     image: Tensor  # (tokens,) which image of the batch each one belongs to
 
 
-def token_rows(table: WindowTable, windows: Tensor | None, batch: int, tokens: int) -> TokenRows:
-    """Rows of the chosen windows of each of ``batch`` maps of ``tokens`` tokens.
-
-    ``windows`` is (batch, kept), or None for all of them. Places come image by image, window by window in the order given.
-    """
-    index = table.tokens.expand(batch, -1, -1) if windows is None else table.tokens[windows]
-    image = torch.arange(batch, device=index.device)[:, None, None]
-    rows = (index + image * tokens).flatten()
+def window_tokens(table: WindowTable, windows: Tensor | None, batch: int, tokens: int) -> WindowTokens:
+    """``windows``, (batch, kept), of each of ``batch`` maps of ``tokens`` tokens, in the order given; None: all of them."""
+    index, mask = table.tokens.expand(batch, -1, -1), table.mask
+    if windows is not None:
+        index, mask = table.tokens[windows], mask if mask is None else mask[windows.flatten()]
+    elif mask is not None:
+        mask = mask.repeat(batch, 1, 1)
+    image = torch.arange(batch, device=index.device)[:, None, None].expand(index.shape)
+    rows, image, count = (index + image * tokens).flatten(), image.flatten(), batch * index.shape[1]
     if not table.padded:
-        return TokenRows(rows, None, image.expand(index.shape).flatten())
+        return WindowTokens(count, mask, rows, None, image)
     places = (index < tokens).flatten().nonzero().squeeze(1)
-    return TokenRows(rows[places], places, image.expand(index.shape).flatten()[places])
+    return WindowTokens(count, mask, rows[places], places, image[places])
 
 
 # Importance: which windows to compute (section 3.2).

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevit3d.windows import FOREIGN, rank_windows, score_windows, token_rows, window_table
+from sparsevit3d.windows import FOREIGN, rank_windows, score_windows, window_table, window_tokens
 
 sizes = st.tuples(st.integers(1, 23), st.integers(1, 23), st.integers(1, 8), st.booleans())
 
@@ -52,7 +52,9 @@ def test_rows_lead_to_the_chosen_windows_tokens(size, batch, rng):
     tokens, count = height * width, len(table.tokens)
     kept = rng.randint(1, count)
     windows = torch.tensor([rng.sample(range(count), kept) for _ in range(batch)])
-    rows, places, image = token_rows(table, windows, batch, tokens)
+    total, mask, rows, places, image = window_tokens(table, windows, batch, tokens)
+    assert total == batch * kept
+    assert mask is None if table.mask is None else torch.equal(mask, table.mask[windows.flatten()])
     expected = [
         int(token) + number * tokens
         for number in range(batch)
@@ -109,5 +111,5 @@ def test_a_table_made_in_inference_mode_serves_training():
     with torch.inference_mode():
         table = window_table(6, 10, 3, 1)
     x = torch.randn(1, 60, 4, requires_grad=True)
-    x.flatten(0, 1).index_select(0, token_rows(table, None, 1, 60).rows).sum().backward()
+    x.flatten(0, 1).index_select(0, window_tokens(table, None, 1, 60).rows).sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))
