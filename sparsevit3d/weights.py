@@ -95,6 +95,9 @@ def load_swin_weights(net: SparseSwin, source: str | os.PathLike[str] | Mapping[
     ``source`` is a local file (torch's or safetensors) or a state dict. Relative position tables of another window size are resized
     (bicubic), and a classifier's final norm becomes the last stage's output norm. Nothing is loaded unless every tensor of the
     backbone fits: raises WeightsError otherwise.
+
+    The features are the library's own wherever it runs the same Swin. On maps no larger than a window Microsoft, timm and torchvision
+    do not shift, and timm rolls a map before it pads it; the rest is ours and mmdet's.
     """
     where, state = _read(source)
     layout, prefix = _recognise(where, state)
