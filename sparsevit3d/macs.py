@@ -15,8 +15,8 @@ from sparsevit3d.windows import window_table
 def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan | None = None) -> int:
     """MACs of one image of ``image_size`` (height, width) through the backbone, under the plan as set, or under ``plan``.
 
-    Where the map has padding, how much of it the kept windows hold depends on the image: each is charged the map's mean of real
-    tokens. What an image really took, :func:`sparsevit3d.trace.count_traced_macs` counts.
+    Where a map has padding, how many tokens the kept windows hold depends on the image. The plan is charged the fullest windows that
+    it can keep, so no image takes more; :func:`sparsevit3d.trace.count_traced_macs` says what one took.
     """
     plan = plan or net.plan or SparsityPlan.uniform(0, net.depths)
     plan.check(net.depths)
@@ -24,10 +24,10 @@ def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan 
     total = height * width * net.patch_embed.projection.weight.numel()
     for index, stage in enumerate(net.stages):
         for number, block in enumerate(stage.blocks):
-            windows = len(window_table(height, width, block.window, block.shift).tokens)
+            sizes = window_table(height, width, block.window, block.shift).sizes
             ratio = plan.ratios[index][number // 2]
-            kept = kept_count(windows, ratio) if ratio else windows
-            total += block_macs(block, height * width * kept // windows, kept)
+            kept = kept_count(len(sizes), ratio) if ratio else len(sizes)
+            total += block_macs(block, int(sizes.topk(kept).values.sum()), kept)
         if stage.downsample is not None:
             height, width = (height + 1) // 2, (width + 1) // 2
             total += height * width * stage.downsample.reduction.weight.numel()

@@ -17,7 +17,7 @@ import math
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,20 @@ def kept_count(windows: int, ratio: float) -> int:
 class SparsityPlan:
     """One ratio in [0, 1) for each block pair of each stage: ``ratios[stage][pair]``. Raises PlanError for anything else.
 
-    ``may_fall`` permits ratios that fall within a stage; of the finished plan it says whether they do.
+    ``may_fall`` permits ratios that fall within a stage.
     """
 
     ratios: tuple[tuple[float, ...], ...]
-    may_fall: bool = False
+    may_fall: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, may_fall: bool) -> None:
         checked = tuple(
-            _checked_stage(stage, [_number(stage, pair, value) for pair, value in enumerate(values)], self.may_fall)
+            _checked_stage(stage, [_number(stage, pair, value) for pair, value in enumerate(values)], may_fall)
             for stage, values in enumerate(self.ratios)
         )
         if not checked:
             raise PlanError("a plan needs at least one stage; write stages parted by '|', such as 0.3|0|0.1,0.2,0.2|0")
         object.__setattr__(self, "ratios", checked)
-        object.__setattr__(self, "may_fall", any(list(stage) != sorted(stage) for stage in checked))
 
     @classmethod
     def parse(cls, text: str) -> SparsityPlan:
@@ -110,8 +109,13 @@ class SparsityPlan:
     def is_dense(self) -> bool:
         return not any(ratio for stage in self.ratios for ratio in stage)
 
+    @property
+    def falls(self) -> bool:
+        """Do ratios fall within a stage?"""
+        return any(list(stage) != sorted(stage) for stage in self.ratios)
+
     def __str__(self) -> str:
-        return (FALLING if self.may_fall else "") + "|".join(
+        return (FALLING if self.falls else "") + "|".join(
             ",".join(repr(ratio).removesuffix(".0") for ratio in stage) for stage in self.ratios
         )
 
@@ -160,5 +164,5 @@ def mutate_plan(rng: random.Random, plan: SparsityPlan, rate: float) -> Sparsity
 
 
 def cross_plans(rng: random.Random, one: SparsityPlan, other: SparsityPlan) -> SparsityPlan:
-    """Each stage from one parent or the other, whole, so that it stays non-decreasing."""
-    return SparsityPlan(tuple(rng.choice(pair) for pair in zip(one.ratios, other.ratios, strict=True)))
+    """Each stage from one parent or the other, whole, so that it stays as non-decreasing as theirs."""
+    return SparsityPlan(tuple(rng.choice(pair) for pair in zip(one.ratios, other.ratios, strict=True)), may_fall=True)

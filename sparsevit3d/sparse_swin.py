@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sparsevit3d.plan import PlanError, SparsityPlan, kept_count, pairs_per_stage
+from sparsevit3d.plan import SparsityPlan, kept_count
 from sparsevit3d.swin_layers import PatchEmbed, PatchMerging, WindowAttention
 from sparsevit3d.windows import POOLINGS, Importance, WindowTable, rank_windows, score_windows, window_table, window_tokens
 
 ScoreEvery = Literal["stage", "block"]
 Pruned = Literal["copy", "zero"]
+Score = Callable[[Tensor, Sequence[WindowTable]], list[Tensor]]  # score_windows, its importance settled
 
 
 class Choice(NamedTuple):
@@ -77,7 +78,7 @@ class SwinBlock(nn.Module):
         if choice is not None and self.pruned == "zero":
             flat = torch.zeros_like(flat)
         scatter = flat.index_copy if torch.is_grad_enabled() else flat.index_copy_
-        return scatter(0, gathered.rows, part.to(x.dtype)).view(batch, tokens, channels)
+        return scatter(0, gathered.rows, part).view(batch, tokens, channels)
 
     def _drop(self, residual: Tensor, image: Tensor, batch: int) -> Tensor:
         """Stochastic depth, drawn once for each image, whichever of its windows were chosen."""
@@ -89,36 +90,33 @@ class SwinBlock(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks at one resolution, plain and shifted windows in turn; ``downsample`` leads to the next stage.
+    """Blocks at one resolution, plain and shifted windows in turn; ``downsample`` leads to the next stage."""
 
-    ``score`` is :func:`score_windows` with its importance settled, called once ("stage") or before every pruned block ("block").
-    """
-
-    def __init__(
-        self,
-        blocks: Sequence[SwinBlock],
-        downsample: PatchMerging | None,
-        score: Callable[[Tensor, Sequence[WindowTable]], list[Tensor]],
-        score_every: ScoreEvery,
-    ) -> None:
+    def __init__(self, blocks: Sequence[SwinBlock], downsample: PatchMerging | None, score_every: ScoreEvery) -> None:
         super().__init__()
         self.blocks, self.downsample = cast(list[SwinBlock], nn.ModuleList(blocks)), downsample
-        self.score, self.score_every = score, score_every
+        self.score_every = score_every
 
-    def forward(self, x: Tensor, height: int, width: int, ratios: Sequence[float]) -> Tensor:
+    def forward(self, x: Tensor, height: int, width: int, ratios: Sequence[float], score: Score) -> Tensor:
         """The blocks: (B, height * width, C) to the same shape, under one ratio for each block pair."""
         tables = {block.shift: window_table(height, width, block.window, block.shift, x.device) for block in self.blocks}
         ranked: dict[int, tuple[Tensor, Tensor]] = {}  # shift -> scores and order of its windows
         for number, block in enumerate(self.blocks):
             table, ratio, choice = tables[block.shift], ratios[number // 2], None
             if ratio:
-                if not ranked or self.score_every == "block":  # once per stage: here its first pruned block begins
-                    scores = self.score(x.detach(), list(tables.values()))
-                    ranked = {shift: (one, rank_windows(one)) for shift, one in zip(tables, scores, strict=True)}
-                score, order = ranked[block.shift]
-                choice = Choice(order[:, : kept_count(len(table.tokens), ratio)], score)
+                if self.score_every == "block":
+                    ranked = _rank(x, {block.shift: table}, score)
+                elif not ranked:  # here the stage's first pruned block begins
+                    ranked = _rank(x, tables, score)
+                scores, order = ranked[block.shift]
+                choice = Choice(order[:, : kept_count(len(table.tokens), ratio)], scores)
             x = block(x, table, choice)
         return x
+
+
+def _rank(x: Tensor, tables: dict[int, WindowTable], score: Score) -> dict[int, tuple[Tensor, Tensor]]:
+    scores = score(x.detach(), list(tables.values()))
+    return {shift: (one, rank_windows(one)) for shift, one in zip(tables, scores, strict=True)}
 
 
 class FeatureInfo(NamedTuple):
@@ -143,6 +141,8 @@ class SparseSwin(nn.Module):
       :data:`sparsevit3d.windows.Importance`.
     - ``score_every``: "stage", once where its first pruned block begins (the paper's), or "block".
     - ``pruned``: "copy" the tokens that no chosen window holds (the paper's), or "zero" them.
+
+    Without gradients a stage's blocks update one map in place: a hook that keeps a block's output has to clone it.
     """
 
     def __init__(
@@ -177,33 +177,35 @@ class SparseSwin(nn.Module):
         _check_choice("score_every", score_every, get_args(ScoreEvery))
         _check_choice("pruned", pruned, get_args(Pruned))
         self.embed_dims, self.patch_size, self.window_size = embed_dims, patch_size, window_size
-        self.depths, self.out_indices, self.frozen_stages = tuple(depths), tuple(out_indices), frozen_stages
-        self.importance = importance
+        self.depths, self.out_indices, self.frozen_stages = tuple(depths), tuple(sorted(set(out_indices))), frozen_stages
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         self.stages, self.norms = cast(list[SwinStage], nn.ModuleList()), nn.ModuleDict()
-        score = partial(score_windows, importance=importance, seed=importance_seed)
         block = partial(SwinBlock, window=window_size, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, pruned=pruned, with_cp=with_cp)
         last = max(1, sum(depths) - 1)
         drop_path = iter([drop_path_rate * number / last for number in range(sum(depths))])  # rises from block to block
         for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             channels = embed_dims << stage
+            if channels % heads:
+                raise ValueError(
+                    f"num_heads {tuple(num_heads)}: stage {stage} has {channels} channels, which {heads} does not divide"
+                )
             shifts = (0 if number % 2 == 0 else window_size // 2 for number in range(depth))
             blocks = [block(channels, heads, shift=shift, drop_path=next(drop_path)) for shift in shifts]
             downsample = PatchMerging(channels) if stage + 1 < len(depths) else None
-            self.stages.append(SwinStage(blocks, downsample, score, score_every))
+            self.stages.append(SwinStage(blocks, downsample, score_every))
             if stage in out_indices:
                 self.norms[str(stage)] = nn.LayerNorm(channels)
         self.apply(_init_weights)
-        self.plan = plan
+        self.plan, self.importance, self.importance_seed = plan, importance, importance_seed
         self.train()
 
     @property
     def plan(self) -> SparsityPlan | None:
+        """The plan in force; None: dense. To set it to one that has not one ratio for each block pair raises PlanError."""
         return self._plan
 
     @plan.setter
     def plan(self, plan: SparsityPlan | str | None) -> None:
-        """Raises PlanError unless the plan has one ratio for each block pair of this network."""
         if isinstance(plan, str):
             plan = SparsityPlan.parse(plan)
         if plan is not None:
@@ -214,9 +216,10 @@ class SparseSwin(nn.Module):
         """(B, in_channels, H, W), any H and W, to one (B, embed_dims * 2 ** i, H / 4 / 2 ** i, W / 4 / 2 ** i) per out index i."""
         x, height, width = self.patch_embed(images)
         ratios = (self._plan or SparsityPlan.uniform(0, self.depths)).ratios
+        score = partial(score_windows, importance=self.importance, seed=self.importance_seed)
         features = []
         for index, stage in enumerate(self.stages):
-            x = stage(x, height, width, ratios[index])
+            x = stage(x, height, width, ratios[index], score)
             if str(index) in self.norms:
                 out = self.norms[str(index)](x)
                 features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2).contiguous())
@@ -245,15 +248,13 @@ class SparseSwin(nn.Module):
         return self
 
     def get_extra_state(self) -> Tensor:
-        """The plan as one number per block pair: a tensor, so that any checkpoint format can hold it."""
+        """The plan's text, a character a number: a tensor, so that any checkpoint can hold it, and cast to half without loss."""
         plan = self._plan or SparsityPlan.uniform(0, self.depths)
-        return torch.tensor([ratio for stage in plan.ratios for ratio in stage], dtype=torch.float64)
+        return torch.tensor(list(str(plan).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        pairs = pairs_per_stage(self.depths)
-        if state.numel() != sum(pairs):
-            raise PlanError(f"the checkpoint's plan has {state.numel()} block pairs; this network has {sum(pairs)}")
-        plan = SparsityPlan(tuple(tuple(stage.tolist()) for stage in state.cpu().split(pairs)), may_fall=True)
+        plan = SparsityPlan.parse("".join(map(chr, state.int().tolist())))
+        plan.check(self.depths)
         self.plan = None if plan.is_dense else plan
 
 

@@ -38,9 +38,7 @@ class BlockTrace:
     @property
     def tokens(self) -> NDArray[np.integer]:
         """(B,) how many tokens the kept windows hold, padding not counted."""
-        height, width = self.map_size
-        real = window_table(height, width, self.window, self.shift).tokens < height * width
-        return self.kept @ real.sum(1).numpy()
+        return self.kept @ window_table(*self.map_size, self.window, self.shift).sizes.numpy()
 
 
 @contextmanager
@@ -59,7 +57,7 @@ def record_windows(net: SparseSwin) -> Iterator[list[BlockTrace]]:
             if choice is not None:
                 kept[:] = False
                 np.put_along_axis(kept, choice.windows.cpu().numpy(), True, axis=1)
-            scores = None if choice is None else choice.scores.detach().cpu().numpy()
+            scores = None if choice is None else choice.scores.detach().float().cpu().numpy()
             stride, map_size = net.patch_size << stage, (size[0], size[1])
             trace.append(BlockTrace(stage, number, map_size, stride, block.window, block.shift, table.grid, scores, kept))
 
@@ -80,7 +78,10 @@ def count_traced_macs(net: SparseSwin, trace: Sequence[BlockTrace]) -> NDArray[n
     """(B,) MACs that each image of one recorded forward pass took, by the rules of :func:`sparsevit3d.macs.count_macs`.
 
     They differ between images where a map has padding: windows at its edge hold fewer tokens, and each image chose its own.
+    Raises ValueError unless the trace is of one forward pass.
     """
+    if len(trace) != sum(net.depths):
+        raise ValueError(f"a trace of {len(trace)} blocks: one forward pass of this network has {sum(net.depths)}")
     total = np.zeros(len(trace[0].kept), dtype=np.int64)
     for one in trace:
         if one.block == 0:

@@ -7,7 +7,7 @@ window is gathered from where its tokens lie and written back there, and padding
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ class WindowTable(NamedTuple):
     """The windows of an H x W map, row by row; a window has ``window ** 2`` places."""
 
     tokens: Tensor  # (windows, places) row-major index into the map; H * W marks padding
+    sizes: Tensor  # (windows,) how many of its places are on the map
     mask: Tensor | None  # (windows, places, places), 0 or FOREIGN; None for plain windows
     grid: tuple[int, int]  # windows down, windows across
     padded: bool  # does any place lie outside the map?
@@ -35,21 +36,22 @@ def window_table(height: int, width: int, window: int, shift: int, device: torch
 def _window_table(height: int, width: int, window: int, shift: int, device: torch.device) -> WindowTable:
     with torch.inference_mode(False):  # the table outlives the call that built it: it must serve training too
         down, across = -(-height // window), -(-width // window)
-        rows = (torch.arange(down * window) + shift) % (down * window)
-        columns = (torch.arange(across * window) + shift) % (across * window)
+        rows = (torch.arange(down * window, device="cpu") + shift) % (down * window)
+        columns = (torch.arange(across * window, device="cpu") + shift) % (across * window)
         inside = (rows < height)[:, None] & (columns < width)
-        tokens = torch.where(inside, rows[:, None] * width + columns, height * width)
+        tokens = _partition(torch.where(inside, rows[:, None] * width + columns, height * width), window)
         mask = None
         if shift:
             region = 3 * _regions(len(rows), window, shift)[:, None] + _regions(len(columns), window, shift)
             region = _partition(region, window)
             mask = torch.where(region[:, :, None] == region[:, None, :], 0.0, FOREIGN).to(device)
-        return WindowTable(_partition(tokens, window).to(device), mask, (down, across), not bool(inside.all()))
+        sizes, padded = (tokens < height * width).sum(1), bool(height % window or width % window)
+        return WindowTable(tokens.to(device), sizes.to(device), mask, (down, across), padded)
 
 
 def _regions(length: int, window: int, shift: int) -> Tensor:
     """Along one axis of the rolled map: 0 the untouched part, 1 and 2 the two that share the last window after the roll."""
-    position = torch.arange(length)
+    position = torch.arange(length, device="cpu")
     return (position >= length - window).long() + (position >= length - shift).long()
 
 
@@ -86,28 +88,30 @@ def window_tokens(table: WindowTable, windows: Tensor | None, batch: int, tokens
 
 # Importance: which windows to compute (section 3.2).
 
-Importance = Callable[[Tensor, WindowTable], Tensor]  # (B, tokens, C) features and the windows to cut them into: (B, windows)
+# A function of your own gets (B, tokens, C) features, detached, and the windows to cut them into, and returns (B, windows) scores. Padding
+# is token H * W, which the features lack: F.pad(x, (0, 0, 0, 1))[:, table.tokens] is (B, windows, places, C).
+Importance = Callable[[Tensor, WindowTable], Tensor]
 
-# A window's importance from the magnitudes of its tokens, (B, windows, places); padding has none. The paper's is "l2".
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "l2": partial(torch.linalg.vector_norm, dim=-1),
-    "mean": partial(torch.mean, dim=-1),
-    "max": partial(torch.amax, dim=-1),
+# By name: from the magnitudes of a window's tokens, (B, windows, places), 0 where there is padding. The paper's is "l2".
+POOLINGS: dict[str, Callable[[Tensor, WindowTable], Tensor]] = {
+    "l2": lambda magnitudes, table: torch.linalg.vector_norm(magnitudes, dim=-1),
+    "mean": lambda magnitudes, table: magnitudes.sum(-1) / table.sizes,
+    "max": lambda magnitudes, table: magnitudes.amax(-1),
 }
 
 
 def score_windows(x: Tensor, tables: Sequence[WindowTable], importance: str | Importance = "l2", seed: int = 0) -> list[Tensor]:
     """(B, tokens, C) features to (B, windows) scores for each of a stage's tables.
 
-    ``importance`` is a pooling of token magnitudes by name, "random" (by ``seed``; every image alike, so that its result does not
-    depend on its batch mates) or a function of your own. Raises ValueError where that returns another shape.
+    ``importance`` is one of POOLINGS, "random" (by ``seed``; every image alike, so that its result does not depend on its batch
+    mates) or a function of your own. Raises ValueError where that returns another shape.
     """
     if callable(importance):
         return [_checked_scores(importance(x, table), (len(x), len(table.tokens))) for table in tables]
     if importance == "random":
         return [_random_scores(len(table.tokens), seed, x.device).expand(len(x), -1) for table in tables]
-    magnitude = F.pad(token_magnitude(x), (0, 1))  # what the tables call padding is the last token
-    return [POOLINGS[importance](magnitude[:, table.tokens]) for table in tables]
+    magnitude = F.pad(token_magnitude(x), (0, 1))
+    return [POOLINGS[importance](magnitude[:, table.tokens], table) for table in tables]
 
 
 def token_magnitude(x: Tensor) -> Tensor:

@@ -165,9 +165,13 @@ class Reference:
         return torch.cat(bands, 1).roll((shift, shift), (1, 2))[:, :height, :width]
 
     def _kept(self, magnitude, shift, ratio, importance):
-        windows = self._cut(magnitude, shift)
-        pool = {"l2": lambda w: (w**2).sum(2).sqrt(), "mean": lambda w: w.mean(2), "max": lambda w: w.max(2).values}[importance]
-        scores = pool(windows)[..., 0]
+        windows, real = self._cut(magnitude, shift), self._cut(torch.ones_like(magnitude), shift)
+        pools = {
+            "l2": lambda: (windows**2).sum(2).sqrt(),
+            "mean": lambda: windows.sum(2) / real.sum(2),
+            "max": lambda: windows.max(2).values,
+        }
+        scores = pools[importance]()[..., 0]
         count = max(1, math.floor(scores.shape[1] * (1 - Fraction(str(ratio)))))
         best = scores.argsort(descending=True, stable=True)[:, :count]
         chosen = torch.zeros_like(scores).scatter(1, best, 1.0)

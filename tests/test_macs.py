@@ -27,23 +27,33 @@ def net_of(plan, window=4, **more):
 @settings(max_examples=30)
 @given(plans, st.integers(1, 130), st.integers(1, 200), st.sampled_from([2, 3, 4, 7]))
 def test_macs_are_half_of_torchs_flops(plan, height, width, window):
-    """At any size, padding included: what the windows that ran took. Dense, what was counted beforehand."""
+    """At any size, padding included: the price of a plan is what it takes to run its fullest windows; the trace says what ran."""
+    fullest = net_of(plan, window, importance=lambda x, table: table.sizes.float().expand(len(x), -1))
+    assert count_macs(fullest, (height, width)) == counted_by_torch(fullest, height, width)
+
     net = net_of(plan, window)
     with record_windows(net) as trace:
         flops = counted_by_torch(net, height, width)
     assert count_traced_macs(net, trace).tolist() == [flops]
-    dense = SparsityPlan.uniform(0, net.depths)
-    price = count_macs(net, (height, width), dense)
-    net.plan = None
-    assert price == counted_by_torch(net, height, width)
+    assert flops <= count_macs(net, (height, width))
 
 
 @settings(max_examples=20)
 @given(plans, st.integers(1, 3), st.integers(1, 3))
-def test_a_plan_is_priced_exactly_where_nothing_is_padded(plan, down, across):
+def test_every_image_takes_the_price_where_nothing_is_padded(plan, down, across):
     side = 4 * 4 << (len(plan.ratios) - 1)  # whole windows in every stage
     net = net_of(plan)
     assert count_macs(net, (side * down, side * across)) == counted_by_torch(net, side * down, side * across)
+
+
+def test_a_trace_is_of_one_pass():
+    net = net_of(SparsityPlan.parse("0.5"))
+    with record_windows(net) as trace:
+        net(torch.randn(1, 3, 36, 36))
+        net(torch.randn(2, 3, 36, 36))
+    for wrong in ([], trace):
+        with pytest.raises(ValueError, match=f"a trace of {len(wrong)} blocks: one forward pass of this network has 2"):
+            count_traced_macs(net, wrong)
 
 
 def test_images_that_keep_other_windows_of_a_padded_map_take_other_macs():

@@ -50,7 +50,7 @@ def test_text_is_short():
 def test_ratios_fall_only_where_the_plan_says_that_they_may():
     plan = SparsityPlan.parse("falling:0.3|0|0.5,0.2,0.2|0")
     assert plan.ratios[2] == (0.5, 0.2, 0.2)
-    assert plan.may_fall
+    assert plan.falls
     assert str(plan) == "falling:0.3|0|0.5,0.2,0.2|0"
     with pytest.raises(PlanError, match="unless the plan begins with 'falling:'"):
         SparsityPlan(plan.ratios)

@@ -158,8 +158,15 @@ def test_the_plan_travels_in_the_state_dict(tmp_path):
     net.plan = None
     other.load_state_dict(net.state_dict())
     assert other.plan is None
-    with pytest.raises(PlanError, match="5 block pairs; this network has 3"):
+    with pytest.raises(PlanError, match="has 4 stages; the network has 3"):
         SparseSwin(embed_dims=16, depths=(2, 2, 2), num_heads=(1, 1, 1), out_indices=(2,)).set_extra_state(net.get_extra_state())
+
+
+@pytest.mark.parametrize("cast", [torch.Tensor.half, torch.Tensor.bfloat16, torch.Tensor.double])
+def test_the_plan_survives_a_checkpoint_cast_to_another_precision(cast):
+    net, other = SparseSwin(**SHAPE, plan=str(PLAN)), SparseSwin(**SHAPE)
+    other.load_state_dict({name: cast(value) for name, value in net.state_dict().items()})
+    assert other.plan == PLAN
 
 
 def test_a_plan_of_another_network_is_refused_and_the_old_one_kept():
@@ -174,6 +181,8 @@ def test_bad_arguments_are_named():
         SparseSwin(out_indices=(4,))
     with pytest.raises(ValueError, match="num_heads"):
         SparseSwin(depths=(2, 2), num_heads=(3,))
+    with pytest.raises(ValueError, match="stage 1 has 192 channels, which 7 does not divide"):
+        SparseSwin(num_heads=(3, 7, 12, 24))
     with pytest.raises(ValueError, match="importance 'l1': there are l2, mean, max, random"):
         SparseSwin(importance="l1")
     with pytest.raises(ValueError, match="score_every 'net': there are stage, block"):
@@ -234,22 +243,38 @@ def test_random_importance_keeps_other_windows_for_another_seed():
     assert (kept[0] != kept[2]).any()
 
 
+def test_importance_can_be_exchanged_like_the_plan():
+    net, choices = SparseSwin(**SHAPE, window_size=4, plan=PLAN).eval(), []
+    for importance in ("l2", "random", lambda x, table: -table.sizes.expand(len(x), -1)):
+        net.importance = importance
+        with torch.no_grad(), record_windows(net) as trace:
+            net(torch.randn(1, 3, 100, 100))
+        choices.append(trace[0].scores)
+    assert choices[0].max() > choices[1].max()
+    assert 0 <= choices[1].min() < choices[1].max() < 1
+    assert choices[2].max() < 0
+
+
 def test_a_module_as_importance_is_part_of_the_network():
     class Learned(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.weight = torch.nn.Parameter(torch.tensor([-1.0]))
+            self.weight = torch.nn.Parameter(torch.tensor(-1.0))
+            self.linear = torch.nn.Linear(1, 1)
+            torch.nn.init.constant_(self.linear.weight, 5)
 
         def forward(self, x, table):
             return self.weight * torch.arange(float(len(table.tokens))).expand(len(x), -1)
 
     net = SparseSwin(**SHAPE | {"window_size": 4, "plan": PLAN, "importance": Learned()}).eval()
     assert "importance.weight" in net.state_dict()
+    assert net.importance.linear.weight.item() == 5  # as it was given, not initialised with the rest
     copy = deepcopy(net)
     torch.nn.init.ones_(copy.importance.weight)
+    net.bfloat16()
     for one, first in ((net, True), (copy, False)):
         with torch.no_grad(), record_windows(one) as trace:
-            one(torch.randn(1, 3, 96, 96))
+            one(torch.randn(1, 3, 96, 96, dtype=next(one.parameters()).dtype))
         assert trace[0].kept[0, 0] == first
         assert trace[0].kept[0, -1] != first
 
@@ -279,8 +304,9 @@ def test_bfloat16_stays_close_to_float32(plan):
         assert (one.kept == other.kept).mean() > 0.95
 
 
-def test_features_are_described_as_timm_does():
-    net = SparseSwin(**SHAPE | {"out_indices": (1, 3)})
+@pytest.mark.parametrize("out_indices", [(1, 3), (3, 1), (1, 3, 3)])
+def test_features_are_described_as_timm_does(out_indices):
+    net = SparseSwin(**SHAPE | {"out_indices": out_indices})
     features = net(torch.randn(1, 3, 64, 128))
     assert net.feature_info.channels() == [feature.shape[1] for feature in features] == [32, 128]
     assert net.feature_info.reduction() == [64 // feature.shape[2] for feature in features] == [8, 32]
