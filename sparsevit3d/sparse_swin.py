@@ -250,12 +250,16 @@ class SparseSwin(nn.Module):
     def get_extra_state(self) -> Tensor:
         """The plan's text, a character a number: a tensor, so that any checkpoint can hold it, and cast to half without loss."""
         plan = self._plan or SparsityPlan.uniform(0, self.depths)
-        return torch.tensor(list(str(plan).encode()), dtype=torch.uint8)
+        return torch.tensor(list(str(plan).encode()), dtype=torch.uint8, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        plan = SparsityPlan.parse("".join(map(chr, state.int().tolist())))
-        plan.check(self.depths)
-        self.plan = None if plan.is_dense else plan
+        self.plan = plan_of_state(state)
+
+
+def plan_of_state(state: Tensor) -> SparsityPlan | None:
+    """The plan that a state dict carries as ``_extra_state``; None: dense."""
+    plan = SparsityPlan.parse("".join(map(chr, state.int().tolist())))
+    return None if plan.is_dense else plan
 
 
 def _check_choice(name: str, value: object, known: Sequence[str]) -> None:

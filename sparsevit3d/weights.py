@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.sparse_swin import SparseSwin, plan_of_state
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]  # for re.sub, one after the other
 
@@ -62,8 +63,8 @@ LAYOUTS = (
     Layout("timm", r"patch_embed\.proj\.weight", _TIMM, True),
     Layout("sparsevit3d", r"stages\.0\.blocks\.0\.attn\.qkv\.weight", (), False),
 )
-# What a backbone has no use for: a classifier's head, what follows from window and image size, our plan (it is set, not inherited).
-_NO_WEIGHTS = re.compile(r"head\..*|.*\.relative_position_index|.*\.attn_mask|_extra_state")
+# What a backbone has no use for: a classifier's head, and what follows from the sizes of window and image.
+_NO_WEIGHTS = re.compile(r"head\..*|.*\.relative_position_index|.*\.attn_mask")
 _OPTIONAL = ("norms.", "importance.")  # output norms differ by use, and few networks learn their importance
 
 
@@ -93,39 +94,56 @@ def load_swin_weights(net: SparseSwin, source: str | os.PathLike[str] | Mapping[
     """Load Swin weights in the layout of mmdet, Microsoft, timm or torchvision, or our own: a backbone's, a classifier's, a detector's.
 
     ``source`` is a local file (torch's or safetensors) or a state dict. Relative position tables of another window size are resized
-    (bicubic), and a classifier's final norm becomes the last stage's output norm. Nothing is loaded unless every tensor of the
-    backbone fits: raises WeightsError otherwise.
+    (bicubic), and a classifier's final norm becomes the last stage's output norm. The plan of a pruned checkpoint of ours comes along.
+    Nothing is loaded unless every tensor of the backbone fits, and its plan if the network has one: raises WeightsError otherwise.
 
     The features are the library's own wherever it runs the same Swin. On maps no larger than a window Microsoft, timm and torchvision
     do not shift, and timm rolls a map before it pads it; the rest is ours and mmdet's.
     """
     where, state = _read(source)
     layout, prefix = _recognise(where, state)
+    plan = _carried_plan(state.pop(f"{prefix}_extra_state", None)) or net.plan
+    if net.plan not in (None, plan):
+        raise WeightsError(f"{where}: made under plan {plan}, the network's is {net.plan}; to take it over, set that to None")
     own = {name: value for name, value in net.state_dict().items() if not name.endswith("_extra_state")}
-    converted: dict[str, Tensor] = {}
-    resized, faults = [], []
-    ignored = [name for name in state if not name.startswith(prefix)]
-    for their_name in state.keys() - ignored:
-        name, value = _translated(their_name.removeprefix(prefix), layout, len(net.depths)), state[their_name]
-        if name in own:
-            fitted = _fitted(name, value, own[name], layout)
-            if fitted.shape != own[name].shape:
-                faults.append(f"{their_name}: shape {tuple(value.shape)}, the network's is {tuple(own[name].shape)}")
-            if fitted.shape != value.shape:
-                resized.append(name)
-            converted[name] = fitted
-        elif _NO_WEIGHTS.fullmatch(name) or name.startswith(_OPTIONAL):
-            ignored.append(their_name)
-        else:
-            faults.append(f"left over: {their_name}")
-    absent = sorted(own.keys() - converted.keys())
+    fitted, resized, ignored, faults = _fit(own, state, layout, prefix, len(net.depths))
+    absent = sorted(own.keys() - fitted.keys())
     faults += [f"missing: {name}" for name in absent if not name.startswith(_OPTIONAL)]
     if faults:
-        raise WeightsError(
-            f"{where}: {layout.library}'s layout, but it does not fit this network\n  " + "\n  ".join(sorted(faults))
-        )
-    net.load_state_dict(converted, strict=False)
-    return LoadedWeights(layout.library, tuple(sorted(converted)), tuple(sorted(resized)), tuple(absent), tuple(sorted(ignored)))
+        lines = "\n  ".join(sorted(faults))
+        raise WeightsError(f"{where}: {layout.library}'s layout, but it does not fit this network\n  {lines}")
+    net.load_state_dict(fitted, strict=False)
+    net.plan = plan
+    return LoadedWeights(layout.library, tuple(sorted(fitted)), tuple(sorted(resized)), tuple(absent), tuple(sorted(ignored)))
+
+
+def _fit(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], layout: Layout, prefix: str, stages: int
+) -> tuple[dict[str, Tensor], list[str], list[str], list[str]]:
+    """The checkpoint's tensors by our names and at our shapes; which of them were resized, which ignored, and what does not fit."""
+    fitted: dict[str, Tensor] = {}
+    resized, ignored, faults = [], [], []
+    for theirs, value in state.items():
+        name = _translated(theirs.removeprefix(prefix), layout, stages)
+        if not theirs.startswith(prefix):
+            ignored.append(theirs)
+        elif name in fitted:
+            faults.append(f"left over: {theirs}, for {name} was there before")
+        elif name in own:
+            fitted[name] = _reshaped(name, value, own[name], layout)
+            if fitted[name].shape != own[name].shape:
+                faults.append(f"{theirs}: shape {tuple(value.shape)}, the network's is {tuple(own[name].shape)}")
+            if fitted[name].shape != value.shape:
+                resized.append(name)
+        elif _NO_WEIGHTS.fullmatch(name) or name.startswith(_OPTIONAL):
+            ignored.append(theirs)
+        else:
+            faults.append(f"left over: {theirs}")
+    return fitted, resized, ignored, faults
+
+
+def _carried_plan(extra_state: Tensor | None) -> SparsityPlan | None:
+    return None if extra_state is None else plan_of_state(extra_state)
 
 
 def _translated(name: str, layout: Layout, stages: int) -> str:
@@ -134,15 +152,16 @@ def _translated(name: str, layout: Layout, stages: int) -> str:
     return re.sub(r"^norm\.", f"norms.{stages - 1}.", name)  # a classifier's final norm
 
 
-def _fitted(name: str, value: Tensor, own: Tensor, layout: Layout) -> Tensor:
+def _reshaped(name: str, value: Tensor, own: Tensor, layout: Layout) -> Tensor:
     """A tensor in our channel order and, if it is a relative position table, at our window size."""
-    if ".downsample." in name and layout.channel_last and value.shape[-1] % 4 == 0:
+    if ".downsample." in name and layout.channel_last and value.shape[-1:] == own.shape[-1:]:
         order = torch.arange(value.shape[-1]).view(2, 2, -1).permute(2, 1, 0).flatten()
         return value[..., order]
-    side, wanted = isqrt(len(value)), isqrt(len(own))
-    if name.endswith("relative_position_bias_table") and side != wanted and value.shape == (side**2, own.shape[1]):
-        table = F.interpolate(value.float().T.reshape(1, -1, side, side), (wanted, wanted), mode="bicubic")
-        return table.reshape(-1, wanted**2).T.to(value.dtype)
+    if name.endswith("relative_position_bias_table") and value.shape != own.shape:
+        side, wanted = isqrt(value.shape[0] if value.ndim else 0), isqrt(len(own))
+        if side and value.shape == (side**2, own.shape[1]):
+            table = F.interpolate(value.float().T.reshape(1, -1, side, side), (wanted, wanted), mode="bicubic")
+            return table.reshape(-1, wanted**2).T.to(value.dtype)
     return value
 
 
@@ -153,7 +172,10 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, d
             document = document[key]  # type: ignore[assignment]
     if not isinstance(document, Mapping):
         raise WeightsError(f"{where}: holds {type(document).__name__}, not a state dict")
-    return where, {name: value for name, value in document.items() if isinstance(value, Tensor)}
+    state = {name: value for name, value in document.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not state:
+        raise WeightsError(f"{where}: holds no tensors by name")
+    return where, state
 
 
 def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
@@ -165,6 +187,8 @@ def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
 
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise WeightsError(f"{path}: to read it, install the package safetensors") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: damaged, or it holds more than tensors and plain types. Save its state dict alone, with torch.save, where you "
@@ -176,11 +200,15 @@ def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
 
 def _recognise(where: str, state: Mapping[str, Tensor]) -> tuple[Layout, str]:
     """The layout, and what stands before every name of the backbone, such as ``backbone.``"""
+    found: dict[str, Layout] = {}
     for layout in LAYOUTS:
-        found = [match[1] for name in state if (match := re.fullmatch(rf"((?:.*\.)?){layout.landmark}", name))]
-        if len(found) > 1:
-            raise WeightsError(f"{where}: holds {len(found)} Swins ({', '.join(found)}); give the state dict of one")
-        if found:
-            return layout, found[0]
-    known = ", ".join(layout.library for layout in LAYOUTS)
-    raise WeightsError(f"{where}: no Swin in a layout known here ({known}); its tensors are {', '.join(list(state)[:4])} ...")
+        for name in state:
+            if match := re.fullmatch(rf"((?:.*\.)?){layout.landmark}", name):
+                found.setdefault(match[1], layout)
+    if not found:
+        known = ", ".join(layout.library for layout in LAYOUTS)
+        raise WeightsError(f"{where}: no Swin in a layout known here ({known}); its tensors are {', '.join(list(state)[:4])} ...")
+    if len(found) > 1:
+        raise WeightsError(f"{where}: holds {len(found)} Swins ({', '.join(sorted(found))}); give the state dict of one")
+    ((prefix, layout),) = found.items()
+    return layout, prefix

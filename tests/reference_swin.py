@@ -32,13 +32,15 @@ class Names(NamedTuple):
     fc1: str = "mlp.fc1"
     fc2: str = "mlp.fc2"
     merge: str = "layers.{s}.downsample"
-    norm: str = "norm"  # a classifier has one norm, after the last stage
+    norm: str | None = "norm"  # a classifier has one norm, after the last stage
     merge_order: str = "column row channel"
 
 
 LAYOUTS = {
     "Microsoft": Names(),
+    "Microsoft's detectors": Names(norm="norm{s}"),
     "timm": Names(merge="layers.{n}.downsample"),
+    "timm, features_only": Names(block="layers_{s}.blocks.{b}", merge="layers_{n}.downsample", norm=None),
     "torchvision": Names(
         embed="features.0.0",
         embed_norm="features.0.2",
@@ -83,12 +85,16 @@ class Reference:
                 name = self._name(self.names.merge, stage)
                 self._layer(f"{name}.norm", (4 * channels,), make)
                 self.state[f"{name}.reduction.weight"] = make(2 * channels, 4 * channels) / math.sqrt(4 * channels)
-            if "{s}" in self.names.norm or stage + 1 == len(shape.depths):
-                self._layer(self._name(self.names.norm, stage), (channels,), make)
+            if norm := self._norm_name(stage):
+                self._layer(norm, (channels,), make)
+
+    def _norm_name(self, stage):
+        of_every_stage = "{s}" in (self.names.norm or "")
+        return self._name(self.names.norm, stage) if of_every_stage or stage + 1 == len(self.shape.depths) else None
 
     @staticmethod
     def _name(pattern, stage, block=None):
-        return pattern.format(s=stage, n=stage + 1, o=2 * stage + 1, e=2 * stage + 2, b=block)
+        return pattern and pattern.format(s=stage, n=stage + 1, o=2 * stage + 1, e=2 * stage + 2, b=block)
 
     def _layer(self, name, shape, make):
         self.state[f"{name}.weight"] = make(*shape) / math.sqrt(math.prod(shape[1:]))
@@ -117,9 +123,8 @@ class Reference:
                     kept = self._kept(scored.abs().mean(-1, keepdim=True), shift, ratio, importance)
                     y = torch.where(kept, y, x if pruned == "copy" else torch.zeros_like(x))
                 x = y
-            norm = self._name(self.names.norm, stage)
-            has_norm = "{s}" in self.names.norm or stage + 1 == len(self.shape.depths)
-            out = self._norm(x, norm) if has_norm else F.layer_norm(x, x.shape[-1:])
+            norm = self._norm_name(stage)
+            out = self._norm(x, norm) if norm else F.layer_norm(x, x.shape[-1:])
             features.append(out.permute(0, 3, 1, 2))
             if stage + 1 < len(self.shape.depths):
                 x = self._merge(x, self._name(self.names.merge, stage))

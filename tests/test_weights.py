@@ -5,7 +5,7 @@ from mmengine.config import ConfigDict
 from reference_swin import LAYOUTS, Reference, Shape
 from safetensors.torch import save_file
 
-from sparsevit3d import SparseSwin, WeightsError, load_swin_weights
+from sparsevit3d import SparseSwin, SparsityPlan, WeightsError, load_swin_weights
 
 SHAPE = Shape(16, (2, 2, 1), (1, 2, 4), 4)
 PUBLISHED = {
@@ -27,12 +27,11 @@ def assert_same_features(net, images, expected):
 def test_a_layout_is_recognised_and_its_features_are_equal(layout, size):
     rival, net, images = Reference(layout, SHAPE), SparseSwin(**SHAPE.arguments()), torch.randn(2, 3, *size)
     report = load_swin_weights(net, rival.state)
-    assert report.layout == layout
+    assert layout.startswith(report.layout)
     assert not report.resized
     assert len(report.loaded) == len(rival.state)
-    assert set(report.untouched) == (
-        set() if layout == "mmdet" else {f"norms.{stage}.{part}" for stage in (0, 1) for part in ("weight", "bias")}
-    )
+    without_norm = {"mmdet": (), "Microsoft's detectors": (), "timm, features_only": (0, 1, 2)}.get(layout, (0, 1))
+    assert set(report.untouched) == {f"norms.{stage}.{part}" for stage in without_norm for part in ("weight", "bias")}
     assert_same_features(net, images, rival(images))
 
 
@@ -60,12 +59,18 @@ def test_mmdets_own_swin_gives_its_weights():
 
 
 @pytest.mark.parametrize("window", [3, 7])
-def test_tables_of_another_window_are_resized_as_mmdet_does(window, tmp_path):
-    state = Reference("mmdet", SHAPE).state
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_tables_of_another_window_are_resized_as_mmdet_does(window, dtype, tmp_path):
+    state = {name: value.to(dtype) for name, value in Reference("mmdet", SHAPE).state.items()}
     torch.save({"state_dict": {f"backbone.{name}": value for name, value in state.items()}}, tmp_path / "window4.pth")
     shape = SHAPE._replace(window_size=window)
     theirs = SwinTransformer(**shape.arguments(), init_cfg=ConfigDict(type="Pretrained", checkpoint=str(tmp_path / "window4.pth")))
-    theirs.init_weights()
+    if dtype == torch.float32:
+        theirs.init_weights()
+    else:  # mmdet's own resizing would stay in float16
+        torch.save({"state_dict": {f"backbone.{name}": value.float() for name, value in state.items()}}, tmp_path / "float.pth")
+        theirs.init_cfg.checkpoint = str(tmp_path / "float.pth")
+        theirs.init_weights()
     theirs.eval()
     net, images = SparseSwin(**shape.arguments()), torch.randn(1, 3, 90, 130)
     report = load_swin_weights(net, tmp_path / "window4.pth")
@@ -87,15 +92,46 @@ def test_a_detectors_checkpoint_gives_its_backbone_alone(prefix, tmp_path):
     assert torch.equal(net.stages[1].blocks[0].fc1.weight, state["layers.1.blocks.0.mlp.fc1.weight"])
 
 
-def test_our_own_checkpoints_give_their_weights_but_not_their_plan(tmp_path):
-    ours = SparseSwin(**SHAPE.arguments(), plan="0.5|0.5|0.5")
+class Scale(torch.nn.Module):
+    """An importance with a parameter of no dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x, table):
+        return self.scale * table.sizes.expand(len(x), -1)
+
+
+@pytest.mark.parametrize(
+    ("carried", "had", "has"),
+    [(None, None, None), ("0.5|0|0", None, "0.5|0|0"), (None, "0.1|0|0", "0.1|0|0"), ("0.5|0|0", "0.5|0|0", "0.5|0|0")],
+)
+def test_our_own_checkpoints_give_their_weights_and_their_plan(carried, had, has, tmp_path):
+    ours = SparseSwin(**SHAPE.arguments(), plan=carried, importance=Scale())
     torch.save({"state_dict": {f"backbone.{name}": value for name, value in ours.state_dict().items()}}, tmp_path / "epoch.pth")
-    net = SparseSwin(**SHAPE.arguments())
+    net = SparseSwin(**SHAPE.arguments(), plan=had)
     report = load_swin_weights(net, tmp_path / "epoch.pth")
     assert report.layout == "sparsevit3d"
-    assert report.ignored == ("backbone._extra_state",)
-    assert net.plan is None
-    assert all(torch.equal(one, other) for one, other in zip(net.parameters(), ours.parameters(), strict=True))
+    assert report.ignored == ("backbone.importance.scale",)
+    assert net.plan == (None if has is None else SparsityPlan.parse(has))
+    ours = dict(ours.named_parameters())
+    assert all(torch.equal(value, ours[name]) for name, value in net.named_parameters())
+
+
+def test_a_checkpoint_of_another_plan_is_refused():
+    state, net = SparseSwin(**SHAPE.arguments(), plan="0.5|0|0").state_dict(), SparseSwin(**SHAPE.arguments(), plan="0.1|0|0")
+    before = net.stages[0].blocks[0].fc1.weight.clone()
+    with pytest.raises(WeightsError, match=r"made under plan 0\.5\|0\|0, the network's is 0\.1\|0\|0"):
+        load_swin_weights(net, state)
+    assert torch.equal(before, net.stages[0].blocks[0].fc1.weight)
+    assert str(net.plan) == "0.1|0|0"
+
+
+def test_a_module_as_importance_keeps_its_parameters_where_the_checkpoint_has_none():
+    net = SparseSwin(**SHAPE.arguments(), importance=Scale())
+    report = load_swin_weights(net, Reference("mmdet", SHAPE).state)
+    assert report.untouched == ("importance.scale",)
 
 
 def test_safetensors_are_read(tmp_path):
@@ -121,6 +157,9 @@ def test_faults_are_listed_by_name_and_nothing_is_loaded():
     state["stages.0.blocks.0.attn.w_msa.qkv.weight"] = torch.zeros(3, 3)
     state["stages.0.blocks.0.mystery"] = torch.zeros(1)
     state["absolute_pos_embed"] = torch.zeros(1)
+    state["stages.0.downsample.norm.weight"] = torch.zeros(3)
+    state["stages.0.blocks.1.attn.w_msa.relative_position_bias_table"] = torch.zeros(0, 1)
+    state["stages.1.blocks.0.attn.w_msa.relative_position_bias_table"] = torch.tensor(0.0)
     net = SparseSwin(**SHAPE.arguments())
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(WeightsError) as error:
@@ -130,6 +169,9 @@ def test_faults_are_listed_by_name_and_nothing_is_loaded():
         "stages.0.blocks.0.attn.w_msa.qkv.weight: shape (3, 3), the network's is (48, 16)",
         "left over: stages.0.blocks.0.mystery",
         "left over: absolute_pos_embed",
+        "stages.0.downsample.norm.weight: shape (3,), the network's is (64,)",
+        "stages.0.blocks.1.attn.w_msa.relative_position_bias_table: shape (0, 1)",
+        "stages.1.blocks.0.attn.w_msa.relative_position_bias_table: shape ()",
     ):
         assert words in str(error.value)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
@@ -146,9 +188,17 @@ def test_a_swin_of_another_size_is_refused(layout):
         load_swin_weights(SparseSwin(**SHAPE._replace(embed_dims=32).arguments()), state)
 
 
-def test_two_swins_in_one_file_are_told_apart_by_the_user():
-    state = Reference("timm", SHAPE).state
-    both = {f"{who}.{name}": value for who in ("student", "teacher") for name, value in state.items()}
+def test_two_tensors_for_one_of_ours_are_refused():
+    state = Reference("Microsoft", SHAPE).state
+    state["norm2.weight"] = torch.zeros(64)
+    with pytest.raises(WeightsError, match=r"left over: norm2\.weight, for norms\.2\.weight was there before"):
+        load_swin_weights(SparseSwin(**SHAPE.arguments()), state)
+
+
+@pytest.mark.parametrize("other", ["timm", "mmdet"])
+def test_two_swins_in_one_file_are_told_apart_by_the_user(other):
+    both = {f"student.{name}": value for name, value in Reference("timm", SHAPE).state.items()}
+    both |= {f"teacher.{name}": value for name, value in Reference(other, SHAPE).state.items()}
     with pytest.raises(WeightsError, match=r"2 Swins \(student\., teacher\.\)"):
         load_swin_weights(SparseSwin(**SHAPE.arguments()), both)
 
@@ -160,6 +210,8 @@ def test_other_files_are_refused_with_what_to_do(tmp_path):
     torch.save({"model": Reference("timm", SHAPE).state, "config": WeightsError("an object")}, tmp_path / "pickled.pth")
     with pytest.raises(WeightsError, match=r"pickled\.pth: .*Save its state dict alone"):
         load_swin_weights(net, tmp_path / "pickled.pth")
+    with pytest.raises(WeightsError, match="the state dict given: holds no tensors by name"):
+        load_swin_weights(net, {0: torch.zeros(1), "stages": None})
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match=r"list\.pth: holds list, not a state dict"):
         load_swin_weights(net, tmp_path / "list.pth")

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from sparsevit3d import SparseSwin
-from sparsevit3d.stages.hooks import RandomPlanHook, backbone_of
+from sparsevit3d.stages.hooks import RandomPlanHook, WholeCheckpointHook, backbone_of
 
 SHAPE = {"embed_dims": 8, "depths": (2, 4), "num_heads": (1, 2), "window_size": 4, "out_indices": (0, 1)}
 
@@ -63,7 +63,7 @@ runner = Runner(
     train_cfg={"by_epoch": True, "max_epochs": 1},
     optim_wrapper={"optimizer": {"type": "AdamW", "lr": 1e-3}},
     custom_hooks=[RandomPlanHook(seed=4), witness],
-    default_hooks={"logger": None, "checkpoint": None},
+    default_hooks={"logger": None, "checkpoint": WholeCheckpointHook()},
     launcher="pytorch",
     cfg={"model_wrapper_cfg": {"type": "MMDistributedDataParallel", "device_ids": None}},  # else it takes it that there is a GPU
     randomness={"seed": 0, "diff_rank_seed": True},

@@ -1,10 +1,11 @@
 """Mask R-CNN on SparseSwin-T, COCO: the dense detector that the paper's instance segmentation starts from. mmdet's published recipe
-(36 epochs, multi-scale, mixed precision) on our backbone, tested at 672 x 672 as the paper prunes it. Two changes make it ours.
+(36 epochs, multi-scale, mixed precision, eight GPUs with two images each) on our backbone, tested at 672 x 672 as the paper prunes it.
 
-    python $(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools/train.py configs/coco/mask_rcnn.py --work-dir work_dirs/mask_rcnn
+    torchrun --nproc-per-node=8 $(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools/train.py \
+        configs/coco/mask_rcnn.py --work-dir work_dirs/mask_rcnn --launcher pytorch
 
-COCO lies in data/coco, Microsoft's ImageNet weights of Swin-T in weights/. Written for eight GPUs and not yet run there; the paper's
-dense detector has box AP 42.0 and mask AP 38.3 at 640 x 640.
+COCO lies in data/coco, Microsoft's ImageNet weights of Swin-T in weights/. Not yet run in full. The paper's dense detector has box AP 42.0
+and mask AP 38.3 at 640 x 640.
 """
 
 _base_ = "mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_amp-ms-crop-3x_coco.py"

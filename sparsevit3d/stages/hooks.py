@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -65,7 +66,8 @@ class StartHook(Hook):
 class WholeCheckpointHook(Hook):
     """Save after each epoch, whole or not at all, as tensors and plain types; keep the last two.
 
-    mmengine's own checkpoints hold pickled objects, which torch >= 2.6 rightly refuses to load.
+    mmengine's own checkpoints hold pickled objects, which torch >= 2.6 rightly refuses to load. Like those, the last one is named in
+    ``last_checkpoint``, so that ``resume`` of mmengine's Runner finds it.
     """
 
     priority = "VERY_LOW"
@@ -73,8 +75,11 @@ class WholeCheckpointHook(Hook):
 
     def after_train_epoch(self, runner: Any) -> None:
         folder, name = Path(runner.work_dir), checkpoint_name(runner.epoch + 1)
-        runner.save_checkpoint(str(folder), f"{name}.partial", by_epoch=True)
+        runner.save_checkpoint(str(folder), f"{name}.partial", by_epoch=True)  # by the main process alone
+        if not is_main_process():
+            return
         os.replace(folder / f"{name}.partial", folder / name)
+        (folder / "last_checkpoint").write_text(str(folder / name))
         for old in list_checkpoints(folder)[: -self.kept]:
             old.unlink()
 
