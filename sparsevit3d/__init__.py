@@ -1,4 +1,4 @@
-"""SparseViT for camera-based 3D detection. The backbone, its plans and its measures import with torch alone."""
+"""SparseViT for camera-based 3D detection. The backbone, its plans and its measures import with torch and numpy alone."""
 
 from sparsevit3d.latency import Latency, measure_latency
 from sparsevit3d.macs import count_macs

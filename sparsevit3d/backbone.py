@@ -1,9 +1,9 @@
 """SparseSwin in mmengine's root registry, where the configs of mmdet, mmsegmentation and mmdet3d all find it.
 
-A config of theirs that names ``SwinTransformer`` needs two changes::
+In a config of theirs it takes the place of ``SwinTransformer``; its weights have to be a local file::
 
     custom_imports = dict(imports="sparsevit3d.backbone")
-    model = dict(backbone=dict(type="SparseSwin", plan="0.3|0|0.1,0.2,0.2|0"))
+    model = dict(backbone=dict(type="SparseSwin", plan="0.3|0|0.1,0.2,0.2|0", init_cfg=dict(checkpoint="local/swin.pth")))
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FOREIGN: dict[str, tuple[Any, ...]] = {
     "attn_drop_rate": (0,),
     "patch_norm": (True,),
     "use_abs_pos_embed": (False,),
-    "strides": ((4, 2, 2, 2),),
+    "strides": ((4, 2, 2, 2), (4, 2, 2), (4, 2)),
     "act_cfg": ({"type": "GELU"},),
     "norm_cfg": ({"type": "LN"}, {"type": "LN", "requires_grad": True}),
     "pretrained": (None,),

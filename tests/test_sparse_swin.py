@@ -312,7 +312,7 @@ def test_features_are_described_as_timm_does(out_indices):
     assert net.feature_info.reduction() == [64 // feature.shape[2] for feature in features] == [8, 32]
 
 
-def test_imports_with_torch_alone():
-    forbidden = ("mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes", "open3d", "matplotlib")
+def test_imports_with_torch_and_numpy_alone():
+    forbidden = ("mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes", "open3d", "matplotlib", "safetensors")
     code = "import sys, sparsevit3d; found = [n for n in sys.argv[1:] if n in sys.modules]; sys.exit(str(found) if found else 0)"
     subprocess.run([sys.executable, "-c", code, *forbidden], check=True)

@@ -1,7 +1,7 @@
 """Mask R-CNN on SparseSwin-T, COCO: the dense detector that the paper's instance segmentation starts from. mmdet's published recipe
 (36 epochs, multi-scale, mixed precision, eight GPUs with two images each) on our backbone, tested at 672 x 672 as the paper prunes it.
 
-    torchrun --nproc-per-node=8 $(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools/train.py \
+    torchrun --nproc-per-node=8 $(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools/train.py \\
         configs/coco/mask_rcnn.py --work-dir work_dirs/mask_rcnn --launcher pytorch
 
 COCO lies in data/coco, Microsoft's ImageNet weights of Swin-T in weights/. Not yet run in full. The paper's dense detector has box AP 42.0
