@@ -3,7 +3,7 @@
 In a config of theirs it takes the place of ``SwinTransformer``; its weights have to be a local file::
 
     custom_imports = dict(imports="sparsevit3d.backbone")
-    model = dict(backbone=dict(type="SparseSwin", plan="0.3|0|0.1,0.2,0.2|0", init_cfg=dict(checkpoint="local/swin.pth")))
+    model = dict(backbone=dict(type="SparseSwin", plan="0.3|0|0.1,0.2,0.2|0", init_cfg=dict(type="Pretrained", checkpoint="local/swin.pth")))
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ _FOREIGN: dict[str, tuple[Any, ...]] = {
     "attn_drop_rate": (0,),
     "patch_norm": (True,),
     "use_abs_pos_embed": (False,),
-    "strides": ((4, 2, 2, 2), (4, 2, 2), (4, 2)),
     "act_cfg": ({"type": "GELU"},),
     "norm_cfg": ({"type": "LN"}, {"type": "LN", "requires_grad": True}),
     "pretrained": (None,),
@@ -50,6 +49,10 @@ class ConfiguredSparseSwin(SparseSwin):
                 raise ValueError(f"SparseSwin: {name}={value!r} is not to be had; leave it out, or say {_FOREIGN[name][0]!r}")
         for name in _WITHOUT_EFFECT:
             arguments.pop(name, None)
+        strides = tuple(arguments.pop("strides", ()))
+        expected = (arguments.get("patch_size", 4), 2, 2, 2)
+        if strides != expected[: len(strides)]:
+            raise ValueError(f"SparseSwin: strides={strides!r} is not to be had; leave it out, or say {expected!r}")
         if init_cfg is not None and (set(init_cfg) != {"type", "checkpoint"} or init_cfg["type"] != "Pretrained"):
             raise ValueError(f"SparseSwin: init_cfg={dict(init_cfg)!r}; it is None or dict(type='Pretrained', checkpoint=FILE)")
         super().__init__(**arguments)

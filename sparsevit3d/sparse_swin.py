@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sparsevit3d.plan import SparsityPlan, kept_count
+from sparsevit3d.plan import PlanError, SparsityPlan, kept_count
 from sparsevit3d.swin_layers import PatchEmbed, PatchMerging, WindowAttention
-from sparsevit3d.windows import POOLINGS, Importance, WindowTable, rank_windows, score_windows, window_table, window_tokens
+from sparsevit3d.windows import Importance, WindowTable, check_importance, rank_windows, score_windows, window_table, window_tokens
 
 ScoreEvery = Literal["stage", "block"]
 Pruned = Literal["copy", "zero"]
@@ -172,8 +172,7 @@ class SparseSwin(nn.Module):
             raise ValueError(f"out_indices {tuple(out_indices)}: the network has stages 0 to {len(depths) - 1}")
         if not -1 <= frozen_stages <= len(depths):
             raise ValueError(f"frozen_stages {frozen_stages}: -1 freezes nothing, {len(depths)} all stages")
-        if not callable(importance):
-            _check_choice("importance", importance, (*POOLINGS, "random"))
+        check_importance(importance)
         _check_choice("score_every", score_every, get_args(ScoreEvery))
         _check_choice("pruned", pruned, get_args(Pruned))
         self.embed_dims, self.patch_size, self.window_size = embed_dims, patch_size, window_size
@@ -257,8 +256,12 @@ class SparseSwin(nn.Module):
 
 
 def plan_of_state(state: Tensor) -> SparsityPlan | None:
-    """The plan that a state dict carries as ``_extra_state``; None: dense."""
-    plan = SparsityPlan.parse("".join(map(chr, state.int().tolist())))
+    """The plan that a state dict carries as ``_extra_state``; None: dense. Raises PlanError where it is damaged."""
+    try:
+        text = bytes(int(character) for character in state.tolist()).decode("ascii")
+    except (TypeError, ValueError, OverflowError):
+        raise PlanError("the state dict's _extra_state holds no plan") from None
+    plan = SparsityPlan.parse(text)
     return None if plan.is_dense else plan
 
 

@@ -29,17 +29,12 @@ class PatchEmbed(nn.Module):
 class WindowAttention(nn.Module):
     """Multi-head self-attention within windows, with Swin's relative position bias."""
 
-    relative_position_index: Tensor
-
     def __init__(self, channels: int, heads: int, window: int, qkv_bias: bool) -> None:
         super().__init__()
         self.heads, self.window = heads, window
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        position = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
-        offset = position[:, :, None] - position[:, None, :] + window - 1
-        self.register_buffer("relative_position_index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
 
     def forward(self, x: Tensor, gathered: WindowTokens) -> Tensor:
         """(tokens, C), the real tokens of the chosen windows, to the same shape."""
@@ -50,7 +45,7 @@ class WindowAttention(nn.Module):
             padding = qkv.new_zeros(3 * channels) if self.qkv.bias is None else self.qkv.bias.to(qkv.dtype)
             qkv = padding.expand(gathered.windows * size, -1).index_copy(0, gathered.places, qkv)
         query, key, value = qkv.view(gathered.windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
+        bias = self.relative_position_bias_table[gathered.offsets].permute(2, 0, 1)[None]
         if gathered.mask is not None:
             bias = bias + gathered.mask[:, None]
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))

@@ -22,6 +22,7 @@ class WindowTable(NamedTuple):
 
     tokens: Tensor  # (windows, places) row-major index into the map; H * W marks padding
     sizes: Tensor  # (windows,) how many of its places are on the map
+    offsets: Tensor  # (places, places) index of their relative position in Swin's bias table
     mask: Tensor | None  # (windows, places, places), 0 or FOREIGN; None for plain windows
     grid: tuple[int, int]  # windows down, windows across
     padded: bool  # does any place lie outside the map?
@@ -29,11 +30,12 @@ class WindowTable(NamedTuple):
 
 def window_table(height: int, width: int, window: int, shift: int, device: torch.device | str = "cpu") -> WindowTable:
     """The table for one map size; cached. ``shift`` is 0 for plain windows, else how many tokens Swin rolls the map by."""
-    return _window_table(height, width, window, shift, torch.device(device))
+    traced = type(torch.empty(0, device="cpu")) is not Tensor  # torch.export's stand-ins must not outlive its trace
+    build = _build_table if traced else _cached_table
+    return build(height, width, window, shift, torch.device(device))
 
 
-@lru_cache(maxsize=64)
-def _window_table(height: int, width: int, window: int, shift: int, device: torch.device) -> WindowTable:
+def _build_table(height: int, width: int, window: int, shift: int, device: torch.device) -> WindowTable:
     with torch.inference_mode(False):  # the table outlives the call that built it: it must serve training too
         down, across = -(-height // window), -(-width // window)
         rows = (torch.arange(down * window, device="cpu") + shift) % (down * window)
@@ -46,7 +48,19 @@ def _window_table(height: int, width: int, window: int, shift: int, device: torc
             region = _partition(region, window)
             mask = torch.where(region[:, :, None] == region[:, None, :], 0.0, FOREIGN).to(device)
         sizes, padded = (tokens < height * width).sum(1), bool(height % window or width % window)
-        return WindowTable(tokens.to(device), sizes.to(device), mask, (down, across), padded)
+        offsets = _relative_positions(window).to(device)
+        return WindowTable(tokens.to(device), sizes.to(device), offsets, mask, (down, across), padded)
+
+
+_cached_table = lru_cache(maxsize=64)(_build_table)
+
+
+def _relative_positions(window: int) -> Tensor:
+    """(places, places): row and column offset of one place from another, as one row of a (2 * window - 1) ** 2 table."""
+    side = torch.arange(window, device="cpu")
+    position = torch.stack(torch.meshgrid(side, side, indexing="ij")).flatten(1)
+    offset = position[:, :, None] - position[:, None, :] + window - 1
+    return offset[0] * (2 * window - 1) + offset[1]
 
 
 def _regions(length: int, window: int, shift: int) -> Tensor:
@@ -66,6 +80,7 @@ class WindowTokens(NamedTuple):
 
     windows: int  # how many, of all images together
     mask: Tensor | None  # (windows, places, places), as in WindowTable
+    offsets: Tensor  # as in WindowTable
     rows: Tensor  # (tokens,) index into a (batch * H * W, C) map
     places: Tensor | None  # (tokens,) which of the windows' places each one fills; None: they fill all, in order
     image: Tensor  # (tokens,) which image of the batch each one belongs to
@@ -81,9 +96,9 @@ def window_tokens(table: WindowTable, windows: Tensor | None, batch: int, tokens
     image = torch.arange(batch, device=index.device)[:, None, None].expand(index.shape)
     rows, image, count = (index + image * tokens).flatten(), image.flatten(), batch * index.shape[1]
     if not table.padded:
-        return WindowTokens(count, mask, rows, None, image)
+        return WindowTokens(count, mask, table.offsets, rows, None, image)
     places = (index < tokens).flatten().nonzero().squeeze(1)
-    return WindowTokens(count, mask, rows[places], places, image[places])
+    return WindowTokens(count, mask, table.offsets, rows[places], places, image[places])
 
 
 # Importance: which windows to compute (section 3.2).
@@ -100,12 +115,19 @@ POOLINGS: dict[str, Callable[[Tensor, WindowTable], Tensor]] = {
 }
 
 
+def check_importance(importance: str | Importance) -> None:
+    """Raise ValueError unless it is a function, or a name that score_windows knows."""
+    if not callable(importance) and importance not in (*POOLINGS, "random"):
+        raise ValueError(f"importance {importance!r}: there are {', '.join(POOLINGS)}, random, and functions of your own")
+
+
 def score_windows(x: Tensor, tables: Sequence[WindowTable], importance: str | Importance = "l2", seed: int = 0) -> list[Tensor]:
     """(B, tokens, C) features to (B, windows) scores for each of a stage's tables.
 
     ``importance`` is one of POOLINGS, "random" (by ``seed``; every image alike, so that its result does not depend on its batch
-    mates) or a function of your own. Raises ValueError where that returns another shape.
+    mates) or a function of your own. Raises ValueError for another name, and where a function returns another shape.
     """
+    check_importance(importance)
     if callable(importance):
         return [_checked_scores(importance(x, table), (len(x), len(table.tokens))) for table in tables]
     if importance == "random":
@@ -120,7 +142,7 @@ def token_magnitude(x: Tensor) -> Tensor:
 
 
 def _random_scores(windows: int, seed: int, device: torch.device) -> Tensor:
-    return torch.rand(windows, generator=torch.Generator().manual_seed(seed)).to(device)
+    return torch.rand(windows, generator=torch.Generator().manual_seed(seed), device="cpu").to(device)
 
 
 def _checked_scores(scores: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmdet.models.backbones import SwinTransformer
 from reference_swin import Reference, Shape
 
-from sparsevit3d import PlanError, SparseSwin, SparsityPlan, load_swin_weights, record_windows
+from sparsevit3d import PlanError, SparseSwin, SparsityPlan, count_macs, load_swin_weights, record_windows
 from sparsevit3d.plan import kept_count
 from sparsevit3d.sparse_swin import Choice, SwinBlock
 from sparsevit3d.windows import window_table
@@ -167,6 +167,36 @@ def test_the_plan_survives_a_checkpoint_cast_to_another_precision(cast):
     net, other = SparseSwin(**SHAPE, plan=str(PLAN)), SparseSwin(**SHAPE)
     other.load_state_dict({name: cast(value) for name, value in net.state_dict().items()})
     assert other.plan == PLAN
+
+
+@pytest.mark.parametrize("state", [[48, 124], [-3.0], [float("nan")], [2.0**31], [[48]], [], [200]])
+def test_a_damaged_plan_is_refused(state):
+    with pytest.raises(PlanError):
+        SparseSwin(**SHAPE).set_extra_state(torch.tensor(state))
+
+
+def test_a_network_without_storage_takes_a_state_dict_as_it_is():
+    net = SparseSwin(**SHAPE, window_size=4, plan=PLAN).eval()
+    with torch.device("meta"):
+        empty = SparseSwin(**SHAPE, window_size=4).eval()
+    empty.load_state_dict(net.state_dict(), assign=True)
+    images = torch.randn(1, 3, 60, 90)
+    with torch.no_grad():
+        assert all(torch.equal(one, other) for one, other in zip(empty(images), net(images), strict=True))
+
+
+def test_exporting_leaves_nothing_behind():
+    """torch.export computes with stand-ins for tensors; were they cached, all that runs later at this size would be wrong."""
+    net, images = SparseSwin(**SHAPE, window_size=4, plan=PLAN).eval(), torch.randn(1, 3, 256, 288)
+    exported = torch.export.export(net, (images,)).module()
+    with torch.no_grad():
+        features = net(images)
+        assert all(type(feature) is torch.Tensor for feature in features)
+        for feature, other in zip(features, exported(images), strict=True):
+            assert torch.allclose(feature, other, rtol=1e-4, atol=1e-5)
+    reference = deepcopy(net).double()(images.double())
+    assert all(torch.allclose(one, other.float(), rtol=1e-3, atol=1e-4) for one, other in zip(features, reference, strict=True))
+    assert count_macs(net, (256, 288)) > 0
 
 
 def test_a_plan_of_another_network_is_refused_and_the_old_one_kept():

@@ -9,14 +9,18 @@ import pytest
 import torch
 from mmdet.models.backbones import SwinTransformer
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import EMAHook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
+from toy_adaptation import Model, Witness, make_runner
 
 from sparsevit3d import PlanError, SparseSwin, WeightsError, load_swin_weights
 from sparsevit3d.backbone import ConfiguredSparseSwin
 from sparsevit3d.sparse_swin import Choice, SwinBlock
+from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.hooks import RandomPlanHook, StartHook
 from sparsevit3d.windows import window_table
 
 ROOT = Path(__file__).parent.parent
@@ -146,6 +150,9 @@ def test_mmdets_other_arguments_may_say_only_what_changes_nothing():
     for name, value in (("drop_rate", 0.1), ("use_abs_pos_embed", True), ("norm_cfg", {"type": "BN"}), ("strides", (2, 2, 2, 2))):
         with pytest.raises(ValueError, match=f"SparseSwin: {name}="):
             ConfiguredSparseSwin(**SHAPE, **{name: value})
+    ConfiguredSparseSwin(**SHAPE, patch_size=8, strides=(8, 2, 2))
+    with pytest.raises(ValueError, match=r"strides=\(4, 2, 2\) is not to be had; leave it out, or say \(8, 2, 2, 2\)"):
+        ConfiguredSparseSwin(**SHAPE, patch_size=8, strides=(4, 2, 2))
     with pytest.raises(TypeError, match="depth"):
         ConfiguredSparseSwin(depth=3)
 
@@ -239,7 +246,7 @@ def test_sparse_gradients_equal_finite_differences(pruned, with_cp):
 
 def test_two_processes_draw_equal_plans_and_keep_equal_weights(tmp_path):
     """mmengine's Runner under torchrun (gloo), with the adaptation hook, on data that differs by process."""
-    script = ROOT / "tests/train_in_two_processes.py"
+    script = ROOT / "tests/toy_adaptation.py"
     launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path)
     done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -252,3 +259,34 @@ def test_two_processes_draw_equal_plans_and_keep_equal_weights(tmp_path):
         assert torch.equal(value, second["weights"][name]), name
         assert torch.equal(value, saved[name]), name
         assert not torch.equal(value, first["start"][name]) or name.endswith("_extra_state"), name
+
+
+def test_random_plans_give_way_to_the_plan_that_was_there(tmp_path):
+    model, witness = Model(plan="0.5|0.1,0.6"), Witness()
+    make_runner(model, tmp_path / "run", RandomPlanHook(), witness).train()
+    assert len(set(witness.plans)) > 5
+    assert str(model.backbone.plan) == "0.5|0.1,0.6"
+
+
+def test_an_averaged_models_checkpoint_carries_the_plan(tmp_path):
+    """mmengine's EMAHook copies the model early, and puts the copy into the checkpoint in the model's place."""
+    start = Model()
+    torch.save({"state_dict": start.state_dict()}, tmp_path / "start.pth")
+    hooks = (StartHook(str(tmp_path / "start.pth"), "0.5|0.1,0.6"), EMAHook())
+    make_runner(Model(), tmp_path / "run", *hooks).train()
+    state = torch.load(find_latest_checkpoint(tmp_path / "run"), weights_only=True)["state_dict"]
+    trained = Model()
+    trained.load_state_dict(state)
+    assert str(trained.backbone.plan) == "0.5|0.1,0.6"
+
+
+def test_a_new_run_does_not_mix_with_the_checkpoints_of_another(tmp_path):
+    make_runner(Model(), tmp_path / "run").train()
+    checkpoint = Path(find_latest_checkpoint(tmp_path / "run"))
+    before = checkpoint.read_bytes()
+    with pytest.raises(ExperimentError, match="holds checkpoints of another run; resume"):
+        make_runner(Model(), tmp_path / "run").train()
+    assert checkpoint.read_bytes() == before
+    resumed = make_runner(Model(), tmp_path / "run", resume=True)
+    resumed.train()  # finds that there is nothing left to do
+    assert (resumed.epoch, resumed.iter) == (1, 10)

@@ -128,6 +128,19 @@ def test_a_checkpoint_of_another_plan_is_refused():
     assert str(net.plan) == "0.1|0|0"
 
 
+@pytest.mark.parametrize(
+    ("plan", "words"), [("0.5|0", "has 2 stages; the network has 3"), ("abc", "'abc' is not a number"), ("", "not a number")]
+)
+def test_a_damaged_plan_is_refused_with_the_files_name(plan, words, tmp_path):
+    net, state = SparseSwin(**SHAPE.arguments()), SparseSwin(**SHAPE.arguments()).state_dict()
+    state["_extra_state"] = torch.tensor(list(plan.encode()), dtype=torch.uint8)
+    torch.save(state, tmp_path / "weights.pth")
+    before = net.stages[0].blocks[0].fc1.weight.clone()
+    with pytest.raises(WeightsError, match=rf"weights\.pth: .*{words}"):
+        load_swin_weights(net, tmp_path / "weights.pth")
+    assert torch.equal(before, net.stages[0].blocks[0].fc1.weight)
+
+
 def test_a_module_as_importance_keeps_its_parameters_where_the_checkpoint_has_none():
     net = SparseSwin(**SHAPE.arguments(), importance=Scale())
     report = load_swin_weights(net, Reference("mmdet", SHAPE).state)

@@ -52,8 +52,9 @@ def test_rows_lead_to_the_chosen_windows_tokens(size, batch, rng):
     tokens, count = height * width, len(table.tokens)
     kept = rng.randint(1, count)
     windows = torch.tensor([rng.sample(range(count), kept) for _ in range(batch)])
-    total, mask, rows, places, image = window_tokens(table, windows, batch, tokens)
+    total, mask, offsets, rows, places, image = window_tokens(table, windows, batch, tokens)
     assert total == batch * kept
+    assert offsets is table.offsets
     assert mask is None if table.mask is None else torch.equal(mask, table.mask[windows.flatten()])
     expected = [
         int(token) + number * tokens

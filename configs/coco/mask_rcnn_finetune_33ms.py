@@ -1,4 +1,4 @@
-"""As the 42 ms configuration, under the plan for 33 ms. The nearest row of the paper's table: 32.9 ms, 41.3, 37.4.
+"""As the 42 ms configuration, under the plan for 33 ms. The release reports 32.9 ms, 41.3 and 37.4.
 
     torchrun --nproc-per-node=8 $(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools/train.py \\
         configs/coco/mask_rcnn_finetune_33ms.py --work-dir work_dirs/mask_rcnn_33ms --launcher pytorch

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sparsevit3d.plan import SparsityPlan, sample_plan
 from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, load_weights, plain
+from sparsevit3d.stages.files import ExperimentError
 
 
 def backbone_of(model: Any) -> SparseSwin:
@@ -33,7 +34,7 @@ def plan_of_iteration(seed: int, iteration: int, depths: tuple[int, ...]) -> Spa
 
 @HOOKS.register_module()
 class RandomPlanHook(Hook):
-    """Sparsity-aware adaptation (section 3.3): every iteration trains under another random plan. Checkpoints in between are dense."""
+    """Sparsity-aware adaptation (section 3.3): every iteration trains under another random plan, and then gives the old one back."""
 
     priority = "HIGH"
 
@@ -42,24 +43,30 @@ class RandomPlanHook(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         net = backbone_of(runner.model)
+        self.found = net.plan
         net.plan = plan_of_iteration(self.seed, runner.iter, net.depths)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        backbone_of(runner.model).plan = None
+        backbone_of(runner.model).plan = self.found
 
 
 @HOOKS.register_module()
 class StartHook(Hook):
     """Begin with the weights of another stage, all of them, under ``plan``; None: dense, whatever plan they came with."""
 
+    priority = "HIGH"  # before EMAHook copies the model
+
     def __init__(self, weights: str, plan: str | None) -> None:
         self.weights, self.plan = Path(weights), plan
+
+    def before_run(self, runner: Any) -> None:
+        backbone_of(runner.model).plan = self.plan
 
     def before_train(self, runner: Any) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if runner.iter == 0:
             load_weights(model, self.weights)
-        backbone_of(model).plan = SparsityPlan.parse(self.plan) if self.plan else None
+        backbone_of(model).plan = self.plan
 
 
 @HOOKS.register_module()
@@ -72,6 +79,10 @@ class WholeCheckpointHook(Hook):
 
     priority = "VERY_LOW"
     kept = 2
+
+    def before_train(self, runner: Any) -> None:
+        if runner.iter == 0 and list_checkpoints(Path(runner.work_dir)):
+            raise ExperimentError(f"{runner.work_dir}: holds checkpoints of another run; resume that one, or use another work dir")
 
     def after_train_epoch(self, runner: Any) -> None:
         folder, name = Path(runner.work_dir), checkpoint_name(runner.epoch + 1)
