@@ -15,8 +15,8 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from sparsevit3d.plan import PlanError
-from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.plan import agreed_plan
+from sparsevit3d.sparse_swin import SparseSwin, plan_of_state
 from sparsevit3d.weights import load_swin_weights
 
 # Arguments of mmdet's SwinTransformer that SparseSwin lacks, and what they may say.
@@ -64,10 +64,4 @@ class ConfiguredSparseSwin(SparseSwin):
             print_log(f"SparseSwin: {self.init_cfg['checkpoint']}: {report}", logger="current")
 
     def set_extra_state(self, state: Tensor) -> None:
-        super().set_extra_state(state)
-        if self.configured_plan is not None and self.plan != self.configured_plan:
-            carried, self.plan = self.plan, self.configured_plan
-            if carried is not None:
-                raise PlanError(
-                    f"the checkpoint was made under plan {carried}, but the config says {self.plan}: leave one of them out"
-                )
+        self.plan = agreed_plan(plan_of_state(state), self.configured_plan)

@@ -120,6 +120,13 @@ class SparsityPlan:
         )
 
 
+def agreed_plan(carried: SparsityPlan | None, wanted: SparsityPlan | None) -> SparsityPlan | None:
+    """The plan for weights that carry one into a network that wants one; dense (None) gives way. Raises PlanError where they differ."""
+    if None not in (carried, wanted) and carried != wanted:
+        raise PlanError(f"the weights were made under plan {carried}, but {wanted} is wanted; leave one of them out")
+    return carried or wanted
+
+
 def _number(stage: int, pair: int, value: Any) -> float:
     try:
         ratio = float(value)

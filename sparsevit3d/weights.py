@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsevit3d.plan import PlanError, SparsityPlan
+from sparsevit3d.plan import PlanError, agreed_plan
 from sparsevit3d.sparse_swin import SparseSwin, plan_of_state
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]  # for re.sub, one after the other
@@ -110,9 +110,11 @@ def load_swin_weights(net: SparseSwin, source: str | os.PathLike[str] | Mapping[
     if faults:
         lines = "\n  ".join(sorted(faults))
         raise WeightsError(f"{where}: {layout.library}'s layout, but it does not fit this network\n  {lines}")
-    plan = _agreed_plan(where, net, carried)
+    try:
+        net.plan = agreed_plan(None if carried is None else plan_of_state(carried), net.plan)
+    except PlanError as error:
+        raise WeightsError(f"{where}: {error}") from None
     net.load_state_dict(fitted, strict=False)
-    net.plan = plan
     return LoadedWeights(layout.library, tuple(sorted(fitted)), tuple(sorted(resized)), tuple(absent), tuple(sorted(ignored)))
 
 
@@ -139,19 +141,6 @@ def _fit(
         else:
             faults.append(f"left over: {theirs}")
     return fitted, resized, ignored, faults
-
-
-def _agreed_plan(where: str, net: SparseSwin, carried: Tensor | None) -> SparsityPlan | None:
-    """The plan of the checkpoint, which may be dense and give way, or of the network."""
-    try:
-        plan = None if carried is None else plan_of_state(carried)
-        if plan is not None:
-            plan.check(net.depths)
-    except PlanError as error:
-        raise WeightsError(f"{where}: {error}") from None
-    if None not in (plan, net.plan) and plan != net.plan:
-        raise WeightsError(f"{where}: made under plan {plan}, the network's is {net.plan}; to take it over, set that to None")
-    return plan or net.plan
 
 
 def _translated(name: str, layout: Layout, stages: int) -> str:

@@ -163,7 +163,7 @@ def test_a_plan_in_the_config_outlives_dense_weights_and_refuses_another_plan():
     for state in (dense, sparse):
         net.load_state_dict(state)
         assert str(net.plan) == PLAN
-    with pytest.raises(PlanError, match=r"made under plan 0\.1\|0\.1\|0\.1,0\.1, but the config says 0\.3"):
+    with pytest.raises(PlanError, match=r"made under plan 0\.1\|0\.1\|0\.1,0\.1, but 0\.3\|0\.4\|0\.2,0\.6 is wanted"):
         net.load_state_dict(other)
     net = ConfiguredSparseSwin(**SHAPE)
     net.load_state_dict(sparse)
