@@ -1,8 +1,12 @@
-"""A detector small enough to learn on two CPU cores: the demo's dense model, on synthetic nuScenes at 384 x 128.
+"""A detector small enough to learn on two CPU cores: the demo's, on synthetic nuScenes at 384 x 128.
 
-    sparsevit3d data synth data/synthetic && sparsevit3d data infos data/synthetic --version v1.0-synthetic
-    sparsevit3d train configs/fcos3d_small_synthetic.py --work-dir work_dirs/dense
+    sparsevit3d data synth data/synthetic && sparsevit3d data infos data/synthetic
+    sparsevit3d train    THIS --work-dir work_dirs/dense
+    sparsevit3d adapt    THIS --work-dir work_dirs/adapted --from work_dirs/dense/epoch_0008.pth
+    sparsevit3d search   THIS --work-dir work_dirs/search  --from work_dirs/adapted/epoch_0002.pth
+    sparsevit3d finetune THIS --work-dir work_dirs/sparse  --from work_dirs/adapted/epoch_0002.pth --plan work_dirs/search/plan.json
 
+The control, which trains as long and is never pruned: adapt --dense, then finetune --plan dense.
 Window 4 divides the maps of this size into 192, 48, 12 and 3 windows without padding.
 """
 
@@ -32,7 +36,7 @@ model = dict(
         in_channels=channels,
         feat_channels=channels,
         strides=[8, 16, 32],
-        regress_ranges=((-1, 100), (100, 200), (200, 1e8)),  # pixels of a 1600 wide image
+        regress_ranges=((-1, 100), (100, 200), (200, 1e8)),
         bbox_coder=dict(base_depths=((20.0, 10.0),), base_dims=base_sizes),
         cls_branch=(channels,),
         reg_branch=((), (channels,), (), (channels,), ()),  # offset, depth, size, yaw, velocity
@@ -59,9 +63,18 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=35),
 )
-max_epochs = 11
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.02, by_epoch=False, end=160),
-    dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=max_epochs, eta_min_ratio=0.01, convert_to_iter_based=True),
-]
+train_cfg = dict(by_epoch=True, max_epochs=8)
+cosine = dict(type="CosineAnnealingLR", by_epoch=True, begin=0, convert_to_iter_based=True)  # to the last epoch
+param_scheduler = [dict(type="LinearLR", start_factor=0.02, by_epoch=False, end=160), dict(**cosine, eta_min_ratio=0.01)]
+stages = dict(
+    adapt=dict(
+        optim_wrapper=dict(optimizer=dict(lr=5e-4)),
+        train_cfg=dict(max_epochs=2),
+        param_scheduler=[dict(**cosine, eta_min_ratio=0.1)],
+    ),
+    finetune=dict(
+        optim_wrapper=dict(optimizer=dict(lr=5e-4)),
+        train_cfg=dict(max_epochs=3),
+        param_scheduler=[dict(**cosine, eta_min_ratio=0.01)],
+    ),
+)

@@ -66,10 +66,20 @@ def open_nuscenes(root: Path, version: str) -> NuScenes:
         raise InfosError(f"{root / version}: the devkit cannot read these tables ({error!r})") from error
 
 
+def only_version(root: Path) -> str:
+    """The one folder of tables in a root."""
+    found = sorted(path.name for path in root.glob("v1.0-*") if path.is_dir())
+    if len(found) != 1:
+        raise InfosError(f"{root}: has {', '.join(found) or 'no tables at all'}; name one v1.0-... with --version")
+    return found[0]
+
+
 def scenes_of_split(nusc: NuScenes, split: str) -> set[str]:
-    """Scene names of a split: the root's own ``splits.json`` first, then nuScenes' official ones."""
-    own = Path(nusc.dataroot) / nusc.version / "splits.json"
-    splits = create_splits_scenes() | (json.loads(own.read_text()) if own.exists() else {})
+    """Scene names of a split that are in the root, whose own ``splits.json`` goes before nuScenes' official splits.
+
+    ``search``, on which plans are judged and which nuScenes does not have, is every 14th scene of its ``train``: 50 of 700.
+    """
+    splits = _splits(nusc)
     if split not in splits:
         raise InfosError(f"{nusc.dataroot}: no split {split!r}; there are {', '.join(sorted(splits))}")
     present = {scene["name"] for scene in nusc.scene} & set(splits[split])
@@ -78,9 +88,17 @@ def scenes_of_split(nusc: NuScenes, split: str) -> set[str]:
     return present
 
 
+def _splits(nusc: NuScenes) -> dict[str, list[str]]:
+    official = create_splits_scenes()
+    own = Path(nusc.dataroot) / nusc.version / "splits.json"
+    return official | {"search": sorted(official["train"])[::14]} | (json.loads(own.read_text()) if own.exists() else {})
+
+
 def write_infos(nusc: NuScenes, split: str, path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
-    """Write the info file of a split, whole or not at all; returns its number of keyframes."""
+    """Write the info file of a split, whole or not at all; returns its number of keyframes. That of ``train`` leaves out ``search``."""
     scenes = scenes_of_split(nusc, split)
+    if split == "train":
+        scenes -= set(_splits(nusc)["search"])
     samples = [row for row in nusc.sample if nusc.get("scene", row["scene_token"])["name"] in scenes]
     keyframes = []
     for index, sample in enumerate(samples):
@@ -89,7 +107,7 @@ def write_infos(nusc: NuScenes, split: str, path: Path, progress: Callable[[int,
     categories = {name: label for label, name in enumerate(CLASSES)}
     metainfo = {"categories": categories, "dataset": "nuscenes", "version": nusc.version, "info_version": "1.1"}
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({"metainfo": metainfo | {"split": split}, "data_list": keyframes}))
+    partial.write_text(json.dumps({"metainfo": metainfo | {"split": split, "scenes": sorted(scenes)}, "data_list": keyframes}))
     partial.replace(path)
     return len(keyframes)
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsevit3d.plan import SparsityPlan
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 app = typer.Typer(help="Camera-based 3D detection that computes only the windows that matter.", no_args_is_help=True)
 data_app = typer.Typer(help="Make a synthetic nuScenes; make info files from any nuScenes.", no_args_is_help=True)
@@ -31,7 +34,9 @@ Data = Annotated[Path | None, typer.Option(help="The nuScenes root, if not the c
 Infos = Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change one value of the config, such as train_cfg.max_epochs=2")]
 From = Annotated[Path, typer.Option("--from", help="The checkpoint to start from")]
-Plan = Annotated[str | None, typer.Option(help="A plan file, or a plan such as '0.3|0|0.1|0'; default: the checkpoint's own")]
+Plan = Annotated[
+    str | None, typer.Option(help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense'; default: the checkpoint's own")
+]
 Split = Annotated[str, typer.Option(help="The split whose info file to read: val, search, real_train ...")]
 
 
@@ -65,10 +70,12 @@ def progress_bar(title: str) -> Iterator[Callable[..., None]]:
         yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
 
 
-def read_plan(text: str | None) -> SparsityPlan | None:
+def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
     """``--plan``: a file's plan, or the plan written out."""
     if text is None:
         return None
+    if text == "dense":
+        return SparsityPlan.uniform(0, config.model.backbone.depths)
     return SparsityPlan.load(text) if text.endswith(".json") or Path(text).is_file() else SparsityPlan.parse(text)
 
 
@@ -114,7 +121,16 @@ def infos(
 
 
 @app.command()
-def train(config: ConfigPath, work_dir: WorkDir, data: Data = None, infos: Infos = None, options: Set = None) -> None:
+def train(
+    config: ConfigPath,
+    work_dir: WorkDir,
+    weights: Annotated[
+        Path | None, typer.Option("--from", help="Go on from this checkpoint, by the config's stage 'depth'")
+    ] = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
     """Train the dense detector.
 
     Example: sparsevit3d train configs/fcos3d_small_synthetic.py --work-dir work_dirs/dense
@@ -122,21 +138,30 @@ def train(config: ConfigPath, work_dir: WorkDir, data: Data = None, infos: Infos
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
 
-    console.print(stage.train(load_config(config, data, infos, options or ()), work_dir))
+    experiment = load_config(config, data, infos, options or (), "depth" if weights else None)
+    console.print(stage.train(experiment, work_dir, weights))
 
 
 @app.command()
 def adapt(
-    config: ConfigPath, weights: From, work_dir: WorkDir, data: Data = None, infos: Infos = None, options: Set = None
+    config: ConfigPath,
+    weights: From,
+    work_dir: WorkDir,
+    dense: Annotated[bool, typer.Option("--dense", help="The control: train as long and as fast, but prune nothing")] = False,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
 ) -> None:
     """Adapt trained weights to pruning: every iteration runs under a random plan.
 
-    Example: sparsevit3d adapt configs/fcos3d_small_synthetic_adapt.py --from work_dirs/dense/epoch_0011.pth --work-dir work_dirs/adapted
+    Example: sparsevit3d adapt configs/fcos3d_small_synthetic.py --from work_dirs/dense/epoch_0008.pth --work-dir work_dirs/adapted
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
 
-    console.print(stage.adapt(load_config(config, data, infos, options or ()), work_dir, weights))
+    experiment = load_config(config, data, infos, options or (), "adapt")
+    plan = read_plan("dense", experiment) if dense else None
+    console.print(stage.finetune(experiment, work_dir, weights, plan) if plan else stage.adapt(experiment, work_dir, weights))
 
 
 @app.command()
@@ -172,7 +197,7 @@ def search(
 def finetune(
     config: ConfigPath,
     weights: From,
-    plan: Annotated[str, typer.Option(help="A plan file, or a plan such as '0.3|0|0.1|0'")],
+    plan: Annotated[str, typer.Option(help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense' for the control")],
     work_dir: WorkDir,
     data: Data = None,
     infos: Infos = None,
@@ -180,40 +205,117 @@ def finetune(
 ) -> None:
     """Train adapted weights on under one plan; the checkpoint carries it.
 
-    Example: sparsevit3d finetune configs/fcos3d_small_synthetic_finetune.py --from work_dirs/adapted/epoch_0002.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
+    Example: sparsevit3d finetune configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0002.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
 
-    chosen = read_plan(plan)
+    experiment = load_config(config, data, infos, options or (), "finetune")
+    chosen = read_plan(plan, experiment)
     assert chosen is not None
-    console.print(stage.finetune(load_config(config, data, infos, options or ()), work_dir, weights, chosen))
+    console.print(stage.finetune(experiment, work_dir, weights, chosen))
 
 
 @app.command("eval")
 def evaluate(
-    config: ConfigPath,
-    checkpoint: Checkpoint,
-    work_dir: WorkDir,
-    split: Split = "val",
+    config: Annotated[Path | None, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")] = None,
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")] = None,
+    split: Annotated[str, typer.Option(help="val, search, mini_val ...; any of nuScenes or of the root's splits.json")] = "val",
     plan: Plan = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Test-time augmentation: average with the mirror image")] = False,
+    work_dir: Annotated[Path | None, typer.Option(help="Where scores go; default: eval_SPLIT beside the checkpoint")] = None,
+    results: Annotated[Path | None, typer.Option(help="Score this submission, anyone's; no config, no checkpoint")] = None,
+    version: Annotated[str | None, typer.Option(help="With --results: the folder of tables, if the root has several")] = None,
     data: Data = None,
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """The official score: mAP, NDS and the five errors, by the devkit.
+    """The official score, by the devkit: mAP, NDS and the five errors, of a checkpoint or of a results file; a table, then a line of JSON.
 
-    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/dense/epoch_0011.pth --work-dir work_dirs/eval
+    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --split val
+
+    Example: sparsevit3d eval --results results_nusc.json --data data/nuscenes --split mini_val
     """
+    if results is not None:
+        unused = {"CONFIG": config, "--plan": plan, "--flip": flip, "--work-dir": work_dir, "--infos": infos, "--set": options}
+        if given := [name for name, value in unused.items() if value]:
+            raise typer.BadParameter(f"--results is scored as it is; leave out {', '.join(given)}")
+        if data is None:
+            raise typer.BadParameter("say --data ROOT, the nuScenes root whose truth to score against", param_hint="--results")
+        _show_score(_score_file(results, data, version, split), f"{results.name} on {split}")
+        return
+    if config is None or checkpoint is None:
+        raise typer.BadParameter("give CONFIG and CHECKPOINT, or --results FILE")
     from sparsevit3d.stages.evaluate import evaluate as score_checkpoint
     from sparsevit3d.stages.experiment import load_config
 
     with console.status(f"evaluating {checkpoint} on {split}"):
         experiment = load_config(config, data, infos, options or ())
-        score = score_checkpoint(experiment, checkpoint, split, work_dir, read_plan(plan))
-    table = Table("", *(["mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"]), title=f"{split}, plan {score['plan']}")
-    table.add_row("score", *(f"{score[name]:.4f}" for name in ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")))
+        experiment.model.test_cfg.flip = flip
+        folder = work_dir or checkpoint.with_name(f"eval_{split}")
+        score = score_checkpoint(experiment, checkpoint, split, folder, read_plan(plan, experiment))
+    _show_score(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}")
+
+
+def _score_file(results: Path, root: Path, version: str | None, split: str) -> dict[str, Any]:
+    from data_tools.infos import only_version, open_nuscenes, scenes_of_split
+    from sparsevit3d.stages.scoring import score_results
+
+    version = version or only_version(root)
+    with console.status(f"scoring {results}"):
+        scenes = scenes_of_split(open_nuscenes(root, version), split)
+        return score_results(results, root, version, sorted(scenes)).as_dict()
+
+
+def _show_score(score: dict[str, Any], title: str) -> None:
+    names = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
+    table = Table(*names, title=title)
+    table.add_row(*(f"{score[name]:.4f}" for name in names))
     console.print(table)
+    print(json.dumps(score))
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of .jpg and .png files")],
+    calibration: Annotated[Path, typer.Option(help="A JSON file: cameras, their matrices and which images are theirs")],
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint that train, adapt or finetune wrote")],
+    plan: Plan = None,
+    config: Annotated[Path | None, typer.Option(help="Its experiment; default: the config.py beside the checkpoint")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for predictions.json and a picture of each image")] = Path("predictions"),
+) -> None:
+    """Find objects in images of your own cameras: boxes in metres as JSON, and pictures. No dataset is needed.
+
+    CALIBRATION is {"front": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": 1600, "height": 900, "images": "*front*"}},
+    an entry for each camera; "images" is a pattern for the paths of its images. Images must be free of lens distortion.
+
+    Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint work_dirs/sparse/epoch_0003.pth
+    """
+    from dataclasses import asdict
+
+    from sparsevit3d.stages.files import write_json
+    from sparsevit3d.stages.predict import Detector, list_images, read_calibration
+    from visualize.frames import save_frame
+
+    cameras, paths = read_calibration(calibration), list_images(images)
+    detector = Detector(checkpoint, config)
+    if plan is not None:
+        detector.plan = read_plan(plan, detector.config)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    with progress_bar("images") as update:
+        for number, found in enumerate(detector.predict(paths, cameras)):
+            picture = out / f"{number:04d}_{found.image.stem}.jpg"
+            save_frame(found.view, picture)
+            detections = [asdict(detection) for detection in found.detections]
+            rows.append({"image": str(found.image), "camera": found.camera, "picture": picture.name, "detections": detections})
+            update(number + 1, len(paths))
+    frame = (
+        "camera: x right, y down, z forward; centre, length, height and width in metres, yaw in radians about y, velocity in m/s"
+    )
+    document = {"checkpoint": str(checkpoint), "plan": str(detector.plan or "dense"), "frame": frame, "images": rows}
+    write_json(out / "predictions.json", document)
+    console.print(f"{out / 'predictions.json'}: {sum(len(row['detections']) for row in rows)} boxes in {len(rows)} images")
 
 
 @visualize_app.command()
@@ -237,7 +339,7 @@ def masks(
     from visualize.masks import save_sheets
 
     experiment = load_config(config, data, infos, options or ())
-    views, traces = look_at_keyframe(experiment, checkpoint, split, keyframe, read_plan(plan))
+    views, traces = look_at_keyframe(experiment, checkpoint, split, keyframe, read_plan(plan, experiment))
     for path in save_sheets(views, traces, out / f"{split}_{keyframe:04d}", f"{split}, keyframe {keyframe}"):
         console.print(path)
 
@@ -261,7 +363,8 @@ def benchmark(
     from sparsevit3d.stages.experiment import load_config
 
     with console.status("timing"):
-        result = measure(load_config(config, data, infos, options or ()), checkpoint, split, read_plan(plan), runs)
+        experiment = load_config(config, data, infos, options or ())
+        result = measure(experiment, checkpoint, split, read_plan(plan, experiment), runs)
     console.print(benchmark_table(result))
     print(json.dumps(result))
 

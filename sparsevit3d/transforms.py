@@ -1,4 +1,4 @@
-"""Image transforms that move the camera with the image, so that boxes survive target and decode at every size.
+"""Images with their cameras: loaded together and moved together, so that boxes survive target and decode at every size.
 
 Metric centre, depth, size and yaw never change here: only ``cam2img``, ``centers_2d`` and the 2D boxes follow the pixels.
 """
@@ -7,12 +7,47 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet3d.registry import TRANSFORMS
 
 PER_OBJECT = ("gt_bboxes", "gt_bboxes_labels", "gt_bboxes_3d", "gt_labels_3d", "attr_labels", "centers_2d", "depths")
+
+
+class ImageError(ValueError):
+    """An image that is missing, unreadable, or of another size than its camera is calibrated for."""
+
+    def __init__(self, message: str) -> None:
+        # From a loader's worker, torch brings it wrapped in the worker's traceback, which says no more than its last line.
+        super().__init__(message.rpartition("ImageError: ")[2].strip())
+
+
+@TRANSFORMS.register_module()
+class LoadCalibratedImage(BaseTransform):
+    """Load an image and its camera's matrix, which has to be for an image of this size: for another, every box would be elsewhere."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        (camera,) = results["images"].values()
+        path, wanted = camera["img_path"], (camera["width"], camera["height"])
+        try:
+            image = mmcv.imread(path)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
+        except cv2.error:  # raised for an empty file; for any other that is no image, cv2 returns None
+            image = None
+        if image is None:
+            raise ImageError(f"{path}: not a readable image; put it back, or leave its keyframe out of the info file")
+        found = (image.shape[1], image.shape[0])
+        if found != wanted:
+            raise ImageError(
+                f"{path}: is {found[0]} x {found[1]}, but its camera is calibrated for {wanted[0]} x {wanted[1]}; "
+                "use the original image, or scale the calibration with it"
+            )
+        results["img"], results["cam2img"] = image, camera["cam2img"]
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()

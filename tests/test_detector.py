@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmdet3d.registry import DATASETS, MODELS
+from mmdet3d.registry import MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
+from round_trip import dataset_of, decode, located, perfect_outputs, worst_errors
 
+from data_tools.infos import open_nuscenes, write_infos
+from sparsevit3d.detector import merge_flipped
+from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.scoring import NuScenesSplitMetric
-from sparsevit3d.transforms import FitCamera
+from sparsevit3d.transforms import FitCamera, ImageError, LoadCalibratedImage
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SIZES = [(1600, 900), (800, 450), (704, 256)]
 
 
 @pytest.fixture(scope="module")
@@ -19,86 +26,120 @@ def detector(small_config):
     return MODELS.build(small_config.model).eval()
 
 
-def dataset_of(config, split, flip):
-    dataset = copy.deepcopy(config.train_dataloader.dataset)
-    dataset.ann_file = dataset.ann_file.replace("train", split)
-    dataset.filter_empty_gt = False
-    dataset.pipeline.insert(3, {"type": "mmdet3d.RandomFlip3D", "flip_ratio_bev_horizontal": float(flip)})
-    return DATASETS.build(dataset)
-
-
-def perfect_outputs(head, targets, sizes):
-    """The head's raw outputs, level by level, that say exactly what the targets ask for."""
-    labels, boxes, _, attributes = targets
-    outputs = []
-    for level, (height, width) in enumerate(sizes):
-        label, box = labels[level], boxes[level].clone()
-        positive = label < head.num_classes
-        scores = torch.full((len(label), head.num_classes), -20.0)
-        scores[positive, label[positive]] = 20.0
-        direction = head.get_direction_target(box, head.dir_offset, head.dir_limit_offset, 2, one_hot=False)
-        direction = torch.nn.functional.one_hot(direction, 2)
-        box[:, :2] *= head.strides[level]  # targets are in strides, decoded outputs in pixels
-        attribute = torch.nn.functional.one_hot(attributes[level].clamp(max=head.num_attrs - 1), head.num_attrs)
-        columns = (scores, box, direction, attribute.float(), torch.full((len(label), 1), 20.0))
-        outputs.append([column.float().view(height, width, -1).permute(2, 0, 1)[None] for column in columns])
-    return [list(column) for column in zip(*outputs, strict=True)]
-
-
-def decode_truth(detector, sample):
-    """Ground truth through the head's targets and its decoder; returns the truth, what has a positive location, the result."""
-    head = detector.bbox_head
-    width, height = sample.metainfo["img_shape"][::-1]
-    sizes = [(height // stride, width // stride) for stride in head.strides]
-    points = head.get_points(sizes, torch.float32, torch.device("cpu"))
-    truth = sample.gt_instances_3d.bboxes_3d.clone()  # computing targets turns the ground truth's yaw in place
-    targets = head.get_targets(points, [copy.deepcopy(sample.gt_instances_3d)], [copy.deepcopy(sample.gt_instances)])
-    config = copy.deepcopy(head.test_cfg)
-    config.update(nms_pre=-1, nms_thr=0.999, max_per_img=3000)
-    results, _ = head.predict_by_feat(*perfect_outputs(head, targets, sizes), batch_img_metas=[sample.metainfo], cfg=config)
-    positive = torch.cat(targets[0]) < head.num_classes
-    depths = torch.cat(targets[1])[positive, 2]
-    located = torch.isin(sample.gt_instances_3d.depths, depths)
-    return truth, located, results[0]
+@pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def published(request, synthetic):
+    """FCOS3D's own five levels at a size of the network's images, and the head alone."""
+    config = load_config(CONFIGS / "fcos3d_swin-t_704x256.py", synthetic, options=[f"image_size={list(request.param)}"])
+    head = config.model.bbox_head
+    return config, MODELS.build({**head, "train_cfg": config.model.train_cfg, "test_cfg": config.model.test_cfg})
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_boxes_survive_target_and_decode(small_config, detector, flip):
-    dataset = dataset_of(small_config, "val", flip)
+def test_boxes_survive_target_and_decode(published, flip):
+    config, head = published
+    check_round_trip(head, dataset_of(config, "val", flip), flip)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_real_boxes_survive_target_and_decode(published, real, flip, tmp_path):
+    config, head = copy.deepcopy(published)
+    nusc = open_nuscenes(real, "v1.0-mini")
+    for split in ("real_train", "real_val"):
+        write_infos(nusc, split, tmp_path / f"nuscenes_infos_{split}.json")
+        part = config.train_dataloader.dataset
+        part.data_root, part.ann_file = str(real), str(tmp_path / "nuscenes_infos_train.json")
+        check_round_trip(head, dataset_of(config, split, flip), flip)
+
+
+def check_round_trip(head, dataset, flip):
     total = found = 0
     for index in range(len(dataset)):
         sample = dataset[index]["data_samples"]
         assert sample.metainfo["flip"] == flip
         if not len(sample.gt_instances_3d.depths):
             continue
-        truth, located, result = decode_truth(detector, sample)
-        total, found = total + len(located), found + int(located.sum())
-        decoded = result.bboxes_3d
-        for number in located.nonzero()[:, 0]:
-            same = result.labels_3d == sample.gt_instances_3d.labels_3d[number]
-            distance = (decoded.gravity_center - truth.gravity_center[number]).norm(dim=1).masked_fill(~same, torch.inf)
-            nearest = int(distance.argmin())
-            assert distance[nearest] < 0.01
-            turn = float(decoded.yaw[nearest] - truth.yaw[number])
-            assert abs((turn + np.pi) % (2 * np.pi) - np.pi) < 1e-3
-            assert torch.allclose(decoded.dims[nearest], truth.dims[number], atol=1e-4)
-    assert found > 0.8 * total  # the rest share their place with a nearer one, or have their centre outside this image
+        have_place = located(head, sample)
+        total, found = total + len(have_place), found + int(have_place.sum())
+        result = decode(head, perfect_outputs(head, sample), sample)
+        position, yaw, size = worst_errors(sample, result, have_place)
+        assert position < 0.01
+        assert yaw < 1e-3
+        assert size < 1e-4
+    print(f"{sample.metainfo['img_shape'][::-1]}, flip {flip}: {1 - found / total:.1%} of {total} objects have no location")
+    assert found > 0.75 * total
 
 
-def test_the_devkit_scores_decoded_truth_highly(small_config, detector):
+def test_the_devkit_scores_decoded_truth_highly(published):
     """Round trip through detector and metric, on the split of all ten classes."""
-    dataset = dataset_of(small_config, "val", False)
-    metric = NuScenesSplitMetric(small_config.data_root, dataset.ann_file)
+    config, head = published
+    dataset = dataset_of(config, "val", False)
+    metric = NuScenesSplitMetric(config.data_root, dataset.ann_file)
     metric.dataset_meta = dataset.metainfo
     results = []
     for index in range(len(dataset)):
         sample = dataset[index]["data_samples"]
-        _, _, result = decode_truth(detector, sample)
+        result = decode(head, perfect_outputs(head, sample), sample)
         results.append({"sample_idx": sample.metainfo["sample_idx"], "pred_instances_3d": result})
     score = metric.compute_metrics(results)
     assert score["mAP"] >= 0.95
     assert score["mATE"] < 0.05
     assert score["mAOE"] < 0.05
+
+
+def test_an_image_and_its_mirror_image_agree(published):
+    """Right maps of an image averaged with right maps of its mirror image: wherever both speak of one object, nothing changes."""
+    config, head = published
+    plain, mirrored = (dataset_of(config, "val", flip) for flip in (False, True))
+    spoken = agreed = 0
+    for index in range(0, len(plain), 3):
+        sample, mirror = plain[index]["data_samples"], mirrored[index]["data_samples"]
+        maps, other = perfect_outputs(head, sample), perfect_outputs(head, mirror)
+        merged = merge_flipped(maps, other, sample.metainfo["img_shape"][1], head.strides)
+        for level, stride in enumerate(head.strides):
+            scores, own, both = maps[0][level], maps[1][level], merged[1][level]
+            turned = other[1][level].flip(-1)
+            positive = scores.amax(1) > 0
+            same = positive & (other[0][level].flip(-1).amax(1) > 0) & torch.isclose(own[:, 2], turned[:, 2])
+            spoken, agreed = spoken + int(positive.sum()), agreed + int(same.sum())
+            assert torch.equal(merged[0][level], (scores + other[0][level].flip(-1)) / 2)
+            assert torch.equal(both[:, 6:], own[:, 6:])  # yaw and velocity are the image's alone
+            assert torch.equal(merged[2][level], maps[2][level])
+            difference = (both - own)[:, :6].permute(0, 2, 3, 1)[same]
+            assert not (difference.abs() > 1e-3 * stride).any()
+    assert agreed > 0.6 * spoken > 0
+
+
+def test_flip_gives_an_image_and_its_mirror_image_the_same_scores(small_config, detector):
+    from sparsevit3d.stages.look import load_keyframe
+
+    batch, _ = load_keyframe(small_config, 0)
+    data = detector.data_preprocessor(batch)
+    images = data["inputs"]["imgs"]
+    with torch.no_grad():
+        maps, mirrored = detector._maps(images), detector._maps(images.flip(-1))
+    width, strides = images.shape[-1], detector.bbox_head.strides
+    one = merge_flipped(maps, [list(levels) for levels in mirrored], width, strides)
+    other = merge_flipped(mirrored, [list(levels) for levels in maps], width, strides)
+    for level in range(len(strides)):
+        for kind in (0, 3, 4):
+            assert torch.allclose(one[kind][level], other[kind][level].flip(-1), atol=1e-6)
+        assert not torch.allclose(maps[0][level], mirrored[0][level].flip(-1), atol=1e-3)
+
+
+def test_under_mixed_precision_the_head_stays_in_float32(small_config):
+    detector = MODELS.build(small_config.model).train()
+    samples = [dataset_of(small_config, "val", False)[index] for index in range(2)]
+    seen = {}
+    detector.backbone.stages[0].blocks[0].fc1.register_forward_hook(
+        lambda module, inputs, output: seen.update(backbone=output.dtype)
+    )
+    detector.bbox_head.conv_cls.register_forward_hook(lambda module, inputs, output: seen.update(head=output.dtype))
+    data = detector.data_preprocessor({key: [sample[key] for sample in samples] for key in samples[0]}, True)
+    data["inputs"]["imgs"] = torch.stack(list(data["inputs"]["imgs"]))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = detector.loss(data["inputs"], data["data_samples"])
+    assert seen == {"backbone": torch.bfloat16, "head": torch.float32}
+    assert {value.dtype for value in losses.values()} == {torch.float32}
 
 
 def test_network_pixels_are_found_in_the_frame_again():
@@ -166,3 +207,26 @@ def test_a_keyframe_without_detections_is_in_the_submission(small_config):
     count = len(json.loads(Path(path).read_text())["data_list"])
     score = metric.compute_metrics([{"sample_idx": index, "pred_instances_3d": empty} for index in range(6 * count)])
     assert score["mAP"] == 0
+
+
+def loaded(path, width=64, height=32):
+    entry = {"img_path": str(path), "cam2img": np.eye(3).tolist(), "width": width, "height": height}
+    return LoadCalibratedImage()({"images": {"CAM_FRONT": entry}})
+
+
+def test_an_image_that_is_missing_damaged_or_of_another_size_is_refused_by_name(tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "good.png"), np.zeros((32, 64, 3), np.uint8))
+    assert loaded(tmp_path / "good.png")["img"].shape == (32, 64, 3)
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").touch()
+    for name, words in (
+        ("none.png", "No such file"),
+        ("text.png", "not a readable image"),
+        ("empty.png", "not a readable image"),
+    ):
+        with pytest.raises(ImageError, match=rf"{name}: .*{words}"):
+            loaded(tmp_path / name)
+    with pytest.raises(ImageError, match=r"good\.png: is 64 x 32, but its camera is calibrated for 1600 x 900"):
+        loaded(tmp_path / "good.png", 1600, 900)

@@ -33,10 +33,14 @@ def truth_as_predictions(nusc, split, path, velocities=None):
     path.write_text(json.dumps({"meta": CAMERA_ONLY, "results": results}))
 
 
+def scenes_of(root, version, split):
+    return sorted(scenes_of_split(NuScenes(version, str(root), verbose=False), split))
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_truth_scores_1_on_synthetic_data(synthetic, split, tmp_path):
     truth_as_predictions(NuScenes(VERSION, str(synthetic), verbose=False), split, tmp_path / "truth.json")
-    score = score_results(tmp_path / "truth.json", synthetic, VERSION, split)
+    score = score_results(tmp_path / "truth.json", synthetic, VERSION, scenes_of(synthetic, VERSION, split))
     assert score.mAP == pytest.approx(1.0)
     assert pytest.approx(1.0, abs=1e-3) == score.NDS
 
@@ -45,7 +49,7 @@ def test_truth_scores_1_on_synthetic_data(synthetic, split, tmp_path):
 def test_truth_scores_what_the_devkit_says_on_real_keyframes(real, split, mean_ap, nds, tmp_path):
     velocities = json.loads((real / "annotation_velocity.json").read_text())
     truth_as_predictions(NuScenes("v1.0-mini", str(real), verbose=False), split, tmp_path / "truth.json", velocities)
-    score = score_results(tmp_path / "truth.json", real, "v1.0-mini", split)
+    score = score_results(tmp_path / "truth.json", real, "v1.0-mini", scenes_of(real, "v1.0-mini", split))
     assert score.mAP == pytest.approx(mean_ap, abs=1e-6)
     assert pytest.approx(nds, abs=1e-6) == score.NDS
 
@@ -64,10 +68,68 @@ def test_cameras_are_merged_class_by_class():
     assert merge(boxes).tolist() == [1, 2]
 
 
-def test_a_submission_that_misses_a_keyframe_is_refused_by_name(synthetic, tmp_path):
+def changed(path, new, change):
+    document = json.loads(path.read_text())
+    change(document)
+    new.write_text(json.dumps(document))
+    return new
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["results"].popitem(), r"1 of 4 keyframes are missing, the first \w{32}; every keyframe"),
+        (
+            lambda d: next(iter(d["results"].values())).extend(next(iter(d["results"].values())) * 60),
+            r"\d+ boxes in keyframe \w{32}; at most 500",
+        ),
+        (
+            lambda d: next(iter(d["results"].values()))[3].update(size=[1.0, 0.0, 2.0]),
+            r"box 3 of keyframe \w{32} .*size of \[1\.0, 0\.0, 2\.0\]",
+        ),
+        (lambda d: next(iter(d["results"].values()))[2].update(translation=[float("nan")] * 3), r"box 2 of keyframe \w{32} .*NaN"),
+        (lambda d: next(iter(d["results"].values()))[1].update(detection_name="lorry"), r"box 1 of keyframe \w{32} .*lorry"),
+        (lambda d: next(iter(d["results"].values()))[0].pop("velocity"), r"box 0 of keyframe \w{32} .*velocity"),
+        (lambda d: d.pop("results"), "not a nuScenes detection submission"),
+        (lambda d: d.pop("meta"), "not a nuScenes detection submission"),
+    ],
+)
+def test_a_submission_that_cannot_be_scored_is_refused_with_the_place(synthetic, tmp_path, change, words):
     truth_as_predictions(NuScenes(VERSION, str(synthetic), verbose=False), "val", tmp_path / "truth.json")
-    document = json.loads((tmp_path / "truth.json").read_text())
-    document["results"].popitem()
-    (tmp_path / "less.json").write_text(json.dumps(document))
-    with pytest.raises(ScoringError, match=r"less\.json: the devkit refuses it for split 'synthetic_val'"):
-        score_results(tmp_path / "less.json", synthetic, VERSION, "val")
+    bad = changed(tmp_path / "truth.json", tmp_path / "bad.json", change)
+    with pytest.raises(ScoringError, match=rf"bad\.json: {words}"):
+        score_results(bad, synthetic, VERSION, scenes_of(synthetic, VERSION, "val"))
+
+
+def test_keyframes_without_boxes_and_of_other_splits_are_right(synthetic, tmp_path):
+    """All keyframes of all splits in one file; one of val is empty, which costs recall there and nothing else."""
+    nusc = NuScenes(VERSION, str(synthetic), verbose=False)
+    for split in ("train", "val"):
+        truth_as_predictions(nusc, split, tmp_path / f"{split}.json")
+    more = json.loads((tmp_path / "train.json").read_text())["results"]
+    val = scenes_of(synthetic, VERSION, "val")
+    whole = changed(tmp_path / "val.json", tmp_path / "whole.json", lambda d: d["results"].update(more))
+    assert score_results(whole, synthetic, VERSION, val).mAP == pytest.approx(1.0)
+    first = next(iter(json.loads((tmp_path / "val.json").read_text())["results"]))
+    some = changed(tmp_path / "val.json", tmp_path / "some.json", lambda d: d["results"].update({first: []}))
+    assert 0.3 < score_results(some, synthetic, VERSION, val).mAP < 1.0
+    none = changed(tmp_path / "val.json", tmp_path / "none.json", lambda d: d["results"].update({key: [] for key in d["results"]}))
+    score = score_results(none, synthetic, VERSION, val)
+    assert (score.mAP, score.NDS, score.errors["mAOE"]) == (0.0, 0.0, 1.0)
+
+
+def test_fast_bevs_detections_score_what_was_published_with_them(real):
+    folder = real.parent / "scene0916"
+    score = score_results(
+        folder / "fastbev_results_nusc.json", folder, "v1.0-mini", scenes_of(folder, "v1.0-mini", "real_scene0916")
+    )
+    expected = {
+        "mAP": 0.294366,
+        "NDS": 0.376291,
+        "mATE": 0.785856,
+        "mASE": 0.530061,
+        "mAOE": 0.563577,
+        "mAVE": 0.510089,
+        "mAAE": 0.319338,
+    }
+    assert {name: round(score.as_dict()[name], 6) for name in expected} == expected

@@ -1,11 +1,10 @@
-"""Train, adapt, search, finetune and evaluate for real, on little data; killed and called again."""
+"""Train, adapt, search, finetune and evaluate for real, on little data."""
 
 import json
-import multiprocessing
-import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
@@ -13,7 +12,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import SearchError, Settings
 from sparsevit3d.search.run import search
-from sparsevit3d.stages.checkpoints import list_checkpoints, plain, read_checkpoint
+from sparsevit3d.stages.checkpoints import plain, read_checkpoint
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config, load_detector, use_split
 from sparsevit3d.stages.files import ExperimentError
@@ -25,8 +24,8 @@ PLAN = SparsityPlan.parse("0.5|0.3|0|0.5")
 SHORT = ["train_cfg.max_epochs=2", "train_dataloader.batch_size=8"]
 
 
-def config_of(root, *options):
-    return load_config(CONFIG, root, options=[*SHORT, *options])
+def config_of(root, *options, stage=None):
+    return load_config(CONFIG, root, options=[*SHORT, *options], stage=stage)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def test_a_work_dir_of_another_experiment_is_refused(trained, synthetic):
 
 
 def test_finetuning_carries_its_plan_into_the_checkpoint_and_the_score(trained, synthetic, tmp_path):
-    config = config_of(synthetic, "train_cfg.max_epochs=1", "model.test_cfg.score_thr=0.0")
+    config = config_of(synthetic, "train_cfg.max_epochs=1", "model.test_cfg.score_thr=0.0", stage="finetune")
     sparse = finetune(config, tmp_path / "sparse", trained, PLAN)
     assert backbone_of(load_detector(config, sparse, None)).plan == PLAN
     assert backbone_of(load_detector(config, sparse, SparsityPlan.parse("0|0|0|0"))).plan.is_dense
@@ -76,7 +75,7 @@ def test_adaptation_draws_a_pure_function_of_seed_and_iteration(trained, synthet
     assert plan_of_iteration(3, 17, (2, 2, 6, 2)) == plan_of_iteration(3, 17, (2, 2, 6, 2))
     drawn = {str(plan_of_iteration(3, iteration, (2, 2, 6, 2))) for iteration in range(50)}
     assert len(drawn) > 45
-    adapted = adapt(config_of(synthetic, "train_cfg.max_epochs=1"), tmp_path / "adapted", trained)
+    adapted = adapt(config_of(synthetic, "train_cfg.max_epochs=1", stage="adapt"), tmp_path / "adapted", trained)
     config = config_of(synthetic)
     net, base = (backbone_of(load_detector(config, path, None)) for path in (adapted, trained))
     assert net.plan is None  # adapted to all plans, bound to none
@@ -108,35 +107,6 @@ def test_search_reads_its_own_split_and_goes_on_from_its_journal(trained, synthe
     assert not (tmp_path / "impossible").exists()
 
 
-@pytest.mark.slow
-def test_killed_before_and_after_its_first_checkpoint_training_still_ends(synthetic, tmp_path):
-    for sign in ("request.json", "epoch_0001.pth*"):
-        process = multiprocessing.get_context("spawn").Process(target=train, args=(config_of(synthetic), tmp_path / "run"))
-        process.start()
-        while process.is_alive() and not list((tmp_path / "run").glob(sign)):
-            time.sleep(0.01)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-    checkpoint = train(config_of(synthetic), tmp_path / "run")
-    assert read_checkpoint(checkpoint)["meta"]["epoch"] == 2
-    assert not list((tmp_path / "run").glob("*.pth.partial"))
-
-
-def test_resuming_goes_on_from_the_last_whole_checkpoint(synthetic, tmp_path):
-    """As after a kill: epoch 1 is there, epoch 2 is a torn write."""
-    config = config_of(synthetic)
-    first = train(config, tmp_path / "run")
-    one = list_checkpoints(tmp_path / "run")[0]
-    stamp = one.stat().st_mtime_ns
-    first.unlink()
-    (tmp_path / "run/epoch_0002.pth.partial").write_bytes(b"torn")
-    second = train(config, tmp_path / "run")
-    assert second == first
-    assert one.stat().st_mtime_ns == stamp
-    assert read_checkpoint(second)["optimizer"]["state"][0]["step"] == 6  # 24 images by 8, twice
-
-
 def test_plain_keeps_tensors_and_plain_types_alone():
     given = {"a": 1, "b": [torch.zeros(1), object()], "c": {"d": time.time, "e": (1.5, "x")}, "f": None}
     assert str(plain(given)) == str({"a": 1, "b": [torch.zeros(1)], "c": {"e": (1.5, "x")}, "f": None})
@@ -146,13 +116,33 @@ def test_plain_keeps_tensors_and_plain_types_alone():
     ("option", "words"),
     [
         ("train_cfg.max_epoch=3", "did you mean train_cfg.max_epochs"),
+        ("optim_wraper.optimizer.lr=3", "did you mean optim_wrapper.optimizer.lr"),
         ("nothing.at.all=1", "has no 'nothing.at.all'"),
-        ("max_epochs", "max_epochs"),
+        ("train_cfg.max_epochs", "has no value"),
+        ("train_cfg.max_epochs=two", "is a number, 8 so far; 'two' is none"),
     ],
 )
 def test_an_unknown_option_is_refused_with_the_nearest_name(synthetic, option, words):
     with pytest.raises(ExperimentError, match=words):
         load_config(CONFIG, synthetic, options=[option])
+
+
+def test_a_config_says_each_stage(synthetic):
+    base, adapting = load_config(CONFIG, synthetic), load_config(CONFIG, synthetic, stage="adapt")
+    assert (base.train_cfg.max_epochs, adapting.train_cfg.max_epochs) == (8, 2)
+    assert base.model == adapting.model
+    assert [schedule.end for schedule in adapting.param_scheduler] == [2]
+    with pytest.raises(ExperimentError, match="has no stage 'depth'; its stages are train, adapt, finetune"):
+        load_config(CONFIG, synthetic, stage="depth")
+
+
+@pytest.mark.parametrize("size", [(1600, 900), (800, 450), (704, 256), (900, 900)])
+def test_regress_ranges_scale_with_the_image_and_only_once(synthetic, tmp_path, size):
+    config = load_config(CONFIG, synthetic, options=[f"image_size={list(size)}"])
+    scale = max(size[0] / 1600, size[1] / 900)
+    assert np.allclose(config.model.bbox_head.regress_ranges[1], (100 * scale, 200 * scale))
+    config.dump(tmp_path / "config.py")  # as a work dir keeps it
+    assert load_config(tmp_path / "config.py", synthetic).model.bbox_head == config.model.bbox_head
 
 
 def test_what_is_missing_or_damaged_is_named(synthetic, tmp_path):
@@ -167,8 +157,8 @@ def test_what_is_missing_or_damaged_is_named(synthetic, tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(ExperimentError, match=r"broken\.pth: damaged"):
         read_checkpoint(tmp_path / "broken.pth")
-    torch.save({"weights": torch.zeros(1)}, tmp_path / "foreign.pth")
-    with pytest.raises(ExperimentError, match=r"foreign\.pth: holds no 'state_dict'"):
+    torch.save({"state_dict": {"weights": torch.zeros(1)}}, tmp_path / "foreign.pth")
+    with pytest.raises(ExperimentError, match=r"foreign\.pth: holds no 'state_dict' with our seal.*model\.backbone\.init_cfg"):
         load_detector(config_of(synthetic), tmp_path / "foreign.pth", None)
     with pytest.raises(ExperimentError, match=r"none\.pth: no such checkpoint"):
         adapt(config_of(synthetic), tmp_path / "run", tmp_path / "none.pth")

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # files, not windows
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
@@ -20,24 +16,12 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import Boxes, CameraView
-from visualize.geometry import box_lines, window_mask, window_rectangles
+from sparsevit3d.views import CameraView
+from visualize.frames import COLOURS, clear_boxes, draw_boxes
+from visualize.geometry import window_mask, window_rectangles
 
 LAYOUT = (("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
-COLOURS = {
-    "car": "#ff9e00",
-    "truck": "#ff6347",
-    "bus": "#ff7f50",
-    "trailer": "#ffcf40",
-    "construction_vehicle": "#e9967a",
-    "pedestrian": "#4f9dff",
-    "motorcycle": "#ff3d63",
-    "bicycle": "#e05fd0",
-    "traffic_cone": "#59e0c5",
-    "barrier": "#b0c4de",
-}
 BACKGROUND, GRID_LINE, UNSEEN = "#14171c", "#7fffd4", (0.26, 0.28, 0.33)
-LEAST_SCORE = 0.2  # predictions below are not drawn
 LONGEST_SIDE = 800  # pixels of a frame on the sheet
 
 
@@ -88,13 +72,8 @@ def _draw_view(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np
     axis.imshow(dimmed(view, trace, kept)[:: _step(width), :: _step(width)], extent=(0, width, height, 0), aspect="auto")
     rectangles = [rectangle for window in np.flatnonzero(kept) for rectangle in window_rectangles(trace, int(window))]
     axis.add_collection(LineCollection([_outline(view, r) for r in rectangles], colors=GRID_LINE, linewidths=0.45, alpha=0.6))
-    _draw_boxes(axis, view, view.truth, "white", 0.9, ":")
-    if view.predictions.scores is not None:
-        clear = view.predictions.scores >= LEAST_SCORE
-        chosen = Boxes(
-            view.predictions.corners[clear], [name for name, use in zip(view.predictions.names, clear, strict=True) if use]
-        )
-        _draw_boxes(axis, view, chosen, None, 1.3, "-")
+    draw_boxes(axis, view, view.truth, "white", 0.9, ":")
+    draw_boxes(axis, view, clear_boxes(view.predictions), None, 1.3, "-")
     label = f"{view.channel.removeprefix('CAM_').replace('_', ' ').lower()}   {kept.sum()} of {len(kept)} windows"
     axis.text(8, 8, label, color="white", fontsize=9, va="top", transform=axis.transData, bbox={"color": "#000000a0", "lw": 0})
     axis.set(xlim=(0, width), ylim=(height, 0))
@@ -116,20 +95,8 @@ def _outline(view: CameraView, rectangle: tuple[float, float, float, float]) -> 
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
-def _draw_boxes(axis: Axes, view: CameraView, boxes: Boxes, colour: str | None, thickness: float, style: str) -> None:
-    for corners, name in zip(boxes.corners, boxes.names, strict=True):
-        lines = box_lines(corners, view.intrinsic)
-        axis.add_collection(LineCollection(list(lines), colors=colour or COLOURS[name], linewidths=thickness, linestyles=style))
-
-
 def _legend(figure: Figure, views: Sequence[CameraView]) -> None:
-    found = {
-        name
-        for view in views
-        if view.predictions.scores is not None
-        for name, score in zip(view.predictions.names, view.predictions.scores, strict=True)
-        if score >= LEAST_SCORE
-    }
+    found = {name for view in views for name in clear_boxes(view.predictions).names}
     handles: list[Artist] = [
         Line2D([], [], color="white", linestyle=":", label="ground truth"),
         Patch(color=UNSEEN, label="cropped: not seen by the network"),

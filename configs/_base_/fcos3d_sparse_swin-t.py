@@ -1,5 +1,6 @@
 """FCOS3D as published, with Swin-T in place of ResNet-101: five levels, strides 8 to 128."""
 
+regress_ranges_at = (1600, 900)  # width, height of the images whose pixels the head's regress_ranges count
 model = dict(
     type="SparseFCOS3D",
     data_preprocessor=dict(
@@ -39,7 +40,7 @@ model = dict(
         dir_offset=0.7854,  # pi / 4: a heading near 0 or pi / 2 would flip class at the slightest error
         dir_limit_offset=0,
         strides=[8, 16, 32, 64, 128],
-        regress_ranges=((-1, 48), (48, 96), (96, 192), (192, 384), (384, 1e8)),  # pixels of a 1600 wide image
+        regress_ranges=((-1, 48), (48, 96), (96, 192), (192, 384), (384, 1e8)),
         group_reg_dims=(2, 1, 3, 1, 2),  # offset, depth, size, yaw, velocity
         cls_branch=(256,),
         reg_branch=((256,), (256,), (256,), (256,), ()),

@@ -19,7 +19,7 @@ classes = (
 )
 cameras = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 
-load = dict(type="mmdet3d.LoadImageFromFileMono3D")
+load = dict(type="LoadCalibratedImage")
 load_truth = dict(
     type="mmdet3d.LoadAnnotations3D",
     with_bbox=True,
@@ -52,8 +52,9 @@ dataset = dict(
     metainfo=dict(classes=classes),
 )
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
+    batch_size=2,  # of each process
+    num_workers=4,
+    worker_init_fn=dict(type="seed_worker"),
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(**dataset, ann_file="nuscenes_infos_train.json", pipeline=train_pipeline),
 )

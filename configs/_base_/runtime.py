@@ -1,4 +1,4 @@
-"""What every experiment shares: hooks, seeds, where logs go, what weight decay spares."""
+"""What every experiment shares: hooks, seeds, where logs go (a text file, JSON lines and TensorBoard), what weight decay spares."""
 
 default_scope = "mmdet3d"
 default_hooks = dict(
@@ -9,7 +9,8 @@ default_hooks = dict(
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="WholeCheckpointHook"),
 )
-custom_hooks = [dict(type="ProgressHook")]
+custom_hooks = [dict(type="EpochSeedHook"), dict(type="FiniteLossHook"), dict(type="ProgressHook")]
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))
 # An experiment adds its optimizer. Norms and Swin's bias tables are meant to be anything but small.
 optim_wrapper = dict(

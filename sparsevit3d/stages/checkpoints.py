@@ -1,7 +1,8 @@
-"""Checkpoints of tensors and plain types: which there are, what is in them, and all of it into a model or none."""
+"""Checkpoints of tensors and plain types, sealed with a hash: which there are, what is in them, all of it into a model or none."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ from torch import nn
 from sparsevit3d.plan import PlanError
 from sparsevit3d.stages.files import ExperimentError
 
+SEAL = "sha256"
+
 
 def checkpoint_name(epoch: int) -> str:
     return f"epoch_{epoch:04d}.pth"
+
+
+def checkpoint_epoch(path: Path) -> int:
+    return int(path.stem.removeprefix("epoch_"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -21,17 +28,58 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch_????.pth"))
 
 
+def way_on(folder: Path) -> str:
+    """What comes of giving the command again whose work dir this is."""
+    done = list_checkpoints(folder)
+    return f"the same command goes on from {done[-1]}" if done else "nothing was saved yet, so the same command begins anew"
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, tensors and plain types alone. Raises ExperimentError for anything else."""
+    """A checkpoint's content, tensors and plain types alone. Raises ExperimentError for one that is damaged or that we did not write."""
     if not path.is_file():
         raise ExperimentError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage happens to hit
-        raise ExperimentError(f"{path}: damaged, or no checkpoint of ours ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise ExperimentError(f"{path}: holds no 'state_dict'; give a checkpoint that train, adapt or finetune wrote")
+        raise ExperimentError(
+            f"{path}: damaged, or no checkpoint of ours ({str(error).splitlines()[0]}); use another one, or make it anew"
+        ) from error
+    if not isinstance(content, dict) or not {"state_dict", SEAL} <= content.keys():
+        raise ExperimentError(
+            f"{path}: holds no 'state_dict' with our seal, so train, adapt or finetune did not write it; "
+            "pretrained weights of a backbone go into the config, as model.backbone.init_cfg"
+        )
+    if content[SEAL] != _digest(content):
+        raise ExperimentError(f"{path}: damaged, its content is not what was written; use another one, or make it anew")
     return content
+
+
+def seal(content: dict[str, Any]) -> None:
+    """Make a checkpoint's dict one of ours: plain but for its tensors, with a hash of all that is in it."""
+    for part in content.keys() - {"state_dict"}:
+        content[part] = plain(content[part])
+    content[SEAL] = _digest(content)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 of every key, number, text and tensor in order, the seal apart."""
+    sha = hashlib.sha256()
+
+    def feed(value: Any) -> None:
+        if isinstance(value, dict):
+            feed([part for item in value.items() for part in item])
+        elif isinstance(value, list | tuple):
+            sha.update(f"{len(value)}[".encode())
+            for item in value:
+                feed(item)
+        elif isinstance(value, torch.Tensor):
+            sha.update(f"{value.dtype}{list(value.shape)}".encode())
+            sha.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            sha.update(f"{value!r},".encode())
+
+    feed({key: value for key, value in content.items() if key != SEAL})
+    return sha.hexdigest()
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:

@@ -7,6 +7,7 @@ import difflib
 import itertools
 import json
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from mmdet3d.registry import MODELS
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
@@ -32,20 +35,19 @@ from sparsevit3d.stages.checkpoints import load_weights
 from sparsevit3d.stages.files import ExperimentError, fingerprint, write_json
 from sparsevit3d.stages.hooks import backbone_of
 
-NATIVE_WIDTH, UNBOUNDED = 1600, 1e8  # nuScenes' images; FCOS3D's way to say that a range has no end
+UNBOUNDED = 1e8  # FCOS3D's way to say that a range has no end
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "numpy")
 
 _runners = itertools.count()
 MMLogger.get_instance("sparsevit3d", log_level="ERROR")  # until a Runner opens its own log, mmengine's notices go nowhere
 
 
-def load_config(path: Path, data: Path | None, infos: Path | None = None, options: Sequence[str] = ()) -> Config:
-    """Read a config, its data and ``options`` such as ``train_cfg.max_epochs=2`` filled in.
+def read_config(path: Path, options: Sequence[str] = (), stage: str | None = None) -> Config:
+    """Read a config as ``stage`` runs it, with ``options`` such as ``train_cfg.max_epochs=2``.
 
-    What a config says once is put where it belongs: ``image_size`` to every FitCamera, the head's ``regress_ranges`` from pixels of
-    a native image to the network's, the end of training to the schedules by epoch.
-    ``data`` is the nuScenes root (None: the config's own), ``infos`` the folder of the info files (None: the root). Raises
-    ExperimentError for a missing file or an option the config does not know.
+    What the config's ``stages`` say of this stage overrides the rest of it. What it says once is put where it belongs: ``image_size``
+    to every FitCamera, the head's ``regress_ranges`` from the pixels they are given in to the network's, the end of training to the
+    schedules by epoch. Raises ExperimentError for a missing file or an option the config does not know.
     """
     if not path.is_file():
         raise ExperimentError(f"{path}: no such config; there are {', '.join(sorted(map(str, Path('configs').glob('*.py'))))}")
@@ -53,27 +55,44 @@ def load_config(path: Path, data: Path | None, infos: Path | None = None, option
     config = Config.fromfile(path)
     if "image_size" not in config:
         raise ExperimentError(f"{path}: sets no image_size, so it is not a nuScenes experiment; its docstring says how to run it")
+    stages = config._cfg_dict.pop("stages", {})
+    if stage is not None and stage not in stages:
+        raise ExperimentError(f"{path}: has no stage {stage!r}; its stages are train{''.join(f', {name}' for name in stages)}")
+    if stage is not None:
+        config.merge_from_dict(stages[stage])
     for option in options:
         _apply(config, option)
-    root = Path(data or config.data_root)
-    if not root.is_dir():
-        raise ExperimentError(f"{root}: no such dataset; make one with 'sparsevit3d data synth', or say --data ROOT")
-    config.data_root = str(root)
     width, height = config.image_size
+    given_width, given_height = config.regress_ranges_at
+    scale = max(width / given_width, height / given_height)  # as FitCamera scales
     head = config.model.bbox_head
-    head.regress_ranges = [
-        [side if side in (-1, UNBOUNDED) else side * width / NATIVE_WIDTH for side in pair] for pair in head.regress_ranges
-    ]
+    head.regress_ranges = [[side if side in (-1, UNBOUNDED) else side * scale for side in pair] for pair in head.regress_ranges]
+    config.regress_ranges_at = (width, height)
     for schedule in config.param_scheduler:
         if schedule.by_epoch:
             schedule.end = config.train_cfg.max_epochs
     for part in _dicts(config._cfg_dict):
         if part.get("type") == "FitCamera":
             part.update(width=width, height=height)
+    return config
+
+
+def load_config(
+    path: Path, data: Path | None, infos: Path | None = None, options: Sequence[str] = (), stage: str | None = None
+) -> Config:
+    """A config and its data: ``data`` is the nuScenes root (None: the config's own), ``infos`` the folder of the info files (None:
+    the root). For the rest see :func:`read_config`. Raises ExperimentError where there is no such root.
+    """
+    config = read_config(path, options, stage)
+    root = Path(data or config.data_root)
+    if not root.is_dir():
+        raise ExperimentError(f"{root}: no such dataset; make one with 'sparsevit3d data synth', or say --data ROOT")
+    config.data_root = str(root)
+    for part in _dicts(config._cfg_dict):
         if "data_root" in part:
             part["data_root"] = str(root)
         if "ann_file" in part:
-            part["ann_file"] = str((infos or root).absolute() / part["ann_file"])
+            part["ann_file"] = str((infos or root).absolute() / Path(part["ann_file"]).name)
     return config
 
 
@@ -88,20 +107,31 @@ def _dicts(value: Any) -> Iterator[ConfigDict]:
 
 
 def _apply(config: Config, option: str) -> None:
-    """Set ``a.b.c=value``; only what the config already has can be set."""
+    """Set ``a.b.c=value``; only what the config already has can be set, and a number only to a number."""
     key, separator, text = option.partition("=")
     *parents, last = key.split(".")
     place: Any = config._cfg_dict
     for name in parents:
         place = place.get(name) if isinstance(place, dict) else None
-    if not separator or not isinstance(place, dict) or last not in place:
-        known = [".".join([*parents, name]) for name in place] if isinstance(place, dict) else list(config)
-        near = difflib.get_close_matches(key, known, n=1)
+    if not separator:
+        raise ExperimentError(f"--set {option}: has no value; say {option}=VALUE")
+    if not isinstance(place, dict) or last not in place:
+        near = difflib.get_close_matches(key, _keys(config._cfg_dict), n=1)
         raise ExperimentError(f"--set {option}: the config has no {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
-        place[last] = json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        place[last] = text
+        value = text
+    old = place[last]
+    if isinstance(old, int | float) and not isinstance(value, int | float | None):
+        raise ExperimentError(f"--set {option}: {key} is a number, {old!r} so far; {text!r} is none")
+    place[last] = value
+
+
+def _keys(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return []
+    return [key for name, item in value.items() for key in (f"{prefix}{name}", *_keys(item, f"{prefix}{name}."))]
 
 
 def use_split(config: Config, split: str) -> None:
@@ -118,9 +148,24 @@ def build_runner(config: Config, work_dir: Path, resume_from: Path | None = None
     config = copy.deepcopy(config)
     config.work_dir = str(work_dir)
     config.load_from, config.resume = (str(resume_from) if resume_from else None), resume_from is not None
+    _fit_machine(config)
     # mmengine keeps runners apart by name, and names them by the second.
     config.experiment_name = f"{work_dir.name}_{next(_runners)}"
     return QuietRunner.from_cfg(config)
+
+
+def _fit_machine(config: Config) -> None:
+    """Under torchrun one process of several; without a GPU in full precision, and the processes joined by gloo."""
+    with_gpu, launched = torch.cuda.is_available(), "RANK" in os.environ
+    if not with_gpu and "optim_wrapper" in config and config.optim_wrapper.type == "AmpOptimWrapper":
+        config.optim_wrapper.type = "OptimWrapper"
+        config.optim_wrapper.pop("dtype", None)
+    if launched:
+        config.launcher = "pytorch"
+    if launched and not with_gpu:  # mmengine takes it that there is one
+        config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo")
 
 
 class QuietRunner(Runner):
@@ -140,7 +185,7 @@ def load_detector(config: Config, checkpoint: Path, plan: SparsityPlan | None) -
     load_weights(model, checkpoint)
     if plan is not None:
         backbone_of(model).plan = plan
-    return model.eval()
+    return model.to(get_device()).eval()
 
 
 def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:

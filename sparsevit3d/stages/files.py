@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,22 @@ class ExperimentError(ValueError):
     """Input that a stage cannot use; the message names it and says what to do."""
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Whole or not at all."""
+    write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file its name, once the disk has it all."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     partial.replace(path)
 
 
@@ -36,4 +49,7 @@ def sole_owner(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
         except BlockingIOError:
             waiting()
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a data loader's worker that is still there holds the file open as well

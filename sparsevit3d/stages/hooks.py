@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import math
 import random
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+import numpy as np
+import torch
+from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import HOOKS
+from mmengine.registry import FUNCTIONS, HOOKS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sparsevit3d.plan import SparsityPlan, sample_plan
 from sparsevit3d.sparse_swin import SparseSwin
-from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, load_weights, plain
-from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, load_weights, seal, way_on
+from sparsevit3d.stages.files import ExperimentError, publish, write_text
 
 
 def backbone_of(model: Any) -> SparseSwin:
@@ -70,14 +73,59 @@ class StartHook(Hook):
 
 
 @HOOKS.register_module()
+class EpochSeedHook(Hook):
+    """Begin each epoch with random generators that follow from the seed, the epoch and the process alone.
+
+    A checkpoint holds no generator's state; so a resumed run draws what an uninterrupted one does.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train_epoch(self, runner: Any) -> None:
+        digest = hashlib.sha256(f"{runner.seed}/{runner.epoch}/{get_rank()}".encode()).digest()
+        set_generators(int.from_bytes(digest[:4], "big"))
+
+
+@FUNCTIONS.register_module()
+def seed_worker(worker: int) -> None:
+    """A loader's ``worker_init_fn``: other flips in every epoch. mmengine's own begins each with the same."""
+    set_generators(torch.initial_seed() % 2**32)  # torch's follows from the epoch's
+
+
+def set_generators(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  transforms draw from the global one
+    torch.manual_seed(seed)
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stop at the first loss that is no number, before anything is saved."""
+
+    priority = "HIGH"
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if outputs is not None and not math.isfinite(loss := outputs["loss"].item()):
+            raise diverged(runner, f"the loss is {loss}")
+
+
+def diverged(runner: Any, what: str) -> ExperimentError:
+    kept = "".join(f" {path} is whole." for path in list_checkpoints(Path(runner.work_dir))[-1:])
+    return ExperimentError(
+        f"{runner.work_dir}: {what} at iteration {runner.iter + 1}, in epoch {runner.epoch + 1}. The same command would meet it again: "
+        f"use a smaller optim_wrapper.optimizer.lr or optim_wrapper.clip_grad.max_norm, and another work dir.{kept}"
+    )
+
+
+@HOOKS.register_module()
 class WholeCheckpointHook(Hook):
-    """Save after each epoch, whole or not at all, as tensors and plain types; keep the last two.
+    """Save after each epoch, whole or not at all, as tensors and plain types under a seal; keep the last two.
 
     mmengine's own checkpoints hold pickled objects, which torch >= 2.6 rightly refuses to load. Like those, the last one is named in
     ``last_checkpoint``, so that ``resume`` of mmengine's Runner finds it.
     """
 
-    priority = "VERY_LOW"
+    priority = "VERY_LOW"  # after whoever else changes what is saved
     kept = 2
 
     def before_train(self, runner: Any) -> None:
@@ -86,19 +134,24 @@ class WholeCheckpointHook(Hook):
 
     def after_train_epoch(self, runner: Any) -> None:
         folder, name = Path(runner.work_dir), checkpoint_name(runner.epoch + 1)
-        runner.save_checkpoint(str(folder), f"{name}.partial", by_epoch=True)  # by the main process alone
-        if not is_main_process():
-            return
-        os.replace(folder / f"{name}.partial", folder / name)
-        (folder / "last_checkpoint").write_text(str(folder / name))
+        partial = folder / f"{name}.partial"
+        try:
+            runner.save_checkpoint(str(folder), partial.name, by_epoch=True)  # by the main process alone
+            if not is_main_process():
+                return
+            publish(partial, folder / name)
+            write_text(folder / "last_checkpoint", str(folder / name))
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise ExperimentError(f"{folder / name}: cannot be written ({error.strerror}). Make room; {way_on(folder)}") from error
         for old in list_checkpoints(folder)[: -self.kept]:
             old.unlink()
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
+            raise diverged(runner, "weights are no longer finite")
         checkpoint["message_hub"]["log_scalars"] = {}  # smoothed losses of the last few iterations, for the log alone
-        for part in ("message_hub", "meta", "optimizer", "param_schedulers"):
-            if part in checkpoint:
-                checkpoint[part] = plain(checkpoint[part])
+        seal(checkpoint)
 
 
 @HOOKS.register_module()
@@ -107,7 +160,7 @@ class ProgressHook(Hook):
 
     priority = "LOW"
 
-    def before_train(self, runner: Any) -> None:
+    def __init__(self) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -117,7 +170,9 @@ class ProgressHook(Hook):
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, refresh_per_second=2)
+        self.bar = Progress(*columns, refresh_per_second=2, disable=not is_main_process())
+
+    def before_train(self, runner: Any) -> None:
         self.task = self.bar.add_task(Path(runner.work_dir).name, total=runner.max_iters, completed=runner.iter, loss="-")
         self.bar.start()
 
@@ -126,4 +181,5 @@ class ProgressHook(Hook):
         self.bar.update(self.task, completed=runner.iter + 1, loss=loss)
 
     def after_train(self, runner: Any) -> None:
+        """Also called where training was cut short, to leave the terminal as it was."""
         self.bar.stop()

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
 import torch
 from mmdet3d.registry import DATASETS
@@ -49,24 +50,26 @@ def look_at_keyframe(
     with torch.no_grad(), record_windows(backbone_of(model)) as trace:
         samples = model.test_step(batch)
     truth = json.loads(Path(config.test_dataloader.dataset.ann_file).read_text())["data_list"][number]["cam_instances"]
-    names = list(config.classes)
     views = []
     for sample, info in zip(samples, infos, strict=True):
-        (channel,) = info["images"]
-        found = sample.pred_instances_3d
-        views.append(
-            CameraView(
-                channel,
-                _read_image(Path(info["images"][channel]["img_path"])),
-                np.array(sample.metainfo["ori_cam2img"]),
-                sample.metainfo["scale_factor"],
-                sample.metainfo["img_crop_offset"],
-                tuple(config.image_size),
-                _truth(truth[channel], names),
-                _boxes(found.bboxes_3d, [names[label] for label in found.labels_3d], found.scores_3d.numpy()),
-            )
-        )
+        ((channel, image),) = info["images"].items()
+        views.append(camera_view(sample, Path(image["img_path"]), channel, config, _truth(truth[channel], list(config.classes))))
     return views, trace
+
+
+def camera_view(sample: Any, image: Path, channel: str, config: Config, truth: Boxes) -> CameraView:
+    """One image with what the detector said of it."""
+    found = sample.pred_instances_3d
+    return CameraView(
+        channel,
+        _read_image(image),
+        np.array(sample.metainfo["ori_cam2img"]),
+        sample.metainfo["scale_factor"],
+        sample.metainfo["img_crop_offset"],
+        tuple(config.image_size),
+        truth,
+        _boxes(found.bboxes_3d, [config.classes[label] for label in found.labels_3d], found.scores_3d.cpu().numpy()),
+    )
 
 
 def _truth(instances: list[dict[str, Any]], names: list[str]) -> Boxes:
@@ -76,16 +79,9 @@ def _truth(instances: list[dict[str, Any]], names: list[str]) -> Boxes:
 
 def _boxes(boxes: CameraInstance3DBoxes, names: list[str], scores: Any = None) -> Boxes:
     # mmdet3d's corners 0, 1, 5, 4 are one side of a camera box in order, and 3, 2, 6, 7 the other.
-    corners = boxes.corners.numpy() if len(names) else np.zeros((0, 8, 3))
+    corners = boxes.corners.cpu().numpy() if len(names) else np.zeros((0, 8, 3))
     return Boxes(corners[:, [0, 1, 5, 4, 3, 2, 6, 7]], names, scores)
 
 
 def _read_image(path: Path) -> Any:
-    import mmcv
-
-    if not path.is_file():
-        raise ExperimentError(f"{path}: no such image, though the info file names it; make the info files anew")
-    image = mmcv.imread(str(path), channel_order="rgb")
-    if image is None:
-        raise ExperimentError(f"{path}: not a readable image")
-    return image
+    return mmcv.imread(str(path), channel_order="rgb")  # LoadCalibratedImage has read it before: it is there, and an image

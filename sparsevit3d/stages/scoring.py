@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from mmengine.registry import METRICS
 from numpy.typing import NDArray
 from nuscenes import NuScenes
 from nuscenes.eval.detection.config import config_factory
+from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 from scipy.spatial.transform import Rotation
 
@@ -26,6 +29,7 @@ from sparsevit3d.stages.files import write_json
 
 CAMERA_ORDER = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 CAMERA_ONLY = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": False}
+SPLIT = "asked for"  # the name under which the devkit is told the scenes
 ERRORS = {"trans_err": "mATE", "scale_err": "mASE", "orient_err": "mAOE", "vel_err": "mAVE", "attr_err": "mAAE"}
 
 
@@ -38,6 +42,10 @@ class Score:
     errors: dict[str, float]
     classes: dict[str, float]
 
+    def as_dict(self) -> dict[str, float]:
+        """All by nuScenes' own names; the classes' as ``AP/car``."""
+        return {"mAP": self.mAP, "NDS": self.NDS, **self.errors, **{f"AP/{name}": ap for name, ap in self.classes.items()}}
+
 
 class ScoringError(ValueError):
     """A submission or split that the devkit refuses."""
@@ -48,27 +56,82 @@ def open_root(root: str, version: str) -> NuScenes:
     return NuScenes(version, root, verbose=False)
 
 
-def score_results(results: Path, root: Path, version: str, split: str) -> Score:
-    """Score a submission file against ``split``, nuScenes' own or one of the root's ``splits.json``."""
-    nusc = open_root(str(root), version)
-    own = root / version / "splits.json"
-    names = json.loads(own.read_text()) if own.exists() else {}
-    split = f"synthetic_{split}" if f"synthetic_{split}" in names else split  # the devkit's own "val" means other scenes
-    if not any(json.loads(results.read_text())["results"].values()):  # the devkit fails where nothing at all was detected
-        config = config_factory("detection_cvpr_2019")
+def score_results(results: Path, root: Path, version: str, scenes: Sequence[str]) -> Score:
+    """Score a submission file on ``scenes`` of a root. Keyframes of other scenes in it are left alone.
+
+    Raises ScoringError for a file that is no submission, or that lacks a keyframe, or has too many boxes or one that cannot be.
+    """
+    nusc, config = open_root(str(root), version), config_factory("detection_cvpr_2019")
+    boxes = _read_submission(results)
+    wanted = [row["token"] for row in nusc.sample if nusc.get("scene", row["scene_token"])["name"] in scenes]
+    missing = [token for token in wanted if token not in boxes]
+    if not wanted or missing:
+        what = (
+            f"{len(missing)} of {len(wanted)} keyframes are missing, the first {missing[0]}"
+            if missing
+            else "there is no such scene"
+        )
+        raise ScoringError(f"{results}: {what}; every keyframe of the split needs an entry, [] if nothing was found there")
+    for token in wanted:
+        if len(boxes[token]) > config.max_boxes_per_sample:
+            raise ScoringError(
+                f"{results}: {len(boxes[token])} boxes in keyframe {token}; at most {config.max_boxes_per_sample} may be"
+            )
+    if not any(boxes[token] for token in wanted):  # the devkit fails where nothing at all was detected
         return Score(0.0, 0.0, dict.fromkeys(ERRORS.values(), 1.0), dict.fromkeys(config.class_names, 0.0))
     with tempfile.TemporaryDirectory() as scratch, quiet():
         try:
-            evaluation = DetectionEval(nusc, config_factory("detection_cvpr_2019"), str(results), split, scratch, verbose=False)
-        except (AssertionError, ValueError, KeyError) as error:
-            raise ScoringError(f"{results}: the devkit refuses it for split {split!r} of {root / version} ({error})") from error
-        metrics, _ = evaluation.evaluate()
+            evaluation = DetectionEval(_with_split(nusc, scenes, scratch), config, str(results), SPLIT, scratch, verbose=False)
+            metrics, _ = evaluation.evaluate()
+        except Exception as error:  # the devkit checks by assertion, or fails by whatever a wrong value leads to
+            raise ScoringError(f"{results}: {_fault(boxes, wanted) or f'the devkit refuses it ({error!r})'}") from error
     return Score(
         metrics.mean_ap,
         metrics.nd_score,
         {name: metrics.tp_errors[key] for key, name in ERRORS.items()},
         dict(metrics.mean_dist_aps),
     )
+
+
+def _read_submission(path: Path) -> dict[str, list[Any]]:
+    try:
+        document = json.loads(path.read_text())
+        results = document["results"]
+        if "meta" not in document or not all(isinstance(boxes, list) for boxes in results.values()):
+            raise ValueError('"meta" and, by keyframe, a list of boxes in "results" are needed')
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ScoringError(f"{path}: not a nuScenes detection submission ({error})") from error
+    return dict(results)
+
+
+def _with_split(nusc: NuScenes, scenes: Sequence[str], scratch: str) -> NuScenes:
+    """The root with these scenes as a split of its own. Names mean too much to the devkit: its ``val`` are certain 150 scenes."""
+    folder = Path(scratch) / nusc.version
+    folder.mkdir()
+    write_json(folder / "splits.json", {SPLIT: list(scenes)})
+    other = copy.copy(nusc)
+    other.dataroot = scratch
+    return other
+
+
+def _fault(boxes: dict[str, list[Any]], tokens: list[str]) -> str | None:
+    """The first box that the devkit does not take, by keyframe and place."""
+    for token in tokens:
+        for place, box in enumerate(boxes[token]):
+            try:
+                DetectionBox.deserialize(box)
+                if not min(box["size"]) > 0:
+                    raise ValueError(f"a size of {box['size']}")
+            except Exception as error:  # the devkit raises whatever a wrong value leads to
+                return f"box {place} of keyframe {token} is not to be used ({type(error).__name__}: {error})"
+    return None
+
+
+def attribute_name(index: int, name: str) -> str:
+    """nuScenes' attribute for what the head says of a box of class ``name``: mmdet3d's choice, which only gives one that fits it."""
+    return str(NuScenesMetric.get_attr_name(NuScenesMetric, index, name))
 
 
 @METRICS.register_module()
@@ -90,8 +153,7 @@ class NuScenesSplitMetric(NuScenesMetric):
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(self.keep or Path(scratch) / "results_nusc.json")
             write_json(path, submission)
-            score = score_results(path, Path(self.data_root), meta["version"], meta["split"])
-        return {"mAP": score.mAP, "NDS": score.NDS, **score.errors, **{f"AP/{name}": ap for name, ap in score.classes.items()}}
+            return score_results(path, Path(self.data_root), meta["version"], meta["scenes"]).as_dict()
 
     def submission(self, results: list[dict[str, Any]], infos: list[dict[str, Any]]) -> dict[str, Any]:
         """What nuScenes asks for: every keyframe of ``infos``, those with no detection included."""
@@ -125,7 +187,7 @@ class NuScenesSplitMetric(NuScenesMetric):
                 "velocity": velocities[place, :2].tolist(),
                 "detection_name": str(names[index]),
                 "detection_score": float(ego.scores[index]),
-                "attribute_name": self.get_attr_name(int(ego.attributes[index]), str(names[index])),
+                "attribute_name": attribute_name(int(ego.attributes[index]), str(names[index])),
             }
             for place, index in enumerate(kept)
         ]

@@ -1,21 +1,28 @@
-"""Train, adapt, finetune: the same loop, told apart by the plan that an iteration runs under."""
+"""Train, adapt, finetune: the same loop, told apart by the plan that an iteration runs under.
+
+A stage can be killed at any moment. Called again with the same arguments it goes on from the last whole checkpoint and ends with the
+weights of a run that was never interrupted: what an epoch does follows from that checkpoint, the seed and the epoch's number.
+"""
 
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 
 from mmengine.config import Config
 
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint
+from sparsevit3d.stages.checkpoints import checkpoint_epoch, list_checkpoints, read_checkpoint, way_on
 from sparsevit3d.stages.experiment import build_runner, claim, write_provenance
-from sparsevit3d.stages.files import fingerprint
+from sparsevit3d.stages.files import ExperimentError, fingerprint, sole_owner
+from sparsevit3d.stages.hooks import ProgressHook
+from sparsevit3d.transforms import ImageError
 
 
-def train(config: Config, work_dir: Path) -> Path:
-    """Train the dense detector from scratch; returns the checkpoint."""
-    return _run(config, work_dir, "train")
+def train(config: Config, work_dir: Path, weights: Path | None = None) -> Path:
+    """Train the dense detector, from scratch or on from ``weights``; returns the checkpoint."""
+    return _run(config, work_dir, "train", weights)
 
 
 def adapt(config: Config, work_dir: Path, weights: Path) -> Path:
@@ -32,24 +39,43 @@ def finetune(config: Config, work_dir: Path, weights: Path, plan: SparsityPlan) 
 def _run(config: Config, work_dir: Path, stage: str, weights: Path | None = None, plan: SparsityPlan | None = None) -> Path:
     """Run a stage to its end, from where it stopped if it has run before. A finished stage returns at once."""
     config = copy.deepcopy(config)
+    request = {"stage": stage, "config": config.pretty_text, "data": fingerprint(Path(config.train_dataloader.dataset.ann_file))}
     if weights is not None:
         read_checkpoint(weights)
+        request |= {"weights": fingerprint(weights), "plan": plan and str(plan)}
         config.custom_hooks.append({"type": "StartHook", "weights": str(weights), "plan": plan and str(plan)})
     if stage == "adapt":
         config.custom_hooks.append({"type": "RandomPlanHook", "seed": config.randomness.seed})
-    request = {"stage": stage, "config": config.pretty_text, "data": fingerprint(Path(config.train_dataloader.dataset.ann_file))}
-    if weights is not None:
-        request["weights"] = fingerprint(weights)
-    done = list_checkpoints(work_dir)
-    if not done:
-        (work_dir / "request.json").unlink(missing_ok=True)  # claimed, but nothing came of it
+    if int(os.environ.get("RANK", 0)):  # under torchrun the first process does the book-keeping
+        _train(config, work_dir)
+        return list_checkpoints(work_dir)[-1]
     claim(work_dir, request)
-    if not done or _epoch(done[-1]) < config.train_cfg.max_epochs:
-        write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
-        build_runner(config, work_dir, resume_from=done[-1] if done else None).train()
+    with sole_owner(work_dir, lambda: print(f"{work_dir}: another process is at work here; waiting for it to end", flush=True)):
         done = list_checkpoints(work_dir)
-    return done[-1]
+        if done:
+            _check_last(done)
+        if not done or checkpoint_epoch(done[-1]) < config.train_cfg.max_epochs:
+            write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
+            _train(config, work_dir)
+    return list_checkpoints(work_dir)[-1]
 
 
-def _epoch(checkpoint: Path) -> int:
-    return int(checkpoint.stem.removeprefix("epoch_"))
+def _train(config: Config, work_dir: Path) -> None:
+    done = list_checkpoints(work_dir)
+    runner = build_runner(config, work_dir, resume_from=done[-1] if done else None)
+    try:
+        runner.train()
+    except ImageError as error:
+        raise ExperimentError(f"{error}; {way_on(work_dir)}") from error
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, ProgressHook):
+                hook.after_train(runner)
+
+
+def _check_last(checkpoints: list[Path]) -> None:
+    try:
+        read_checkpoint(checkpoints[-1])
+    except ExperimentError as error:
+        start = f"from {checkpoints[-2].name}" if len(checkpoints) > 1 else "from the beginning"
+        raise ExperimentError(f"{error}\nOnce it is removed, the same command goes on {start}.") from error

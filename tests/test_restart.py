@@ -1,0 +1,152 @@
+"""Stages that are cut off: killed, out of disk, out of images, out of numbers. The same command goes on, or says why it cannot."""
+
+import multiprocessing
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint, seal
+from sparsevit3d.stages.experiment import load_config
+from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.train import adapt, finetune, train
+
+CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
+PLAN = SparsityPlan.parse("0.5|0.3|0|0.5")
+
+
+def config_of(root, *options, stage=None, epochs=2):
+    """Three iterations an epoch, with all that is drawn at random: order, flips, dropped blocks."""
+    options = (f"train_cfg.max_epochs={epochs}", "train_dataloader.batch_size=8", "model.backbone.drop_path_rate=0.3", *options)
+    config = load_config(CONFIG, root, options=options, stage=stage)
+    config.train_dataloader.dataset.pipeline.insert(3, {"type": "mmdet3d.RandomFlip3D", "flip_ratio_bev_horizontal": 0.5})
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic, tmp_path_factory):
+    return train(config_of(synthetic), tmp_path_factory.mktemp("runs") / "trained")
+
+
+def run_stage(stage, root, work_dir, weights, epochs=2):
+    if stage == "train":
+        return train(config_of(root, epochs=epochs), work_dir)
+    if stage == "adapt":
+        return adapt(config_of(root, stage="adapt", epochs=epochs), work_dir, weights)
+    return finetune(config_of(root, stage="finetune", epochs=epochs), work_dir, weights, PLAN)
+
+
+def assert_same_bits(one, other):
+    """Weights and optimizer of two checkpoints."""
+    one, other = read_checkpoint(one), read_checkpoint(other)
+    assert one["meta"]["iter"] == other["meta"]["iter"]
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+    for number, state in one["optimizer"]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, other["optimizer"]["state"][number][name]), (number, name)
+
+
+@pytest.mark.parametrize("stage", ["train", "adapt", "finetune"])
+def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(stage, synthetic, trained, tmp_path):
+    """As after a kill in epoch 2: epoch 1 is there, the next is a torn write."""
+    whole = trained if stage == "train" else run_stage(stage, synthetic, tmp_path / "run", trained)
+    shutil.copytree(whole.parent, tmp_path / "cut")
+    (tmp_path / "cut/epoch_0002.pth").unlink()
+    (tmp_path / "cut/epoch_0002.pth.partial").write_bytes(b"torn")
+    stamp = (tmp_path / "cut/epoch_0001.pth").stat().st_mtime_ns
+    resumed = run_stage(stage, synthetic, tmp_path / "cut", trained)
+    assert (tmp_path / "cut/epoch_0001.pth").stat().st_mtime_ns == stamp
+    assert_same_bits(whole, resumed)
+    assert read_checkpoint(resumed)["meta"]["iter"] == 6
+    assert not list((tmp_path / "cut").glob("*.partial"))
+    assert get_unsafe_globals_in_checkpoint(str(resumed)) == []
+
+
+def start(stage, *arguments):
+    """A stage in a process of its own, with its own group, so that a kill takes its loaders along as a closed terminal does."""
+    process = multiprocessing.get_context("spawn").Process(target=run_stage, args=(stage, *arguments))
+    process.start()
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train", "adapt", "finetune"])
+def test_killed_again_and_again_a_stage_ends_with_the_same_weights(stage, synthetic, trained, tmp_path):
+    whole = run_stage(stage, synthetic, tmp_path / "whole", trained, 3)
+    for sign, patience in (("request.json", 1.5), ("epoch_0001.pth.partial", 0.0), ("epoch_0002.pth", 0.3)):
+        process = start(stage, synthetic, tmp_path / "run", trained, 3)
+        while process.is_alive() and not (tmp_path / "run" / sign).exists():
+            time.sleep(0.001)
+        time.sleep(patience)
+        process.kill()
+        process.join()
+        assert process.exitcode in (-signal.SIGKILL, 0)
+    assert_same_bits(whole, run_stage(stage, synthetic, tmp_path / "run", trained, 3))
+    assert not list((tmp_path / "run").glob("*.partial"))
+
+
+def test_a_seal_holds_for_every_bit(trained, tmp_path):
+    content = torch.load(trained, weights_only=True)
+    name = next(name for name, value in content["state_dict"].items() if value.dim() == 4)
+    content["state_dict"][name].view(torch.int32)[0, 0, 0, 0] ^= 1
+    torch.save(content, tmp_path / "epoch_0002.pth")
+    with pytest.raises(ExperimentError, match=r"epoch_0002\.pth: damaged, its content is not what was written"):
+        read_checkpoint(tmp_path / "epoch_0002.pth")
+    seal(content)
+    torch.save(content, tmp_path / "epoch_0002.pth")
+    read_checkpoint(tmp_path / "epoch_0002.pth")
+
+
+def test_a_damaged_last_checkpoint_is_not_gone_on_from(synthetic, trained, tmp_path):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    (tmp_path / "run/epoch_0002.pth").write_bytes(trained.read_bytes()[:-5000])
+    with pytest.raises(ExperimentError, match=r"epoch_0002\.pth: damaged.*\nOnce it is removed, .* goes on from epoch_0001\.pth"):
+        train(config_of(synthetic), tmp_path / "run")
+
+
+def test_a_missing_image_stops_training_and_once_mended_it_goes_on(synthetic, trained, tmp_path):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    (tmp_path / "run/epoch_0002.pth").unlink()
+    lost = next((synthetic / "samples/CAM_BACK").glob("synthetic-train-*"))
+    lost.rename(tmp_path / "kept.jpg")
+    try:
+        with pytest.raises(
+            ExperimentError, match=rf"{lost.name}: cannot be read \(No such .*goes on from .*epoch_0001\.pth"
+        ) as caught:
+            train(config_of(synthetic), tmp_path / "run")
+    finally:
+        (tmp_path / "kept.jpg").rename(lost)
+    assert "Traceback" not in str(caught.value)
+    assert_same_bits(trained, train(config_of(synthetic), tmp_path / "run"))
+
+
+def test_a_loss_that_is_no_number_stops_training_before_it_is_saved(synthetic, tmp_path):
+    config = config_of(synthetic, "optim_wrapper.optimizer.lr=1e30", "optim_wrapper.clip_grad=null")
+    with pytest.raises(ExperimentError, match=r"run: .* at iteration \d, in epoch 1\. .*smaller optim_wrapper\.optimizer\.lr"):
+        train(config, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("epoch*"))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(synthetic, trained, tmp_path):
+    """A limit on the size of files stands in for a full disk: the write fails half way in the same place."""
+    shutil.copytree(trained.parent, tmp_path / "run")
+    (tmp_path / "run/epoch_0002.pth").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (trained.stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(
+            ExperimentError, match=r"epoch_0002\.pth: cannot be written .*Make room; .* goes on from .*epoch_0001\.pth"
+        ):
+            train(config_of(synthetic), tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["epoch_0001.pth"]
+    assert not list((tmp_path / "run").glob("*.partial"))
+    assert_same_bits(trained, train(config_of(synthetic), tmp_path / "run"))
