@@ -2,9 +2,9 @@
 
     sparsevit3d data synth data/synthetic && sparsevit3d data infos data/synthetic
     sparsevit3d train    THIS --work-dir work_dirs/dense
-    sparsevit3d adapt    THIS --work-dir work_dirs/adapted --from work_dirs/dense/epoch_0008.pth
-    sparsevit3d search   THIS --work-dir work_dirs/search  --from work_dirs/adapted/epoch_0002.pth
-    sparsevit3d finetune THIS --work-dir work_dirs/sparse  --from work_dirs/adapted/epoch_0002.pth --plan work_dirs/search/plan.json
+    sparsevit3d adapt    THIS --work-dir work_dirs/adapted --from work_dirs/trained/epoch_0008.pth
+    sparsevit3d search   THIS --work-dir work_dirs/search  --from work_dirs/adapted/epoch_0001.pth
+    sparsevit3d finetune THIS --work-dir work_dirs/sparse  --from work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json
 
 The control, which trains as long and is never pruned: adapt --dense, then finetune --plan dense.
 Window 4 divides the maps of this size into 192, 48, 12 and 3 windows without padding.
@@ -68,13 +68,13 @@ cosine = dict(type="CosineAnnealingLR", by_epoch=True, begin=0, convert_to_iter_
 param_scheduler = [dict(type="LinearLR", start_factor=0.02, by_epoch=False, end=160), dict(**cosine, eta_min_ratio=0.01)]
 stages = dict(
     adapt=dict(
-        optim_wrapper=dict(optimizer=dict(lr=5e-4)),
-        train_cfg=dict(max_epochs=2),
-        param_scheduler=[dict(**cosine, eta_min_ratio=0.1)],
+        optim_wrapper=dict(optimizer=dict(lr=6e-4)),
+        train_cfg=dict(max_epochs=1),
+        param_scheduler=[dict(**cosine, eta_min_ratio=0.8)],
     ),
     finetune=dict(
-        optim_wrapper=dict(optimizer=dict(lr=5e-4)),
-        train_cfg=dict(max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(lr=6e-4)),
+        train_cfg=dict(max_epochs=5),
         param_scheduler=[dict(**cosine, eta_min_ratio=0.01)],
     ),
 )

@@ -133,7 +133,7 @@ def train(
 ) -> None:
     """Train the dense detector.
 
-    Example: sparsevit3d train configs/fcos3d_small_synthetic.py --work-dir work_dirs/dense
+    Example: sparsevit3d train configs/fcos3d_small_synthetic.py --work-dir work_dirs/trained
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -154,7 +154,7 @@ def adapt(
 ) -> None:
     """Adapt trained weights to pruning: every iteration runs under a random plan.
 
-    Example: sparsevit3d adapt configs/fcos3d_small_synthetic.py --from work_dirs/dense/epoch_0008.pth --work-dir work_dirs/adapted
+    Example: sparsevit3d adapt configs/fcos3d_small_synthetic.py --from work_dirs/trained/epoch_0008.pth --work-dir work_dirs/adapted
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -179,7 +179,7 @@ def search(
 ) -> None:
     """Search the plan of the highest mAP on the search split within a budget, on adapted weights.
 
-    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0002.pth --max-macs 0.6 --work-dir work_dirs/search
+    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
     """
     from sparsevit3d.search.evolution import Settings
     from sparsevit3d.search.run import search as run_search
@@ -205,7 +205,7 @@ def finetune(
 ) -> None:
     """Train adapted weights on under one plan; the checkpoint carries it.
 
-    Example: sparsevit3d finetune configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0002.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
+    Example: sparsevit3d finetune configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -232,7 +232,7 @@ def evaluate(
 ) -> None:
     """The official score, by the devkit: mAP, NDS and the five errors, of a checkpoint or of a results file; a table, then a line of JSON.
 
-    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --split val
+    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0005.pth --split val
 
     Example: sparsevit3d eval --results results_nusc.json --data data/nuscenes --split mini_val
     """
@@ -289,7 +289,7 @@ def predict(
     CALIBRATION is {"front": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": 1600, "height": 900, "images": "*front*"}},
     an entry for each camera; "images" is a pattern for the paths of its images. Images must be free of lens distortion.
 
-    Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint work_dirs/sparse/epoch_0003.pth
+    Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint work_dirs/sparse/epoch_0005.pth
     """
     from dataclasses import asdict
 
@@ -332,7 +332,7 @@ def masks(
 ) -> None:
     """Draw a keyframe's six camera frames, a sheet per stage: pruned windows dimmed, kept ones clear, boxes on top.
 
-    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth --out pictures
+    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0005.pth --out pictures
     """
     from sparsevit3d.stages.experiment import load_config
     from sparsevit3d.stages.look import look_at_keyframe
@@ -357,7 +357,7 @@ def benchmark(
 ) -> None:
     """Time dense against sparse, backbone and whole detector, on one keyframe's six images; a table, then one line of JSON.
 
-    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0003.pth
+    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0005.pth
     """
     from sparsevit3d.stages.benchmark import benchmark as measure
     from sparsevit3d.stages.experiment import load_config

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
+from mmengine.dataset import pseudo_collate
 from round_trip import dataset_of, decode, located, perfect_outputs, worst_errors
 
 from data_tools.infos import open_nuscenes, write_infos
@@ -134,8 +135,7 @@ def test_under_mixed_precision_the_head_stays_in_float32(small_config):
         lambda module, inputs, output: seen.update(backbone=output.dtype)
     )
     detector.bbox_head.conv_cls.register_forward_hook(lambda module, inputs, output: seen.update(head=output.dtype))
-    data = detector.data_preprocessor({key: [sample[key] for sample in samples] for key in samples[0]}, True)
-    data["inputs"]["imgs"] = torch.stack(list(data["inputs"]["imgs"]))
+    data = detector.data_preprocessor(pseudo_collate(samples), True)
     with torch.autocast("cpu", torch.bfloat16):
         losses = detector.loss(data["inputs"], data["data_samples"])
     assert seen == {"backbone": torch.bfloat16, "head": torch.float32}

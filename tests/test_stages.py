@@ -129,9 +129,9 @@ def test_an_unknown_option_is_refused_with_the_nearest_name(synthetic, option, w
 
 def test_a_config_says_each_stage(synthetic):
     base, adapting = load_config(CONFIG, synthetic), load_config(CONFIG, synthetic, stage="adapt")
-    assert (base.train_cfg.max_epochs, adapting.train_cfg.max_epochs) == (8, 2)
+    assert (base.train_cfg.max_epochs, adapting.train_cfg.max_epochs) == (8, 1)
     assert base.model == adapting.model
-    assert [schedule.end for schedule in adapting.param_scheduler] == [2]
+    assert [schedule.end for schedule in adapting.param_scheduler] == [1]
     with pytest.raises(ExperimentError, match="has no stage 'depth'; its stages are train, adapt, finetune"):
         load_config(CONFIG, synthetic, stage="depth")
 
