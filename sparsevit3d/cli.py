@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ data_app = typer.Typer(help="Make a synthetic nuScenes; make info files from any
 visualize_app = typer.Typer(help="Pictures of what was pruned.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(visualize_app, name="visualize")
-console = Console()
+console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes under torchrun the first one speaks
 
 ConfigPath = Annotated[Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")]
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")]

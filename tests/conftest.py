@@ -46,3 +46,24 @@ def small_config(synthetic):
     from sparsevit3d.stages.experiment import load_config
 
     return load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic)
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory, synthetic):
+    """A checkpoint of fresh weights under a plan, as finetune would leave it; what it detects does not matter to who uses it."""
+    from mmdet3d.registry import MODELS
+
+    from sparsevit3d.stages.checkpoints import seal
+    from sparsevit3d.stages.experiment import load_config
+
+    config = load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic, options=["model.test_cfg.score_thr=0.0"])
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    model.backbone.plan = "0.5|0.5|0.4|0.3"
+    path = tmp_path_factory.mktemp("weights") / "epoch_0001.pth"
+    checkpoint = {"state_dict": model.state_dict()}
+    seal(checkpoint)
+    torch.save(checkpoint, path)
+    config.dump(path.with_name("config.py"))
+    return path

@@ -36,7 +36,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
         (("train", SMALL, "--data", tmp_path / "none", "--work-dir", tmp_path / "w"), "no such dataset"),
         (("data", "infos", tmp_path), "no tables of version v1.0-synthetic"),
         (("data", "synth", ROOT), "is not empty"),
-        (("finetune", SMALL, "--from", "x.pth", "--plan", "0.9|0.1,0|0|0", "--work-dir", tmp_path / "w"), "falls below"),
+        (("train", SMALL, "--set", "train_cfg.max_epoch=2", "--work-dir", tmp_path / "w"), "did you mean train_cfg.max_epochs?"),
     ]:
         done = run(*arguments, check=False)
         assert done.returncode == 1
@@ -50,25 +50,6 @@ def test_data_is_made_from_the_command_line(tmp_path):
     run("data", "synth", root, "--scenes", 1, 0, 1, "--keyframes", 1, "--size", 96, 54)
     run("data", "infos", root, "--split", "train", "--split", "val", "--out", tmp_path / "infos")
     assert sorted(path.name for path in (tmp_path / "infos").iterdir()) == ["nuscenes_infos_train.json", "nuscenes_infos_val.json"]
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory, synthetic):
-    """A checkpoint of fresh weights under a plan, as finetune would write it; what it detects does not matter here."""
-    import torch
-    from mmdet3d.registry import MODELS
-
-    from sparsevit3d.stages.checkpoints import seal
-    from sparsevit3d.stages.experiment import load_config
-
-    model = MODELS.build(load_config(SMALL, synthetic).model)
-    model.init_weights()
-    model.backbone.plan = "0.5|0.5|0.4|0.3"
-    path = tmp_path_factory.mktemp("weights") / "epoch_0001.pth"
-    checkpoint = {"state_dict": model.state_dict()}
-    seal(checkpoint)
-    torch.save(checkpoint, path)
-    return path
 
 
 def test_masks_are_drawn_on_real_frames(real, untrained, tmp_path):
@@ -108,6 +89,55 @@ def test_benchmark_ends_with_one_line_of_json(synthetic, untrained):
     assert set(result["detector"]["latency"]) == {"dense", "sparse"}
     assert 0 < result["plan"]["share_of_dense_macs"] < 1
     assert result["backbone"]["macs"]["sparse"] < result["backbone"]["macs"]["dense"]
+
+
+def test_a_plan_that_falls_is_refused(synthetic, untrained, tmp_path):
+    arguments = ("--from", untrained, "--data", synthetic, "--plan", "0.9|0.1,0|0|0", "--work-dir", tmp_path / "w")
+    done = run("finetune", SMALL, *arguments, check=False)
+    assert done.returncode == 1
+    assert "falls below" in " ".join(done.stdout.split())
+    assert not (tmp_path / "w").exists()
+
+
+def test_eval_scores_a_checkpoint_with_flip_and_under_a_plan(synthetic, untrained, tmp_path):
+    arguments = ("--data", synthetic, "--set", "model.test_cfg.score_thr=0.0", "--set", "model.test_cfg.nms_pre=20")
+    flipped = json.loads(run("eval", SMALL, untrained, *arguments, "--flip", "--plan", "dense").stdout.splitlines()[-1])
+    assert flipped["plan"] == "0|0|0|0"
+    folder = untrained.with_name("eval_val")  # where nobody said otherwise
+    assert json.loads((folder / "score.json").read_text()) == flipped
+    one = (folder / "results_nusc.json").read_text()
+    run("eval", SMALL, untrained, *arguments, "--plan", "dense", "--work-dir", tmp_path / "plain")
+    assert (tmp_path / "plain/results_nusc.json").read_text() != one
+    again = run("eval", "--results", folder / "results_nusc.json", "--data", synthetic, "--split", "val")
+    assert json.loads(again.stdout.splitlines()[-1])["NDS"] == flipped["NDS"]
+
+
+def test_eval_of_anyones_results_needs_a_root_and_takes_nothing_of_ours(synthetic, tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    for arguments, words in [
+        (("--results", tmp_path / "results.json"), "say --data ROOT"),
+        (("--results", tmp_path / "results.json", "--data", synthetic, "--flip"), "leave out --flip"),
+        ((), "give CONFIG and CHECKPOINT, or --results FILE"),
+    ]:
+        done = run("eval", *arguments, check=False)
+        assert done.returncode == 2
+        assert words in " ".join(done.stderr.replace("│", "").split())
+    for split, words in (("val", "not a nuScenes detection submission"), ("valid", "no split 'valid'; there are")):
+        done = run("eval", "--results", tmp_path / "results.json", "--data", synthetic, "--split", split, check=False)
+        assert done.returncode == 1
+        assert words in " ".join(done.stdout.split())
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_detector_in_two_processes(synthetic, tmp_path):
+    command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", CONSOLE, "train", SMALL)
+    options = ("--data", synthetic, "--work-dir", tmp_path / "run", "--set", "train_cfg.max_epochs=1")
+    done = subprocess.run([sys.executable, *command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / "run").glob("epoch_*.pth"))) == 1
+    assert len(json.loads((tmp_path / "run/provenance.json").read_text())["runs"]) == 1
+    run("eval", SMALL, tmp_path / "run/epoch_0001.pth", "--data", synthetic)
+    assert list((tmp_path / "run").glob("*/vis_data/events.out.tfevents.*"))  # TensorBoard's
 
 
 @pytest.mark.slow

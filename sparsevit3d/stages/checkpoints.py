@@ -19,10 +19,6 @@ def checkpoint_name(epoch: int) -> str:
     return f"epoch_{epoch:04d}.pth"
 
 
-def checkpoint_epoch(path: Path) -> int:
-    return int(path.stem.removeprefix("epoch_"))
-
-
 def list_checkpoints(folder: Path) -> list[Path]:
     """A work dir's checkpoints, oldest first."""
     return sorted(folder.glob("epoch_????.pth"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.checkpoints import checkpoint_epoch, list_checkpoints, read_checkpoint, way_on
+from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, read_checkpoint, way_on
 from sparsevit3d.stages.experiment import build_runner, claim, write_provenance
 from sparsevit3d.stages.files import ExperimentError, fingerprint, sole_owner
 from sparsevit3d.stages.hooks import ProgressHook
@@ -38,7 +38,7 @@ def finetune(config: Config, work_dir: Path, weights: Path, plan: SparsityPlan) 
 
 def _run(config: Config, work_dir: Path, stage: str, weights: Path | None = None, plan: SparsityPlan | None = None) -> Path:
     """Run a stage to its end, from where it stopped if it has run before. A finished stage returns at once."""
-    config = copy.deepcopy(config)
+    config, last = copy.deepcopy(config), work_dir / checkpoint_name(config.train_cfg.max_epochs)
     request = {"stage": stage, "config": config.pretty_text, "data": fingerprint(Path(config.train_dataloader.dataset.ann_file))}
     if weights is not None:
         read_checkpoint(weights)
@@ -48,16 +48,16 @@ def _run(config: Config, work_dir: Path, stage: str, weights: Path | None = None
         config.custom_hooks.append({"type": "RandomPlanHook", "seed": config.randomness.seed})
     if int(os.environ.get("RANK", 0)):  # under torchrun the first process does the book-keeping
         _train(config, work_dir)
-        return list_checkpoints(work_dir)[-1]
+        return last
     claim(work_dir, request)
     with sole_owner(work_dir, lambda: print(f"{work_dir}: another process is at work here; waiting for it to end", flush=True)):
         done = list_checkpoints(work_dir)
         if done:
             _check_last(done)
-        if not done or checkpoint_epoch(done[-1]) < config.train_cfg.max_epochs:
+        if last not in done:
             write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
             _train(config, work_dir)
-    return list_checkpoints(work_dir)[-1]
+    return last
 
 
 def _train(config: Config, work_dir: Path) -> None:
