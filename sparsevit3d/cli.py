@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.terminal import benchmark_table, console, progress_bar, score_table
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -26,7 +21,6 @@ data_app = typer.Typer(help="Make a synthetic nuScenes; make info files from any
 visualize_app = typer.Typer(help="Pictures of what was pruned.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(visualize_app, name="visualize")
-console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes under torchrun the first one speaks
 
 ConfigPath = Annotated[Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")]
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")]
@@ -52,23 +46,6 @@ def main() -> None:
             raise
         console.print("[bold red]error[/]", Text(str(error)), soft_wrap=True)
         raise SystemExit(1) from None
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[..., None]]:
-    """Yields ``update(done, total, note)``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, refresh_per_second=2) as bar:
-        task = bar.add_task(title, total=None, note="")
-        yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
 
 
 def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
@@ -243,7 +220,9 @@ def evaluate(
             raise typer.BadParameter(f"--results is scored as it is; leave out {', '.join(given)}")
         if data is None:
             raise typer.BadParameter("say --data ROOT, the nuScenes root whose truth to score against", param_hint="--results")
-        _show_score(_score_file(results, data, version, split), f"{results.name} on {split}")
+        score = _score_file(results, data, version, split)
+        console.print(score_table(score, f"{results.name} on {split}"))
+        print(json.dumps(score))
         return
     if config is None or checkpoint is None:
         raise typer.BadParameter("give CONFIG and CHECKPOINT, or --results FILE")
@@ -255,7 +234,8 @@ def evaluate(
         experiment.model.test_cfg.flip = flip
         folder = work_dir or checkpoint.with_name(f"eval_{split}")
         score = score_checkpoint(experiment, checkpoint, split, folder, read_plan(plan, experiment))
-    _show_score(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}")
+    console.print(score_table(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}"))
+    print(json.dumps(score))
 
 
 def _score_file(results: Path, root: Path, version: str | None, split: str) -> dict[str, Any]:
@@ -266,14 +246,6 @@ def _score_file(results: Path, root: Path, version: str | None, split: str) -> d
     with console.status(f"scoring {results}"):
         scenes = scenes_of_split(open_nuscenes(root, version), split)
         return score_results(results, root, version, sorted(scenes)).as_dict()
-
-
-def _show_score(score: dict[str, Any], title: str) -> None:
-    names = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
-    table = Table(*names, title=title)
-    table.add_row(*(f"{score[name]:.4f}" for name in names))
-    console.print(table)
-    print(json.dumps(score))
 
 
 @app.command()
@@ -292,10 +264,8 @@ def predict(
 
     Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint work_dirs/sparse/epoch_0005.pth
     """
-    from dataclasses import asdict
-
     from sparsevit3d.stages.files import write_json
-    from sparsevit3d.stages.predict import Detector, list_images, read_calibration
+    from sparsevit3d.stages.predict import FRAME, Detector, list_images, read_calibration
     from visualize.frames import save_frame
 
     cameras, paths = read_calibration(calibration), list_images(images)
@@ -308,13 +278,9 @@ def predict(
         for number, found in enumerate(detector.predict(paths, cameras)):
             picture = out / f"{number:04d}_{found.image.stem}.jpg"
             save_frame(found.view, picture)
-            detections = [asdict(detection) for detection in found.detections]
-            rows.append({"image": str(found.image), "camera": found.camera, "picture": picture.name, "detections": detections})
+            rows.append(found.as_dict() | {"picture": picture.name})
             update(number + 1, len(paths))
-    frame = (
-        "camera: x right, y down, z forward; centre, length, height and width in metres, yaw in radians about y, velocity in m/s"
-    )
-    document = {"checkpoint": str(checkpoint), "plan": str(detector.plan or "dense"), "frame": frame, "images": rows}
+    document = {"checkpoint": str(checkpoint), "plan": str(detector.plan or "dense"), "frame": FRAME, "images": rows}
     write_json(out / "predictions.json", document)
     console.print(f"{out / 'predictions.json'}: {sum(len(row['detections']) for row in rows)} boxes in {len(rows)} images")
 
@@ -368,16 +334,6 @@ def benchmark(
         result = measure(experiment, checkpoint, split, read_plan(plan, experiment), runs)
     console.print(benchmark_table(result))
     print(json.dumps(result))
-
-
-def benchmark_table(result: dict[str, Any]) -> Table:
-    table = Table("", "contender", "p50 ms", "p95 ms", "spread", "speed-up over the fastest dense", title="six cameras")
-    for part in ("backbone", "detector"):
-        for name, latency in result[part]["latency"].items():
-            ratio = f"{result[part]['speedup']:.2f}x" if name == "sparse" else ""
-            numbers = f"{latency['p50_ms']:.1f}", f"{latency['p95_ms']:.1f}", f"{latency['spread']:.0%}"
-            table.add_row(part, name, *numbers, ratio)
-    return table
 
 
 @app.command()

@@ -19,7 +19,6 @@ from rich.table import Table
 
 from data_tools.infos import open_nuscenes, scenes_of_split, write_infos
 from data_tools.synthetic.tables import SPLITS, VERSION, Settings, make_dataset
-from sparsevit3d.cli import benchmark_table, console, progress_bar
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings as SearchSettings
 from sparsevit3d.search.run import search
@@ -29,6 +28,7 @@ from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.files import fingerprint, sole_owner, write_json
 from sparsevit3d.stages.look import look_at_keyframe
 from sparsevit3d.stages.train import adapt, finetune, train
+from sparsevit3d.terminal import benchmark_table, console, progress_bar
 from visualize.masks import save_sheets
 
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from sparsevit3d.stages.look import camera_view
 from sparsevit3d.stages.scoring import attribute_name
 from sparsevit3d.views import NO_BOXES, CameraView
 
+FRAME = "camera: x right, y down, z forward; centre, length, height and width in metres, yaw in radians about y, velocity in m/s"
 BATCH = 6  # images that go through the network together
 
 
@@ -69,6 +70,10 @@ class Prediction:
     camera: str
     detections: list[Detection]
     view: CameraView
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; without the view."""
+        return {"image": str(self.image), "camera": self.camera, "detections": [asdict(found) for found in self.detections]}
 
 
 def read_calibration(path: Path | str) -> dict[str, Camera]:
