@@ -2,7 +2,7 @@
 
     sparsevit3d data synth data/synthetic && sparsevit3d data infos data/synthetic
     sparsevit3d train    THIS --work-dir work_dirs/dense
-    sparsevit3d adapt    THIS --work-dir work_dirs/adapted --from work_dirs/trained/epoch_0008.pth
+    sparsevit3d adapt    THIS --work-dir work_dirs/adapted --from work_dirs/trained/epoch_0006.pth
     sparsevit3d search   THIS --work-dir work_dirs/search  --from work_dirs/adapted/epoch_0001.pth
     sparsevit3d finetune THIS --work-dir work_dirs/sparse  --from work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json
 
@@ -63,9 +63,9 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=35),
 )
-train_cfg = dict(by_epoch=True, max_epochs=8)
+train_cfg = dict(by_epoch=True, max_epochs=6)
 cosine = dict(type="CosineAnnealingLR", by_epoch=True, begin=0, convert_to_iter_based=True)  # to the last epoch
-param_scheduler = [dict(type="LinearLR", start_factor=0.02, by_epoch=False, end=160), dict(**cosine, eta_min_ratio=0.01)]
+param_scheduler = [dict(type="LinearLR", start_factor=0.02, by_epoch=False, end=160), dict(**cosine, eta_min_ratio=0.3)]
 stages = dict(
     adapt=dict(
         optim_wrapper=dict(optimizer=dict(lr=6e-4)),
@@ -74,7 +74,7 @@ stages = dict(
     ),
     finetune=dict(
         optim_wrapper=dict(optimizer=dict(lr=6e-4)),
-        train_cfg=dict(max_epochs=5),
+        train_cfg=dict(max_epochs=7),
         param_scheduler=[dict(**cosine, eta_min_ratio=0.01)],
     ),
 )

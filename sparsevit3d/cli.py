@@ -132,7 +132,7 @@ def adapt(
 ) -> None:
     """Adapt trained weights to pruning: every iteration runs under a random plan.
 
-    Example: sparsevit3d adapt configs/fcos3d_small_synthetic.py --from work_dirs/trained/epoch_0008.pth --work-dir work_dirs/adapted
+    Example: sparsevit3d adapt configs/fcos3d_small_synthetic.py --from work_dirs/trained/epoch_0006.pth --work-dir work_dirs/adapted
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
@@ -210,7 +210,7 @@ def evaluate(
 ) -> None:
     """The official score, by the devkit: mAP, NDS and the five errors, of a checkpoint or of a results file; a table, then a line of JSON.
 
-    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0005.pth --split val
+    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth --split val
 
     Example: sparsevit3d eval --results results_nusc.json --data data/nuscenes --split mini_val
     """
@@ -262,7 +262,7 @@ def predict(
     CALIBRATION is {"front": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": 1600, "height": 900, "images": "*front*"}},
     an entry for each camera; "images" is a pattern for the paths of its images. Images must be free of lens distortion.
 
-    Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint work_dirs/sparse/epoch_0005.pth
+    Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint work_dirs/sparse/epoch_0007.pth
     """
     from sparsevit3d.stages.files import write_json
     from sparsevit3d.stages.predict import FRAME, Detector, list_images, read_calibration
@@ -299,7 +299,7 @@ def masks(
 ) -> None:
     """Draw a keyframe's six camera frames, a sheet per stage: pruned windows dimmed, kept ones clear, boxes on top.
 
-    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0005.pth --out pictures
+    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth --out pictures
     """
     from sparsevit3d.stages.experiment import load_config
     from sparsevit3d.stages.look import look_at_keyframe
@@ -324,7 +324,7 @@ def benchmark(
 ) -> None:
     """Time dense against sparse, backbone and whole detector, on one keyframe's six images; a table, then one line of JSON.
 
-    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0005.pth
+    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth
     """
     from sparsevit3d.stages.benchmark import benchmark as measure
     from sparsevit3d.stages.experiment import load_config

@@ -19,6 +19,7 @@ from toy_adaptation import Model, Witness, make_runner
 from sparsevit3d import PlanError, SparseSwin, WeightsError, load_swin_weights
 from sparsevit3d.backbone import ConfiguredSparseSwin
 from sparsevit3d.sparse_swin import Choice, SwinBlock
+from sparsevit3d.stages.checkpoints import seal
 from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import RandomPlanHook, StartHook
 from sparsevit3d.windows import window_table
@@ -270,8 +271,9 @@ def test_random_plans_give_way_to_the_plan_that_was_there(tmp_path):
 
 def test_an_averaged_models_checkpoint_carries_the_plan(tmp_path):
     """mmengine's EMAHook copies the model early, and puts the copy into the checkpoint in the model's place."""
-    start = Model()
-    torch.save({"state_dict": start.state_dict()}, tmp_path / "start.pth")
+    start = {"state_dict": Model().state_dict()}
+    seal(start)
+    torch.save(start, tmp_path / "start.pth")
     hooks = (StartHook(str(tmp_path / "start.pth"), "0.5|0.1,0.6"), EMAHook())
     make_runner(Model(), tmp_path / "run", *hooks).train()
     state = torch.load(find_latest_checkpoint(tmp_path / "run"), weights_only=True)["state_dict"]

@@ -1,6 +1,6 @@
 """Predict: boxes for images of one's own calibrated cameras, without any dataset.
 
-    detector = Detector("work_dirs/sparse/epoch_0005.pth")
+    detector = Detector("work_dirs/sparse/epoch_0007.pth")
     predictions = list(detector.predict(["street.jpg"], read_calibration("calibration.json")))
     print(predictions[0].detections)  # name, score, centre in metres ...
 
