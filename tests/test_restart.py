@@ -92,6 +92,20 @@ def test_killed_again_and_again_a_stage_ends_with_the_same_weights(stage, synthe
     assert not list((tmp_path / "run").glob("*.partial"))
 
 
+def test_a_work_dir_is_for_one_experiment_once_something_came_of_it(synthetic, trained, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/request.json").write_text('{"stage": "an attempt that failed"}')
+    (tmp_path / "run/epoch_0001.pth").symlink_to(trained)
+    with pytest.raises(ExperimentError, match="another experiment"):
+        train(config_of(synthetic), tmp_path / "run")
+    (tmp_path / "run/request.json").unlink()
+    with pytest.raises(ExperimentError, match="holds checkpoints that no stage of ours began"):
+        train(config_of(synthetic), tmp_path / "run")
+    (tmp_path / "run/epoch_0001.pth").unlink()
+    (tmp_path / "run/request.json").write_text('{"stage": "an attempt that failed"}')
+    assert train(config_of(synthetic, epochs=1), tmp_path / "run").name == "epoch_0001.pth"
+
+
 def test_a_seal_holds_for_every_bit(trained, tmp_path):
     content = torch.load(trained, weights_only=True)
     name = next(name for name, value in content["state_dict"].items() if value.dim() == 4)
@@ -118,7 +132,7 @@ def test_a_missing_image_stops_training_and_once_mended_it_goes_on(synthetic, tr
     lost.rename(tmp_path / "kept.jpg")
     try:
         with pytest.raises(
-            ExperimentError, match=rf"{lost.name}: cannot be read \(No such .*goes on from .*epoch_0001\.pth"
+            ExperimentError, match=rf"run: stopped by .*{lost.name}: cannot be read \(No such .*goes on from .*epoch_0001\.pth"
         ) as caught:
             train(config_of(synthetic), tmp_path / "run")
     finally:

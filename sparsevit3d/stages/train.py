@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -49,15 +50,29 @@ def _run(config: Config, work_dir: Path, stage: str, weights: Path | None = None
     if int(os.environ.get("RANK", 0)):  # under torchrun the first process does the book-keeping
         _train(config, work_dir)
         return last
-    claim(work_dir, request)
+    work_dir.mkdir(parents=True, exist_ok=True)
     with sole_owner(work_dir, lambda: print(f"{work_dir}: another process is at work here; waiting for it to end", flush=True)):
         done = list_checkpoints(work_dir)
-        if done:
-            _check_last(done)
+        _claim(work_dir, request, done)
         if last not in done:
             write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
             _train(config, work_dir)
     return last
+
+
+def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
+    marker = work_dir / "request.json"
+    if not done:
+        marker.unlink(missing_ok=True)  # claimed before, but nothing came of it
+    elif not marker.exists():
+        raise ExperimentError(f"{work_dir}: holds checkpoints that no stage of ours began; use another --work-dir")
+    claim(work_dir, request)
+    try:
+        for checkpoint in done[-1:]:
+            read_checkpoint(checkpoint)
+    except ExperimentError as error:
+        start = f"from {done[-2].name}" if len(done) > 1 else "from the beginning"
+        raise ExperimentError(f"{error}\nOnce it is removed, the same command goes on {start}.") from error
 
 
 def _train(config: Config, work_dir: Path) -> None:
@@ -65,17 +80,9 @@ def _train(config: Config, work_dir: Path) -> None:
     runner = build_runner(config, work_dir, resume_from=done[-1] if done else None)
     try:
         runner.train()
-    except ImageError as error:
-        raise ExperimentError(f"{error}; {way_on(work_dir)}") from error
+    except (ImageError, OSError) as error:
+        raise ExperimentError(f"{work_dir}: stopped by {error}. Once this is mended, {way_on(work_dir)}") from error
     finally:
         for hook in runner.hooks:
             if isinstance(hook, ProgressHook):
                 hook.after_train(runner)
-
-
-def _check_last(checkpoints: list[Path]) -> None:
-    try:
-        read_checkpoint(checkpoints[-1])
-    except ExperimentError as error:
-        start = f"from {checkpoints[-2].name}" if len(checkpoints) > 1 else "from the beginning"
-        raise ExperimentError(f"{error}\nOnce it is removed, the same command goes on {start}.") from error
