@@ -12,7 +12,7 @@
 The control that trains as long: adapt --dense, then finetune --plan dense. On one GPU leave out torchrun and its options, and say
 --set train_dataloader.batch_size=16.
 
-Estimated from MACs, not run: 41 GMACs an image; 3 GB of GPU memory for two images in training; on eight A100 half an hour for 12 epochs
+Estimated from MACs, not run: 40 GMACs an image; 3 GB of GPU memory for two images in training; on eight A100 half an hour for 12 epochs
 if the loaders keep up, on one about 4 hours.
 
 Swin-T's ImageNet weights lie in weights/, Microsoft's file or timm's, torchvision's or mmdet's under that name. To begin without any:

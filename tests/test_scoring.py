@@ -133,3 +133,13 @@ def test_fast_bevs_detections_score_what_was_published_with_them(real):
         "mAAE": 0.319338,
     }
     assert {name: round(score.as_dict()[name], 6) for name in expected} == expected
+
+
+def test_of_more_boxes_than_the_devkit_takes_the_best_are_kept():
+    count = 700
+    rng = np.random.default_rng(0)
+    centres, scores = np.arange(count)[:, None] * np.array([10.0, 0, 0]), rng.random(count)
+    boxes = EgoBoxes(
+        centres, np.ones((count, 3)), np.stack([np.eye(3)] * count), centres, scores, np.ones(count, int), np.ones(count, int)
+    )
+    assert merge(boxes).tolist() == np.argsort(-scores)[:500].tolist()
