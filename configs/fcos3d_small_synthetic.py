@@ -1,7 +1,7 @@
 """A detector small enough to learn on two CPU cores: the demo's, on synthetic nuScenes at 384 x 128.
 
-    sparsevit3d data synth data/synthetic && sparsevit3d data infos data/synthetic
-    sparsevit3d train    THIS --work-dir work_dirs/dense
+    sparsevit3d data synth data/synthetic --scenes 60 5 20 --size 640 360 && sparsevit3d data infos data/synthetic
+    sparsevit3d train    THIS --work-dir work_dirs/trained
     sparsevit3d adapt    THIS --work-dir work_dirs/adapted --from work_dirs/trained/epoch_0006.pth
     sparsevit3d search   THIS --work-dir work_dirs/search  --from work_dirs/adapted/epoch_0001.pth
     sparsevit3d finetune THIS --work-dir work_dirs/sparse  --from work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json
@@ -78,3 +78,4 @@ stages = dict(
         param_scheduler=[dict(**cosine, eta_min_ratio=0.01)],
     ),
 )
+del channels, base_sizes, cosine  # to override them would change nothing

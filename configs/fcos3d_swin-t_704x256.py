@@ -9,8 +9,8 @@
         --from work_dirs/adapted/epoch_0012.pth --plan work_dirs/search/plan.json
     sparsevit3d eval THIS work_dirs/sparse/epoch_0036.pth --flip
 
-The control that trains as long: adapt --dense, then finetune --plan dense. On one GPU leave out torchrun and its options, and say
---set train_dataloader.batch_size=16.
+The control that trains as long: adapt --dense, then finetune --plan dense. On one GPU leave out torchrun and its options, and
+say --set train_dataloader.batch_size=16 (at this size).
 
 Estimated from MACs, not run: 40 GMACs an image; 3 GB of GPU memory for two images in training; on eight A100 half an hour for 12 epochs
 if the loaders keep up, on one about 4 hours.

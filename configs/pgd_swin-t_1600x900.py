@@ -51,3 +51,4 @@ model = dict(
 )
 heavy_depth = dict(train_cfg=dict(code_weight=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.05, 0.05, 0.2, 0.2, 0.2, 0.2]))
 stages = dict(depth=dict(model=heavy_depth), adapt=dict(model=heavy_depth), finetune=dict(model=heavy_depth))
+del base_depths, base_sizes, heavy_depth

@@ -88,6 +88,11 @@ def scenes_of_split(nusc: NuScenes, split: str) -> set[str]:
     return present
 
 
+def missing_scenes(nusc: NuScenes, split: str) -> int:
+    """How many scenes of a split are not in the root."""
+    return len(set(_splits(nusc)[split]) - {scene["name"] for scene in nusc.scene})
+
+
 def _splits(nusc: NuScenes) -> dict[str, list[str]]:
     official = create_splits_scenes()
     own = Path(nusc.dataroot) / nusc.version / "splits.json"

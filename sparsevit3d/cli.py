@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from sparsevit3d.plan import SparsityPlan
@@ -44,7 +45,7 @@ def main() -> None:
         ours = type(error).__module__.partition(".")[0] in ("sparsevit3d", "data_tools", "visualize")
         if not ours and not isinstance(error, OSError):
             raise
-        console.print("[bold red]error[/]", Text(str(error)), soft_wrap=True)
+        Console().print("[bold red]error[/]", Text(str(error)), soft_wrap=True)  # whichever of torchrun's processes it meets
         raise SystemExit(1) from None
 
 
@@ -201,7 +202,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="val, search, mini_val ...; any of nuScenes or of the root's splits.json")] = "val",
     plan: Plan = None,
     flip: Annotated[bool, typer.Option("--flip", help="Test-time augmentation: average with the mirror image")] = False,
-    work_dir: Annotated[Path | None, typer.Option(help="Where scores go; default: eval_SPLIT beside the checkpoint")] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Where scores go; default: eval_SPLIT (or eval_SPLIT_flip) beside the checkpoint")
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="Score this submission, anyone's; no config, no checkpoint")] = None,
     version: Annotated[str | None, typer.Option(help="With --results: the folder of tables, if the root has several")] = None,
     data: Data = None,
@@ -221,7 +224,8 @@ def evaluate(
         if data is None:
             raise typer.BadParameter("say --data ROOT, the nuScenes root whose truth to score against", param_hint="--results")
         score = _score_file(results, data, version, split)
-        console.print(score_table(score, f"{results.name} on {split}"))
+        count = f"{score['scenes']} of its {score['scenes_of_split']} scenes"
+        console.print(score_table(score, f"{results.name} on {split}, {count}"))
         print(json.dumps(score))
         return
     if config is None or checkpoint is None:
@@ -232,20 +236,21 @@ def evaluate(
     with console.status(f"evaluating {checkpoint} on {split}"):
         experiment = load_config(config, data, infos, options or ())
         experiment.model.test_cfg.flip = flip
-        folder = work_dir or checkpoint.with_name(f"eval_{split}")
+        folder = work_dir or checkpoint.with_name(f"eval_{split}{'_flip' if flip else ''}")
         score = score_checkpoint(experiment, checkpoint, split, folder, read_plan(plan, experiment))
     console.print(score_table(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}"))
     print(json.dumps(score))
 
 
 def _score_file(results: Path, root: Path, version: str | None, split: str) -> dict[str, Any]:
-    from data_tools.infos import only_version, open_nuscenes, scenes_of_split
+    from data_tools.infos import missing_scenes, only_version, open_nuscenes, scenes_of_split
     from sparsevit3d.stages.scoring import score_results
 
-    version = version or only_version(root)
     with console.status(f"scoring {results}"):
-        scenes = scenes_of_split(open_nuscenes(root, version), split)
-        return score_results(results, root, version, sorted(scenes)).as_dict()
+        nusc = open_nuscenes(root, version or only_version(root))
+        scenes = sorted(scenes_of_split(nusc, split))
+        counts = {"split": split, "scenes": len(scenes), "scenes_of_split": len(scenes) + missing_scenes(nusc, split)}
+        return counts | score_results(results, nusc, scenes).as_dict()
 
 
 @app.command()
@@ -260,7 +265,8 @@ def predict(
     """Find objects in images of your own cameras: boxes in metres as JSON, and pictures. No dataset is needed.
 
     CALIBRATION is {"front": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": 1600, "height": 900, "images": "*front*"}},
-    an entry for each camera; "images" is a pattern for the paths of its images. Images must be free of lens distortion.
+    an entry for each camera; "images" is a pattern for the paths of its images. Images must be free of lens distortion. Distances are
+    learnt for the cameras of training: for one of another focal length (in pixels of an image as wide), finetune first.
 
     Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint work_dirs/sparse/epoch_0007.pth
     """
@@ -273,15 +279,18 @@ def predict(
     if plan is not None:
         detector.plan = read_plan(plan, detector.config)
     out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    with progress_bar("images") as update:
-        for number, found in enumerate(detector.predict(paths, cameras)):
-            picture = out / f"{number:04d}_{found.image.stem}.jpg"
-            save_frame(found.view, picture)
-            rows.append(found.as_dict() | {"picture": picture.name})
-            update(number + 1, len(paths))
-    document = {"checkpoint": str(checkpoint), "plan": str(detector.plan or "dense"), "frame": FRAME, "images": rows}
-    write_json(out / "predictions.json", document)
+    document: dict[str, Any] = {"checkpoint": str(checkpoint), "plan": str(detector.plan or "dense"), "frame": FRAME}
+    rows = document["images"] = []
+    try:
+        with progress_bar("images") as update:
+            for number, found in enumerate(detector.predict(paths, cameras)):
+                picture = out / f"{number:04d}_{found.image.stem}.jpg"
+                save_frame(found.view, picture)
+                rows.append(found.as_dict() | {"picture": picture.name})
+                update(number + 1, len(paths))
+    finally:
+        if rows:  # an image that cannot be read takes nothing away from those before it
+            write_json(out / "predictions.json", document)
     console.print(f"{out / 'predictions.json'}: {sum(len(row['detections']) for row in rows)} boxes in {len(rows)} images")
 
 
@@ -345,7 +354,10 @@ def demo(
     ] = None,
     real_split: Annotated[str, typer.Option(help="The split of --real to look at")] = "mini_val",
 ) -> None:
-    """The main job from nothing: make data, train, adapt, search, finetune, score, time, draw."""
+    """The main job from nothing: make data, train, adapt, search, finetune, score, time, draw.
+
+    Example: sparsevit3d demo --out demo
+    """
     console.print(f"The demo works in {out}. Stop it whenever you like: called again, it goes on.")
     from sparsevit3d.demo import run_demo
 

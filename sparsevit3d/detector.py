@@ -12,11 +12,9 @@ from torch import Tensor
 import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
 
 Maps = list[list[Tensor | None]]  # a head's outputs: kind by kind, level by level (N, C, H, W)
-CENTRE, AVERAGED = (
-    0,
-    slice(0, 6),
-)  # channels of the boxes' map: the centre's offset to the left; that, the one above, depth and size
-BOXES, DIRECTIONS = 1, 2  # where they stand among a head's kinds, FCOS3D's and PGD's
+BOXES, DIRECTIONS = 1, 2  # where they stand among a head's kinds of maps, FCOS3D's and PGD's
+CENTRE = 0  # the channel of the boxes' map that says how far to the left the centre lies
+AVERAGED = slice(0, 6)  # that one, how far above, depth and size
 
 
 @MODELS.register_module()

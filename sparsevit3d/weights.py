@@ -189,10 +189,14 @@ def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: damaged, or it holds more than tensors and plain types. Save its state dict alone, with torch.save, where you "
-            f"trust it ({str(error).splitlines()[0]})"
+            f"trust it ({first_line(error)})"
         ) from error
     except Exception as error:  # both libraries raise whatever the damage happens to hit
-        raise WeightsError(f"{path}: damaged, or no weights ({str(error).splitlines()[0]})") from error
+        raise WeightsError(f"{path}: damaged, or no weights ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__  # of an empty file torch says nothing else
 
 
 def _recognise(where: str, state: Mapping[str, Tensor]) -> tuple[Layout, str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint
+
 ROOT = Path(__file__).parent.parent
 CONSOLE = Path(sys.executable).parent / "sparsevit3d"
 SMALL = ROOT / "configs/fcos3d_small_synthetic.py"
@@ -19,7 +21,8 @@ def run(*arguments, cwd=ROOT, check=True):
 
 
 @pytest.mark.parametrize(
-    "verb", ["data synth", "data infos", "train", "adapt", "search", "finetune", "eval", "predict", "visualize masks", "benchmark"]
+    "verb",
+    ["data synth", "data infos", "train", "adapt", "search", "finetune", "eval", "predict", "visualize masks", "benchmark", "demo"],
 )
 def test_help_teaches_by_example(verb):
     text = run(*verb.split(), "--help").stdout
@@ -99,17 +102,32 @@ def test_a_plan_that_falls_is_refused(synthetic, untrained, tmp_path):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
+def test_the_control_trains_as_adaptation_does_and_prunes_nothing(synthetic, untrained, tmp_path):
+    ends = []
+    for name, more in (("adapted", ()), ("control", ("--dense",))):
+        work_dir = ("--work-dir", tmp_path / name, "--set", "train_dataloader.batch_size=8")
+        run("adapt", SMALL, "--from", untrained, "--data", synthetic, *work_dir, *more)
+        ends.append(read_checkpoint(tmp_path / name / "epoch_0001.pth"))
+    assert ends[0]["meta"]["iter"] == ends[1]["meta"]["iter"] == 3
+    assert ends[0]["param_schedulers"] == ends[1]["param_schedulers"]
+    provenance = json.loads((tmp_path / "control/provenance.json").read_text())
+    assert provenance["plan"] == "0|0|0|0"
+
+
 def test_eval_scores_a_checkpoint_with_flip_and_under_a_plan(synthetic, untrained, tmp_path):
     arguments = ("--data", synthetic, "--set", "model.test_cfg.score_thr=0.0", "--set", "model.test_cfg.nms_pre=20")
     flipped = json.loads(run("eval", SMALL, untrained, *arguments, "--flip", "--plan", "dense").stdout.splitlines()[-1])
-    assert flipped["plan"] == "0|0|0|0"
-    folder = untrained.with_name("eval_val")  # where nobody said otherwise
+    assert (flipped["plan"], flipped["flip"]) == ("0|0|0|0", True)
+    folder = untrained.with_name("eval_val_flip")  # where nobody said otherwise
     assert json.loads((folder / "score.json").read_text()) == flipped
     one = (folder / "results_nusc.json").read_text()
     run("eval", SMALL, untrained, *arguments, "--plan", "dense", "--work-dir", tmp_path / "plain")
     assert (tmp_path / "plain/results_nusc.json").read_text() != one
     again = run("eval", "--results", folder / "results_nusc.json", "--data", synthetic, "--split", "val")
-    assert json.loads(again.stdout.splitlines()[-1])["NDS"] == flipped["NDS"]
+    again = json.loads(again.stdout.splitlines()[-1])
+    assert again["NDS"] == flipped["NDS"]
+    assert (again["scenes"], again["scenes_of_split"]) == (2, 2)
 
 
 def test_eval_of_anyones_results_needs_a_root_and_takes_nothing_of_ours(synthetic, tmp_path):
@@ -161,6 +179,10 @@ def test_the_demo_runs_is_killed_goes_on_and_says_the_same_again(tmp_path, reque
     assert summary["scores"]["dense"]["plan"] == "0|0|0|0"
     assert summary["scores"]["sparse"]["plan"] == summary["plan"]
     assert len(list((out / "pictures/synthetic").glob("*.png"))) == 4
+    for half, arms in (("adapted", "dense_half_way"), ("sparse", "dense")):  # equal budgets: iterations and schedules
+        one, other = (read_checkpoint(list_checkpoints(out / name)[-1]) for name in (half, arms))
+        assert one["meta"]["iter"] == other["meta"]["iter"] > 0
+        assert one["param_schedulers"] == other["param_schedulers"]
     run("demo", "--tiny", "--out", out, cwd=tmp_path)
     again = json.loads((out / "summary.json").read_text())
     assert again["scores"] == summary["scores"]

@@ -110,6 +110,45 @@ def test_an_image_and_its_mirror_image_agree(published):
     assert agreed > 0.6 * spoken > 0
 
 
+def test_a_mirrored_image_has_mirrored_truth(published):
+    """x, the camera's middle, yaw and the velocity along x turn round; all else stays."""
+    config, _ = published
+    plain, mirrored = (dataset_of(config, "val", flip) for flip in (False, True))
+    compared = 0
+    for index in range(0, len(plain), 5):
+        one, other = plain[index], mirrored[index]
+        truth, turned = one["data_samples"].gt_instances_3d, other["data_samples"].gt_instances_3d
+        width = one["data_samples"].metainfo["img_shape"][1]
+        assert torch.equal(one["inputs"]["img"], other["inputs"]["img"].flip(-1))
+        assert torch.allclose(turned.centers_2d[:, 0], width - truth.centers_2d[:, 0], atol=1e-3)
+        if len(truth.depths):
+            sign = torch.tensor([-1.0, 1, 1])
+            assert torch.allclose(turned.bboxes_3d.gravity_center, truth.bboxes_3d.gravity_center * sign, atol=1e-4)
+            around = turned.bboxes_3d.yaw + truth.bboxes_3d.yaw - np.pi
+            assert torch.allclose(torch.cos(around), torch.ones(len(around)), atol=1e-6)
+            assert torch.equal(turned.bboxes_3d.tensor[:, 7:], truth.bboxes_3d.tensor[:, 7:] * torch.tensor([-1.0, 1]))
+            matrix = torch.tensor(np.array(other["data_samples"].metainfo["cam2img"])[:3, :3], dtype=torch.float32)
+            pixels = turned.bboxes_3d.gravity_center @ matrix.T
+            assert torch.allclose(pixels[:, :2] / pixels[:, 2:], turned.centers_2d, atol=0.01 * width / 100)
+        compared += len(truth.depths)
+    assert compared > 10
+
+
+def test_pgd_flips_as_well(synthetic):
+    config = load_config(
+        CONFIGS / "pgd_swin-t_1600x900.py", synthetic, options=["image_size=[160,96]", "model.backbone.init_cfg=null"]
+    )
+    config.model.backbone.update(embed_dims=24, depths=(2, 2, 2, 2))
+    config.model.neck.in_channels = [48, 96, 192]
+    config.model.test_cfg.update(flip=True, score_thr=0.0, nms_pre=20)
+    detector = MODELS.build(config.model).eval()
+    sample = dataset_of(config, "val", False)[0]
+    with torch.no_grad():
+        (found,) = detector.test_step(pseudo_collate([sample]))
+    assert len(found.pred_instances_3d.bboxes_3d) > 0
+    assert found.pred_instances_3d.bboxes_3d.tensor.isfinite().all()
+
+
 def test_flip_gives_an_image_and_its_mirror_image_the_same_scores(small_config, detector):
     from sparsevit3d.stages.look import load_keyframe
 

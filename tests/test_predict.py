@@ -109,6 +109,11 @@ def test_a_folder_of_one_camera_needs_no_pattern(synthetic, untrained, tmp_path)
     arguments = ("--calibration", tmp_path / "calibration.json", "--checkpoint", untrained)
     run("predict", tmp_path / "photos", *arguments, "--out", tmp_path / "out")
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())["images"]) == 3
+    (tmp_path / "photos/torn.jpg").write_bytes(b"torn")
+    done = run("predict", tmp_path / "photos", *arguments, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert "torn.jpg: not a readable image" in " ".join(done.stdout.split())
+    assert json.loads((tmp_path / "out/predictions.json").read_text())["images"] != []  # what was there is kept
     (tmp_path / "alone.pth").write_bytes(untrained.read_bytes())
     done = run("predict", tmp_path / "photos", *arguments[:3], tmp_path / "alone.pth", check=False)
     assert done.returncode == 1

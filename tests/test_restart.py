@@ -1,9 +1,11 @@
 """Stages that are cut off: killed, out of disk, out of images, out of numbers. The same command goes on, or says why it cannot."""
 
-import multiprocessing
+import json
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.train import adapt, finetune, train
 
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
+CONSOLE = Path(sys.executable).parent / "sparsevit3d"
 PLAN = SparsityPlan.parse("0.5|0.3|0|0.5")
 
 
@@ -34,12 +37,12 @@ def trained(synthetic, tmp_path_factory):
     return train(config_of(synthetic), tmp_path_factory.mktemp("runs") / "trained")
 
 
-def run_stage(stage, root, work_dir, weights, epochs=2):
+def run_stage(stage, root, work_dir, weights):
     if stage == "train":
-        return train(config_of(root, epochs=epochs), work_dir)
+        return train(config_of(root), work_dir)
     if stage == "adapt":
-        return adapt(config_of(root, stage="adapt", epochs=epochs), work_dir, weights)
-    return finetune(config_of(root, stage="finetune", epochs=epochs), work_dir, weights, PLAN)
+        return adapt(config_of(root, stage="adapt"), work_dir, weights)
+    return finetune(config_of(root, stage="finetune"), work_dir, weights, PLAN)
 
 
 def assert_same_bits(one, other):
@@ -69,27 +72,47 @@ def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(stage, sy
     assert get_unsafe_globals_in_checkpoint(str(resumed)) == []
 
 
-def start(stage, *arguments):
-    """A stage in a process of its own, with its own group, so that a kill takes its loaders along as a closed terminal does."""
-    process = multiprocessing.get_context("spawn").Process(target=run_stage, args=(stage, *arguments))
-    process.start()
-    return process
+def command(stage, root, work_dir, weights):
+    """The stage as a user would call it, three epochs long."""
+    options = ("train_cfg.max_epochs=3", "train_dataloader.batch_size=8", "model.backbone.drop_path_rate=0.3")
+    words = [CONSOLE, stage, CONFIG, "--data", root, "--work-dir", work_dir]
+    words += [] if stage == "train" else ["--from", weights]
+    words += ["--plan", "0.5|0.3|0|0.5"] if stage == "finetune" else []
+    return [str(word) for word in (*words, *(word for option in options for word in ("--set", option)))]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train", "adapt", "finetune"])
 def test_killed_again_and_again_a_stage_ends_with_the_same_weights(stage, synthetic, trained, tmp_path):
-    whole = run_stage(stage, synthetic, tmp_path / "whole", trained, 3)
-    for sign, patience in (("request.json", 1.5), ("epoch_0001.pth.partial", 0.0), ("epoch_0002.pth", 0.3)):
-        process = start(stage, synthetic, tmp_path / "run", trained, 3)
-        while process.is_alive() and not (tmp_path / "run" / sign).exists():
+    """Through the command line; killed before the first checkpoint, while one is written, and between two."""
+    subprocess.run(command(stage, synthetic, tmp_path / "whole", trained), check=True, stdout=subprocess.DEVNULL)
+    again = command(stage, synthetic, tmp_path / "run", trained)
+    for sign, patience in (("request.json", 1.5), ("epoch_0001.pth.partial", 0.0), ("epoch_0002.pth", 0.2)):
+        process = subprocess.Popen(again, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (tmp_path / "run" / sign).exists():
             time.sleep(0.001)
         time.sleep(patience)
         process.kill()
-        process.join()
-        assert process.exitcode in (-signal.SIGKILL, 0)
-    assert_same_bits(whole, run_stage(stage, synthetic, tmp_path / "run", trained, 3))
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run(again, check=True, stdout=subprocess.DEVNULL)
+    assert_same_bits(tmp_path / "whole/epoch_0003.pth", tmp_path / "run/epoch_0003.pth")
     assert not list((tmp_path / "run").glob("*.partial"))
+    assert len(json.loads((tmp_path / "run/provenance.json").read_text())["runs"]) == 4
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_together_and_a_finished_stage_ends_at_once(synthetic, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    for name in ("whole", "run"):
+        subprocess.run(launch + command("train", synthetic, tmp_path / name, None), check=True, stdout=subprocess.DEVNULL)
+    (tmp_path / "run/epoch_0003.pth").unlink()
+    for _ in range(2):  # one epoch is missing, then nothing is
+        again = launch + command("train", synthetic, tmp_path / "run", None)
+        subprocess.run(again, check=True, stdout=subprocess.DEVNULL, timeout=200)
+    assert_same_bits(tmp_path / "whole/epoch_0003.pth", tmp_path / "run/epoch_0003.pth")
+    alone = subprocess.run(command("train", synthetic, tmp_path / "run", None), capture_output=True, text=True, check=False)
+    assert alone.returncode == 1
+    assert "its processes differ" in " ".join(alone.stdout.split())
 
 
 def test_a_work_dir_is_for_one_experiment_once_something_came_of_it(synthetic, trained, tmp_path):
@@ -102,7 +125,10 @@ def test_a_work_dir_is_for_one_experiment_once_something_came_of_it(synthetic, t
     with pytest.raises(ExperimentError, match="holds checkpoints that no stage of ours began"):
         train(config_of(synthetic), tmp_path / "run")
     (tmp_path / "run/epoch_0001.pth").unlink()
-    (tmp_path / "run/request.json").write_text('{"stage": "an attempt that failed"}')
+    (tmp_path / "run/request.json").write_text('{"stage": "search"}')
+    with pytest.raises(ExperimentError, match="another experiment"):
+        train(config_of(synthetic), tmp_path / "run")
+    (tmp_path / "run/request.json").write_text('{"stage": "train", "config": "an attempt that failed"}')
     assert train(config_of(synthetic, epochs=1), tmp_path / "run").name == "epoch_0001.pth"
 
 
@@ -118,9 +144,10 @@ def test_a_seal_holds_for_every_bit(trained, tmp_path):
     read_checkpoint(tmp_path / "epoch_0002.pth")
 
 
-def test_a_damaged_last_checkpoint_is_not_gone_on_from(synthetic, trained, tmp_path):
+@pytest.mark.parametrize("size", [0, 1000, 1_000_000])
+def test_a_damaged_last_checkpoint_is_not_gone_on_from(synthetic, trained, tmp_path, size):
     shutil.copytree(trained.parent, tmp_path / "run")
-    (tmp_path / "run/epoch_0002.pth").write_bytes(trained.read_bytes()[:-5000])
+    (tmp_path / "run/epoch_0002.pth").write_bytes(trained.read_bytes()[:size])
     with pytest.raises(ExperimentError, match=r"epoch_0002\.pth: damaged.*\nOnce it is removed, .* goes on from epoch_0001\.pth"):
         train(config_of(synthetic), tmp_path / "run")
 

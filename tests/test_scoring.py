@@ -33,14 +33,15 @@ def truth_as_predictions(nusc, split, path, velocities=None):
     path.write_text(json.dumps({"meta": CAMERA_ONLY, "results": results}))
 
 
-def scenes_of(root, version, split):
-    return sorted(scenes_of_split(NuScenes(version, str(root), verbose=False), split))
+def score_of(results, root, version, split):
+    nusc = NuScenes(version, str(root), verbose=False)
+    return score_results(results, nusc, sorted(scenes_of_split(nusc, split)))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_truth_scores_1_on_synthetic_data(synthetic, split, tmp_path):
     truth_as_predictions(NuScenes(VERSION, str(synthetic), verbose=False), split, tmp_path / "truth.json")
-    score = score_results(tmp_path / "truth.json", synthetic, VERSION, scenes_of(synthetic, VERSION, split))
+    score = score_of(tmp_path / "truth.json", synthetic, VERSION, split)
     assert score.mAP == pytest.approx(1.0)
     assert pytest.approx(1.0, abs=1e-3) == score.NDS
 
@@ -49,7 +50,7 @@ def test_truth_scores_1_on_synthetic_data(synthetic, split, tmp_path):
 def test_truth_scores_what_the_devkit_says_on_real_keyframes(real, split, mean_ap, nds, tmp_path):
     velocities = json.loads((real / "annotation_velocity.json").read_text())
     truth_as_predictions(NuScenes("v1.0-mini", str(real), verbose=False), split, tmp_path / "truth.json", velocities)
-    score = score_results(tmp_path / "truth.json", real, "v1.0-mini", scenes_of(real, "v1.0-mini", split))
+    score = score_of(tmp_path / "truth.json", real, "v1.0-mini", split)
     assert score.mAP == pytest.approx(mean_ap, abs=1e-6)
     assert pytest.approx(nds, abs=1e-6) == score.NDS
 
@@ -98,7 +99,7 @@ def test_a_submission_that_cannot_be_scored_is_refused_with_the_place(synthetic,
     truth_as_predictions(NuScenes(VERSION, str(synthetic), verbose=False), "val", tmp_path / "truth.json")
     bad = changed(tmp_path / "truth.json", tmp_path / "bad.json", change)
     with pytest.raises(ScoringError, match=rf"bad\.json: {words}"):
-        score_results(bad, synthetic, VERSION, scenes_of(synthetic, VERSION, "val"))
+        score_of(bad, synthetic, VERSION, "val")
 
 
 def test_keyframes_without_boxes_and_of_other_splits_are_right(synthetic, tmp_path):
@@ -107,22 +108,19 @@ def test_keyframes_without_boxes_and_of_other_splits_are_right(synthetic, tmp_pa
     for split in ("train", "val"):
         truth_as_predictions(nusc, split, tmp_path / f"{split}.json")
     more = json.loads((tmp_path / "train.json").read_text())["results"]
-    val = scenes_of(synthetic, VERSION, "val")
     whole = changed(tmp_path / "val.json", tmp_path / "whole.json", lambda d: d["results"].update(more))
-    assert score_results(whole, synthetic, VERSION, val).mAP == pytest.approx(1.0)
+    assert score_of(whole, synthetic, VERSION, "val").mAP == pytest.approx(1.0)
     first = next(iter(json.loads((tmp_path / "val.json").read_text())["results"]))
     some = changed(tmp_path / "val.json", tmp_path / "some.json", lambda d: d["results"].update({first: []}))
-    assert 0.3 < score_results(some, synthetic, VERSION, val).mAP < 1.0
+    assert 0.3 < score_of(some, synthetic, VERSION, "val").mAP < 1.0
     none = changed(tmp_path / "val.json", tmp_path / "none.json", lambda d: d["results"].update({key: [] for key in d["results"]}))
-    score = score_results(none, synthetic, VERSION, val)
+    score = score_of(none, synthetic, VERSION, "val")
     assert (score.mAP, score.NDS, score.errors["mAOE"]) == (0.0, 0.0, 1.0)
 
 
 def test_fast_bevs_detections_score_what_was_published_with_them(real):
     folder = real.parent / "scene0916"
-    score = score_results(
-        folder / "fastbev_results_nusc.json", folder, "v1.0-mini", scenes_of(folder, "v1.0-mini", "real_scene0916")
-    )
+    score = score_of(folder / "fastbev_results_nusc.json", folder, "v1.0-mini", "real_scene0916")
     expected = {
         "mAP": 0.294366,
         "NDS": 0.376291,

@@ -119,7 +119,11 @@ def test_plain_keeps_tensors_and_plain_types_alone():
         ("optim_wraper.optimizer.lr=3", "did you mean optim_wrapper.optimizer.lr"),
         ("nothing.at.all=1", "has no 'nothing.at.all'"),
         ("train_cfg.max_epochs", "has no value"),
-        ("train_cfg.max_epochs=two", "is a number, 6 so far; 'two' is none"),
+        ("train_cfg.max_epochs=two", "is a whole number, 6 so far; 'two' is none"),
+        ("train_cfg.max_epochs=2.5", "is a whole number"),
+        ("optim_wrapper.optimizer.lr=fast", "is a number, 0.001 so far"),
+        ("image_size=704,256", r"image_size is '704,256', not \[width, height\]"),
+        ("cosine.begin=3", "has no 'cosine.begin'"),
     ],
 )
 def test_an_unknown_option_is_refused_with_the_nearest_name(synthetic, option, words):
@@ -150,6 +154,11 @@ def test_what_is_missing_or_damaged_is_named(synthetic, tmp_path):
         load_config(tmp_path / "none.py", synthetic)
     with pytest.raises(ExperimentError, match=r"mask_rcnn\.py: sets no image_size.*docstring"):
         load_config(CONFIG.with_name("coco") / "mask_rcnn.py", synthetic)
+    with pytest.raises(ExperimentError, match=r"nuscenes_infos_train\.json: no info file of split 'train'; make it with"):
+        train(load_config(CONFIG, synthetic, tmp_path), tmp_path / "run")
+    with pytest.raises(ExperimentError, match=r"none\.pth: no such checkpoint"):
+        evaluate(config_of(synthetic), tmp_path / "none.pth", "val", tmp_path / "score", None)
+    assert not (tmp_path / "score").exists()
     with pytest.raises(ExperimentError, match="no such dataset"):
         load_config(CONFIG, tmp_path / "none")
     with pytest.raises(ExperimentError, match=r"nuscenes_infos_other\.json: no info file of split 'other'"):

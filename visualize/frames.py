@@ -69,9 +69,12 @@ def save_frame(view: CameraView, path: Path) -> None:
 def _label(axis: Axes, view: CameraView, corners: NDArray[np.floating], name: str, score: float) -> None:
     lines = box_lines(corners, view.intrinsic)
     height, width = view.image.shape[:2]
-    if not len(lines) or lines[:, :, 0].min() > width or lines[:, :, 1].min() > height:
+    if not len(lines):
         return
-    left, top = max(lines[:, :, 0].min(), 4), max(lines[:, :, 1].min(), width / 60)
+    (right, bottom), (first, upper) = lines.max(axis=(0, 1)), lines.min(axis=(0, 1))
+    if right < 0 or bottom < 0 or first > width or upper > height:
+        return
+    left, top = max(first, 4), max(upper, width / 60)
     text = f"{name.replace('_', ' ')} {score:.2f}  {np.linalg.norm(corners.mean(axis=0)):.0f} m"
     style = {"facecolor": COLOURS[name], "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
     axis.text(left, top, text, color="black", fontsize=max(7, width / 180), va="bottom", bbox=style)

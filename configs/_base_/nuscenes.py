@@ -67,3 +67,4 @@ test_dataloader = dict(
 )
 test_evaluator = dict(type="NuScenesSplitMetric", data_root=data_root, ann_file="nuscenes_infos_val.json")
 test_cfg = dict()
+del dataset, cameras  # to override them would change nothing

@@ -28,3 +28,4 @@ stages = dict(
         param_scheduler=[warmup, dict(**step, milestones=[27, 33])],
     ),
 )
+del warmup, step, heavy_depth  # to override them would change nothing

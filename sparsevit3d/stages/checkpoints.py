@@ -11,6 +11,7 @@ from torch import nn
 
 from sparsevit3d.plan import PlanError
 from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.weights import first_line
 
 SEAL = "sha256"
 
@@ -38,7 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage happens to hit
         raise ExperimentError(
-            f"{path}: damaged, or no checkpoint of ours ({str(error).splitlines()[0]}); use another one, or make it anew"
+            f"{path}: damaged, or no checkpoint of ours ({first_line(error)}); use another one, or make it anew"
         ) from error
     if not isinstance(content, dict) or not {"state_dict", SEAL} <= content.keys():
         raise ExperimentError(

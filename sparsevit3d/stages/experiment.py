@@ -23,6 +23,7 @@ from mmdet3d.registry import MODELS
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.dist import init_dist
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
@@ -62,6 +63,8 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
         config.merge_from_dict(stages[stage])
     for option in options:
         _apply(config, option)
+    if not isinstance(config.image_size, list | tuple) or [type(side) for side in config.image_size] != [int, int]:
+        raise ExperimentError(f"{path}: image_size is {config.image_size!r}, not [width, height] in pixels")
     width, height = config.image_size
     given_width, given_height = config.regress_ranges_at
     scale = max(width / given_width, height / given_height)  # as FitCamera scales
@@ -123,8 +126,9 @@ def _apply(config: Config, option: str) -> None:
     except ValueError:
         value = text
     old = place[last]
-    if isinstance(old, int | float) and not isinstance(value, int | float | None):
-        raise ExperimentError(f"--set {option}: {key} is a number, {old!r} so far; {text!r} is none")
+    if isinstance(old, int | float) and not isinstance(value, (int, float) if isinstance(old, float) else type(old)):
+        kind = "a number" if isinstance(old, float) else "true or false" if isinstance(old, bool) else "a whole number"
+        raise ExperimentError(f"--set {option}: {key} is {kind}, {old!r} so far; {text!r} is none")
     place[last] = value
 
 
@@ -137,10 +141,17 @@ def _keys(value: Any, prefix: str = "") -> list[str]:
 def use_split(config: Config, split: str) -> None:
     """Point the test loader and the metric at a split's info file."""
     for part in (config.test_dataloader.dataset, config.test_evaluator):
-        path = Path(part["ann_file"]).with_name(f"nuscenes_infos_{split}.json")
-        if not path.is_file():
-            raise ExperimentError(f"{path}: no info file of split {split!r}; make it with 'sparsevit3d data infos'")
-        part["ann_file"] = str(path)
+        part["ann_file"] = str(Path(part["ann_file"]).with_name(f"nuscenes_infos_{split}.json"))
+        info_file(part)
+
+
+def info_file(part: ConfigDict) -> Path:
+    """The info file of a dataset or metric, which is there."""
+    path = Path(part["ann_file"])
+    if not path.is_file():
+        split = path.stem.removeprefix("nuscenes_infos_")
+        raise ExperimentError(f"{path}: no info file of split {split!r}; make it with 'sparsevit3d data infos'")
+    return path
 
 
 def build_runner(config: Config, work_dir: Path, resume_from: Path | None = None) -> Runner:
@@ -154,18 +165,28 @@ def build_runner(config: Config, work_dir: Path, resume_from: Path | None = None
     return QuietRunner.from_cfg(config)
 
 
+def join_processes() -> None:
+    """Under torchrun: become one of its processes."""
+    if "RANK" in os.environ and not torch.distributed.is_initialized():
+        if torch.cuda.is_available():
+            init_dist("pytorch", backend="nccl")
+        else:
+            torch.distributed.init_process_group("gloo")
+
+
 def _fit_machine(config: Config) -> None:
-    """Under torchrun one process of several; without a GPU in full precision, and the processes joined by gloo."""
+    """Under torchrun one process of several; without a GPU in full precision."""
     with_gpu, launched = torch.cuda.is_available(), "RANK" in os.environ
     if not with_gpu and "optim_wrapper" in config and config.optim_wrapper.type == "AmpOptimWrapper":
         config.optim_wrapper.type = "OptimWrapper"
         config.optim_wrapper.pop("dtype", None)
     if launched:
         config.launcher = "pytorch"
-    if launched and not with_gpu:  # mmengine takes it that there is one
-        config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("gloo")
+    if launched and not with_gpu:
+        config.model_wrapper_cfg = {
+            "type": "MMDistributedDataParallel",
+            "device_ids": None,
+        }  # mmengine takes it that there are GPUs
 
 
 class QuietRunner(Runner):

@@ -56,12 +56,12 @@ def open_root(root: str, version: str) -> NuScenes:
     return NuScenes(version, root, verbose=False)
 
 
-def score_results(results: Path, root: Path, version: str, scenes: Sequence[str]) -> Score:
+def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score:
     """Score a submission file on ``scenes`` of a root. Keyframes of other scenes in it are left alone.
 
     Raises ScoringError for a file that is no submission, or that lacks a keyframe, or has too many boxes or one that cannot be.
     """
-    nusc, config = open_root(str(root), version), config_factory("detection_cvpr_2019")
+    config = config_factory("detection_cvpr_2019")
     boxes = _read_submission(results)
     wanted = [row["token"] for row in nusc.sample if nusc.get("scene", row["scene_token"])["name"] in scenes]
     missing = [token for token in wanted if token not in boxes]
@@ -153,7 +153,7 @@ class NuScenesSplitMetric(NuScenesMetric):
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(self.keep or Path(scratch) / "results_nusc.json")
             write_json(path, submission)
-            return score_results(path, Path(self.data_root), meta["version"], meta["scenes"]).as_dict()
+            return score_results(path, open_root(self.data_root, meta["version"]), meta["scenes"]).as_dict()
 
     def submission(self, results: list[dict[str, Any]], infos: list[dict[str, Any]]) -> dict[str, Any]:
         """What nuScenes asks for: every keyframe of ``infos``, those with no detection included."""

@@ -7,18 +7,22 @@ weights of a run that was never interrupted: what an epoch does follows from tha
 from __future__ import annotations
 
 import copy
-import os
+import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, read_checkpoint, way_on
-from sparsevit3d.stages.experiment import build_runner, claim, write_provenance
+from sparsevit3d.stages.experiment import build_runner, claim, info_file, join_processes, write_provenance
 from sparsevit3d.stages.files import ExperimentError, fingerprint, sole_owner
 from sparsevit3d.stages.hooks import ProgressHook
 from sparsevit3d.transforms import ImageError
+
+STAGES = ("train", "adapt", "finetune")
 
 
 def train(config: Config, work_dir: Path, weights: Path | None = None) -> Path:
@@ -39,33 +43,48 @@ def finetune(config: Config, work_dir: Path, weights: Path, plan: SparsityPlan) 
 
 def _run(config: Config, work_dir: Path, stage: str, weights: Path | None = None, plan: SparsityPlan | None = None) -> Path:
     """Run a stage to its end, from where it stopped if it has run before. A finished stage returns at once."""
+    join_processes()
     config, last = copy.deepcopy(config), work_dir / checkpoint_name(config.train_cfg.max_epochs)
-    request = {"stage": stage, "config": config.pretty_text, "data": fingerprint(Path(config.train_dataloader.dataset.ann_file))}
+    request = {
+        "stage": stage,
+        "config": config.pretty_text,
+        "data": fingerprint(info_file(config.train_dataloader.dataset)),
+        "processes": get_world_size(),
+    }
     if weights is not None:
         read_checkpoint(weights)
         request |= {"weights": fingerprint(weights), "plan": plan and str(plan)}
         config.custom_hooks.append({"type": "StartHook", "weights": str(weights), "plan": plan and str(plan)})
     if stage == "adapt":
         config.custom_hooks.append({"type": "RandomPlanHook", "seed": config.randomness.seed})
-    if int(os.environ.get("RANK", 0)):  # under torchrun the first process does the book-keeping
-        _train(config, work_dir)
-        return last
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with sole_owner(work_dir, lambda: print(f"{work_dir}: another process is at work here; waiting for it to end", flush=True)):
-        done = list_checkpoints(work_dir)
-        _claim(work_dir, request, done)
+    with ExitStack() as held:
+        done: list[Path] = []
+        if is_main_process():
+            work_dir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(
+                sole_owner(work_dir, lambda: print(f"{work_dir}: another process is at work here; waiting", flush=True))
+            )
+            done = list_checkpoints(work_dir)
+            _claim(work_dir, request, done)
+            if last not in done:
+                write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
+        agreed = [done]
+        broadcast_object_list(agreed)  # where there are several processes, all go on from what the first one found
+        (done,) = agreed
         if last not in done:
-            write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
-            _train(config, work_dir)
+            if weights is not None or done:
+                config.model.backbone.init_cfg = None  # what it would load is about to be replaced
+            _train(config, work_dir, done[-1] if done else None)
     return last
 
 
 def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
+    """Make ``work_dir`` this request's, and see that there is a whole checkpoint to go on from, if any."""
     marker = work_dir / "request.json"
-    if not done:
-        marker.unlink(missing_ok=True)  # claimed before, but nothing came of it
-    elif not marker.exists():
+    if done and not marker.exists():
         raise ExperimentError(f"{work_dir}: holds checkpoints that no stage of ours began; use another --work-dir")
+    if not done and marker.exists() and json.loads(marker.read_text())["stage"] in STAGES:
+        marker.unlink()  # claimed by an attempt that came to nothing
     claim(work_dir, request)
     try:
         for checkpoint in done[-1:]:
@@ -75,9 +94,8 @@ def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
         raise ExperimentError(f"{error}\nOnce it is removed, the same command goes on {start}.") from error
 
 
-def _train(config: Config, work_dir: Path) -> None:
-    done = list_checkpoints(work_dir)
-    runner = build_runner(config, work_dir, resume_from=done[-1] if done else None)
+def _train(config: Config, work_dir: Path, start: Path | None) -> None:
+    runner = build_runner(config, work_dir, resume_from=start)
     try:
         runner.train()
     except (ImageError, OSError) as error:
