@@ -57,7 +57,7 @@ TINY = Size(
 def run_demo(out: Path, tiny: bool, real: Path | None, real_split: str) -> None:
     """Run what is missing of the demo in ``out``, then print its table and where the pictures are."""
     if real is not None:
-        scenes_of_split(open_nuscenes(real, "v1.0-mini"), real_split)  # a mistake is better told now than in 15 minutes
+        scenes_of_split(open_nuscenes(real, "v1.0-mini"), real_split)  # a mistake is better told now than at the end
     out.mkdir(parents=True, exist_ok=True)
     with sole_owner(out, lambda: console.print(f"Another demo is at work in {out}; waiting for it to end.")):
         _run_steps(out, TINY if tiny else FULL, real, real_split)
