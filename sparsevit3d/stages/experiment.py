@@ -183,10 +183,8 @@ def _fit_machine(config: Config) -> None:
     if launched:
         config.launcher = "pytorch"
     if launched and not with_gpu:
-        config.model_wrapper_cfg = {
-            "type": "MMDistributedDataParallel",
-            "device_ids": None,
-        }  # mmengine takes it that there are GPUs
+        # Else mmengine takes it that there are GPUs.
+        config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
 
 
 class QuietRunner(Runner):

@@ -34,6 +34,9 @@ from sparsevit3d.stages.scoring import attribute_name
 from sparsevit3d.views import NO_BOXES, CameraView
 
 FRAME = "camera: x right, y down, z forward; centre, length, height and width in metres, yaw in radians about y, velocity in m/s"
+FORM = (
+    'a calibration is {"NAME": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": W, "height": H, "images": "PATTERN"}}'
+)
 BATCH = 6  # images that go through the network together
 
 
@@ -87,11 +90,6 @@ def read_calibration(path: Path | str) -> dict[str, Camera]:
     if not isinstance(document, dict) or not document:
         raise ExperimentError(f"{path}: names no camera; {FORM}")
     return {name: _camera(entry, f"{path}: camera {name!r}", len(document) == 1) for name, entry in document.items()}
-
-
-FORM = (
-    'a calibration is {"NAME": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": W, "height": H, "images": "PATTERN"}}'
-)
 
 
 def _camera(entry: Any, where: str, alone: bool) -> Camera:

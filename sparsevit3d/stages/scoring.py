@@ -30,6 +30,8 @@ from sparsevit3d.stages.files import write_json
 CAMERA_ORDER = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 CAMERA_ONLY = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": False}
 SPLIT = "asked for"  # the name under which the devkit is told the scenes
+# How the devkit says no: it checks by assertion, or fails by what a wrong value leads to.
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 ERRORS = {"trans_err": "mATE", "scale_err": "mASE", "orient_err": "mAOE", "vel_err": "mAVE", "attr_err": "mAAE"}
 
 
@@ -62,8 +64,8 @@ def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score
     Raises ScoringError for a file that is no submission, or that lacks a keyframe, or has too many boxes or one that cannot be.
     """
     config = config_factory("detection_cvpr_2019")
-    boxes = _read_submission(results)
-    wanted = [row["token"] for row in nusc.sample if nusc.get("scene", row["scene_token"])["name"] in scenes]
+    boxes, names = _read_submission(results), set(scenes)
+    wanted = [row["token"] for row in nusc.sample if nusc.get("scene", row["scene_token"])["name"] in names]
     missing = [token for token in wanted if token not in boxes]
     if not wanted or missing:
         what = (
@@ -80,10 +82,10 @@ def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score
     if not any(boxes[token] for token in wanted):  # the devkit fails where nothing at all was detected
         return Score(0.0, 0.0, dict.fromkeys(ERRORS.values(), 1.0), dict.fromkeys(config.class_names, 0.0))
     with tempfile.TemporaryDirectory() as scratch, quiet():
+        part = _with_split(nusc, scenes, scratch)
         try:
-            evaluation = DetectionEval(_with_split(nusc, scenes, scratch), config, str(results), SPLIT, scratch, verbose=False)
-            metrics, _ = evaluation.evaluate()
-        except Exception as error:  # the devkit checks by assertion, or fails by whatever a wrong value leads to
+            metrics, _ = DetectionEval(part, config, str(results), SPLIT, scratch, verbose=False).evaluate()
+        except REFUSALS as error:
             raise ScoringError(f"{results}: {_fault(boxes, wanted) or f'the devkit refuses it ({error!r})'}") from error
     return Score(
         metrics.mean_ap,
@@ -124,7 +126,7 @@ def _fault(boxes: dict[str, list[Any]], tokens: list[str]) -> str | None:
                 DetectionBox.deserialize(box)
                 if not min(box["size"]) > 0:
                     raise ValueError(f"a size of {box['size']}")
-            except Exception as error:  # the devkit raises whatever a wrong value leads to
+            except REFUSALS as error:
                 return f"box {place} of keyframe {token} is not to be used ({type(error).__name__}: {error})"
     return None
 
