@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sparsevit3d import fast_cpu
 from sparsevit3d.plan import PlanError, SparsityPlan, kept_count
 from sparsevit3d.swin_layers import PatchEmbed, PatchMerging, WindowAttention
 from sparsevit3d.windows import Importance, WindowTable, check_importance, rank_windows, score_windows, window_table, window_tokens
@@ -36,7 +37,8 @@ class SwinBlock(nn.Module):
     """LN, window attention, LN, FFN: on all windows, or only on the chosen ones (figure 2).
 
     ``drop_path``: how often training leaves out a residual of an image (stochastic depth); ``pruned``: "copy" or "zero" the tokens
-    outside the chosen windows; ``with_cp``: activations are not kept for the backward pass but computed again.
+    outside the chosen windows; ``with_cp``: activations are not kept for the backward pass but computed again; ``fast``: by
+    :mod:`sparsevit3d.fast_cpu` where that is for the input.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class SwinBlock(nn.Module):
         drop_path: float = 0,
         pruned: Pruned = "copy",
         with_cp: bool = False,
+        fast: bool = True,
     ) -> None:
         super().__init__()
-        self.window, self.shift, self.drop_path, self.pruned, self.with_cp = window, shift, drop_path, pruned, with_cp
+        self.window, self.shift, self.drop_path, self.pruned = window, shift, drop_path, pruned
+        self.with_cp, self.fast = with_cp, fast
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(channels, heads, window, qkv_bias)
         self.norm2 = nn.LayerNorm(channels)
@@ -66,6 +70,8 @@ class SwinBlock(nn.Module):
         """
         if self.with_cp and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(self._compute, x, table, choice, use_reentrant=False))
+        if self.fast and self.pruned == "copy" and not self.training and fast_cpu.runs_on(x, self.fc1.weight):
+            return fast_cpu.compute_block(self, x, table, None if choice is None else choice.windows)
         return self._compute(x, table, choice)
 
     def _compute(self, x: Tensor, table: WindowTable, choice: Choice | None) -> Tensor:
@@ -141,6 +147,7 @@ class SparseSwin(nn.Module):
       :data:`sparsevit3d.windows.Importance`.
     - ``score_every``: "stage", once where its first pruned block begins (the paper's), or "block".
     - ``pruned``: "copy" the tokens that no chosen window holds (the paper's), or "zero" them.
+    - ``fast``: without gradients, compute by the fast path of the device and dtype; equal to the plain path but for rounding.
 
     Without gradients a stage's blocks update one map in place: a hook that keeps a block's output has to clone it.
     """
@@ -164,6 +171,7 @@ class SparseSwin(nn.Module):
         importance_seed: int = 0,
         score_every: ScoreEvery = "stage",
         pruned: Pruned = "copy",
+        fast: bool = True,
     ) -> None:
         super().__init__()
         if len(depths) != len(num_heads):
@@ -179,7 +187,9 @@ class SparseSwin(nn.Module):
         self.depths, self.out_indices, self.frozen_stages = tuple(depths), tuple(sorted(set(out_indices))), frozen_stages
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         self.stages, self.norms = cast(list[SwinStage], nn.ModuleList()), nn.ModuleDict()
-        block = partial(SwinBlock, window=window_size, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, pruned=pruned, with_cp=with_cp)
+        block: Callable[..., SwinBlock] = partial(
+            SwinBlock, window=window_size, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, pruned=pruned, with_cp=with_cp, fast=fast
+        )
         last = max(1, sum(depths) - 1)
         drop_path = iter([drop_path_rate * number / last for number in range(sum(depths))])  # rises from block to block
         for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
@@ -190,7 +200,7 @@ class SparseSwin(nn.Module):
                 )
             shifts = (0 if number % 2 == 0 else window_size // 2 for number in range(depth))
             blocks = [block(channels, heads, shift=shift, drop_path=next(drop_path)) for shift in shifts]
-            downsample = PatchMerging(channels) if stage + 1 < len(depths) else None
+            downsample = PatchMerging(channels, fast) if stage + 1 < len(depths) else None
             self.stages.append(SwinStage(blocks, downsample, score_every))
             if stage in out_indices:
                 self.norms[str(stage)] = nn.LayerNorm(channels)
@@ -212,7 +222,10 @@ class SparseSwin(nn.Module):
         self._plan = plan
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, in_channels, H, W), any H and W, to one (B, embed_dims * 2 ** i, H / 4 / 2 ** i, W / 4 / 2 ** i) per out index i."""
+        """(B, in_channels, H, W), any H and W, to one (B, embed_dims * 2 ** i, H / 4 / 2 ** i, W / 4 / 2 ** i) per out index i.
+
+        Their memory format is channels-last, which is how the tokens lie, and what convolutions like best.
+        """
         x, height, width = self.patch_embed(images)
         ratios = (self._plan or SparsityPlan.uniform(0, self.depths)).ratios
         score = partial(score_windows, importance=self.importance, seed=self.importance_seed)
@@ -221,7 +234,7 @@ class SparseSwin(nn.Module):
             x = stage(x, height, width, ratios[index], score)
             if str(index) in self.norms:
                 out = self.norms[str(index)](x)
-                features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2).contiguous())
+                features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2))
             if stage.downsample is not None:
                 x, height, width = stage.downsample(x, height, width)
         return tuple(features)
@@ -239,6 +252,7 @@ class SparseSwin(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Training mode, but for what is frozen: -1 nothing, 0 the patch embedding, i also the first i stages with all they own."""
         super().train(mode)
+        fast_cpu.forget(self)  # averaged weights are swapped in through .data, which leaves no trace, but before eval()
         frozen: list[nn.Module] = [self.patch_embed] if self.frozen_stages >= 0 else []
         frozen += self.stages[: self.frozen_stages] if self.frozen_stages > 0 else []
         frozen += [norm for stage, norm in self.norms.items() if int(stage) < self.frozen_stages]

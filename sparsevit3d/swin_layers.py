@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparsevit3d import fast_cpu
 from sparsevit3d.windows import WindowTokens
 
 
@@ -21,7 +22,8 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, int, int]:
         """(B, in_channels, H, W) to the map's tokens, (B, height * width, C), its height and its width."""
         height, width = images.shape[-2:]
-        x = self.projection(F.pad(images, (0, -width % self.patch, 0, -height % self.patch)))
+        padding = (0, -width % self.patch, 0, -height % self.patch)
+        x = self.projection(F.pad(images, padding) if any(padding) else images)
         height, width = x.shape[-2:]
         return self.norm(x.flatten(2).transpose(1, 2)), height, width
 
@@ -38,33 +40,48 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, gathered: WindowTokens) -> Tensor:
         """(tokens, C), the real tokens of the chosen windows, to the same shape."""
-        size, channels = self.window**2, x.shape[1]
         qkv = self.qkv(x)
         if gathered.places is not None:
-            # Swin pads after LayerNorm, so a padded token is zero there: its query, key and value are the bias.
-            padding = qkv.new_zeros(3 * channels) if self.qkv.bias is None else self.qkv.bias.to(qkv.dtype)
-            qkv = padding.expand(gathered.windows * size, -1).index_copy(0, gathered.places, qkv)
-        query, key, value = qkv.view(gathered.windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[gathered.offsets].permute(2, 0, 1)[None]
-        if gathered.mask is not None:
-            bias = bias + gathered.mask[:, None]
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        x = x.transpose(1, 2).reshape(gathered.windows * size, channels)
+            qkv = self.with_padding(qkv, gathered.places, gathered.windows)
+        x = self.attend(qkv, gathered.windows, gathered.offsets, gathered.mask)
         return self.proj(x if gathered.places is None else x.index_select(0, gathered.places))
+
+    def with_padding(self, qkv: Tensor, places: Tensor, windows: int) -> Tensor:
+        """(tokens, 3 C) at their places among all of the ``windows``, (windows * window ** 2, 3 C).
+
+        Swin pads after LayerNorm, so a padded token is zero there: its query, key and value are the bias.
+        """
+        padding = qkv.new_zeros(qkv.shape[1]) if self.qkv.bias is None else self.qkv.bias.to(qkv.dtype)
+        return padding.expand(windows * self.window**2, -1).index_copy(0, places, qkv)
+
+    def attend(self, qkv: Tensor, windows: int, offsets: Tensor, mask: Tensor | None) -> Tensor:
+        """(windows * window ** 2, 3 C) to (windows * window ** 2, C); ``offsets`` and ``mask`` as in WindowTokens."""
+        size, channels = self.window**2, qkv.shape[1] // 3
+        query, key, value = qkv.view(windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.relative_position_bias_table[offsets].permute(2, 0, 1)[None]
+        if mask is not None:
+            bias = bias + mask[:, None]
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        return x.transpose(1, 2).reshape(windows * size, channels)
 
 
 class PatchMerging(nn.Module):
     """Each 2 x 2 tokens become one of twice the channels; an odd edge is padded with zeros."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, fast: bool = True) -> None:
         super().__init__()
+        self.fast = fast
         self.norm = nn.LayerNorm(4 * channels)
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
         """(B, height * width, C) to the smaller map's tokens, (B, ..., 2 * C), its height and its width."""
-        x = F.pad(x.view(len(x), height, width, -1), (0, 0, 0, width % 2, 0, height % 2))
+        x = x.view(len(x), height, width, -1)
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         batch, height, width, channels = x.shape
+        if self.fast and fast_cpu.runs_on(x, self.reduction.weight):
+            return fast_cpu.merge_patches(self, x), height // 2, width // 2
         x = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 5, 2, 4)  # channel, row, column
         x = x.reshape(batch, height * width // 4, 4 * channels)
         return self.reduction(self.norm(x)), height // 2, width // 2

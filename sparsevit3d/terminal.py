@@ -46,3 +46,14 @@ def benchmark_table(result: dict[str, Any]) -> Table:
             numbers = f"{latency['p50_ms']:.1f}", f"{latency['p95_ms']:.1f}", f"{latency['spread']:.0%}"
             table.add_row(part, name, *numbers, ratio)
     return table
+
+
+def backbone_table(result: dict[str, Any]) -> Table:
+    title = "backbone, " + " x ".join(map(str, result["shape"]))
+    table = Table("contender", "p50 ms", "p95 ms", "spread", "share of MACs", "over mmdet", "efficiency", title=title)
+    for name, row in result["rows"].items():
+        share = next((f"{part:.1%}" for plan, part in result["share"].items() if f" {plan}" in name), "")
+        efficiency = f"{row['efficiency']:.2f}" if "efficiency" in row else ""
+        numbers = f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}", f"{row['spread']:.0%}"
+        table.add_row(name, *numbers, share, f"{row['over_mmdet']:.2f}x", efficiency)
+    return table

@@ -26,6 +26,8 @@ class WindowTable(NamedTuple):
     mask: Tensor | None  # (windows, places, places), 0 or FOREIGN; None for plain windows
     grid: tuple[int, int]  # windows down, windows across
     padded: bool  # does any place lie outside the map?
+    padding: int  # H * W, the index of padding
+    edge: Tensor  # (windows,) does it hold padding, or tokens that only the cyclic shift made neighbours?
 
 
 def window_table(height: int, width: int, window: int, shift: int, device: torch.device | str = "cpu") -> WindowTable:
@@ -48,8 +50,12 @@ def _build_table(height: int, width: int, window: int, shift: int, device: torch
             region = _partition(region, window)
             mask = torch.where(region[:, :, None] == region[:, None, :], 0.0, FOREIGN).to(device)
         sizes, padded = (tokens < height * width).sum(1), bool(height % window or width % window)
+        edge = sizes < window**2
+        if mask is not None:
+            edge = edge | (mask != 0).flatten(1).any(1).cpu()
         offsets = _relative_positions(window).to(device)
-        return WindowTable(tokens.to(device), sizes.to(device), offsets, mask, (down, across), padded)
+        grid, padding = (down, across), height * width
+        return WindowTable(tokens.to(device), sizes.to(device), offsets, mask, grid, padded, padding, edge.to(device))
 
 
 _cached_table = lru_cache(maxsize=64)(_build_table)
@@ -138,7 +144,7 @@ def score_windows(x: Tensor, tables: Sequence[WindowTable], importance: str | Im
 
 def token_magnitude(x: Tensor) -> Tensor:
     """Mean over channels of |x|: (B, tokens, C) to (B, tokens), in float32 or better so that bfloat16 ranks alike."""
-    return x.abs().mean(-1, dtype=torch.promote_types(x.dtype, torch.float32))
+    return torch.linalg.vector_norm(x, 1, -1, dtype=torch.promote_types(x.dtype, torch.float32)) / x.shape[-1]  # x.abs() unstored
 
 
 def _random_scores(windows: int, seed: int, device: torch.device) -> Tensor:
