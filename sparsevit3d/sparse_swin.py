@@ -23,6 +23,7 @@ from sparsevit3d.windows import Importance, WindowTable, check_importance, rank_
 
 ScoreEvery = Literal["stage", "block"]
 Pruned = Literal["copy", "zero"]
+_kept_count = torch.compiler.assume_constant_result(kept_count)  # torch.compile cannot look into fractions
 Score = Callable[[Tensor, Sequence[WindowTable]], list[Tensor]]  # score_windows, its importance settled
 
 
@@ -115,7 +116,7 @@ class SwinStage(nn.Module):
                 elif not ranked:  # here the stage's first pruned block begins
                     ranked = _rank(x, tables, score)
                 scores, order = ranked[block.shift]
-                choice = Choice(order[:, : kept_count(len(table.tokens), ratio)], scores)
+                choice = Choice(order[:, : _kept_count(len(table.tokens), ratio)], scores)
             x = block(x, table, choice)
         return x
 
