@@ -23,7 +23,8 @@ class PatchEmbed(nn.Module):
         """(B, in_channels, H, W) to the map's tokens, (B, height * width, C), its height and its width."""
         height, width = images.shape[-2:]
         padding = (0, -width % self.patch, 0, -height % self.patch)
-        x = self.projection(F.pad(images, padding) if any(padding) else images)
+        images = F.pad(images, padding) if any(padding) else images
+        x = self.projection(images.contiguous(memory_format=torch.channels_last))  # so that a token's channels lie together
         height, width = x.shape[-2:]
         return self.norm(x.flatten(2).transpose(1, 2)), height, width
 

@@ -50,7 +50,7 @@ def benchmark_table(result: dict[str, Any]) -> Table:
 
 def backbone_table(result: dict[str, Any]) -> Table:
     title = "backbone, " + " x ".join(map(str, result["shape"]))
-    table = Table("contender", "p50 ms", "p95 ms", "spread", "share of MACs", "over mmdet", "efficiency", title=title)
+    table = Table("contender", "p50 ms", "p95 ms", "spread", "MACs", "over mmdet", "efficiency", title=title)
     for name, row in result["rows"].items():
         share = next((f"{part:.1%}" for plan, part in result["share"].items() if f" {plan}" in name), "")
         efficiency = f"{row['efficiency']:.2f}" if "efficiency" in row else ""

@@ -22,7 +22,7 @@ def run(*arguments, cwd=ROOT, check=True):
 
 @pytest.mark.parametrize(
     "verb",
-    ["data synth", "data infos", "train", "adapt", "search", "finetune", "eval", "predict", "visualize masks", "benchmark", "demo"],
+    ["data synth", "data infos", "train", "adapt", "search", "finetune", "eval", "predict", "visualize masks", "benchmark", "benchmark-backbone", "demo"],
 )
 def test_help_teaches_by_example(verb):
     text = run(*verb.split(), "--help").stdout
