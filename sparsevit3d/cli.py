@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from sparsevit3d.cli_backbone import benchmark_backbone
 from sparsevit3d.cli_data import data_app
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.terminal import backbone_table, benchmark_table, console, progress_bar, score_table
+from sparsevit3d.terminal import benchmark_table, console, progress_bar, score_table
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -304,32 +305,7 @@ def benchmark(
     print(json.dumps(result))
 
 
-@app.command()
-def benchmark_backbone(
-    config: ConfigPath,
-    shape: Annotated[str, typer.Option(help="Images, their channels, height and width")] = "6x3x256x704",
-    dtypes: Annotated[list[str], typer.Option("--dtype", help="float32, bfloat16; may be repeated")] = ["float32", "bfloat16"],  # noqa: B006
-    plans: Annotated[
-        list[str] | None, typer.Option("--plan", help="May be repeated; for Swin-T the paper's, and uniform ones")
-    ] = None,
-    runs: Annotated[int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")] = 20,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-) -> None:
-    """Time the config's backbone against mmdet's Swin, eager and compiled, the form that the paper's authors released, and its floor.
-
-    All take turns in one run, on random images with fresh weights; no checkpoint or data is needed. A table, then one line of JSON.
-    "efficiency" is the speed-up over the fastest dense contender, divided by how many times fewer MACs the plan takes.
-
-    Example: sparsevit3d benchmark-backbone configs/fcos3d_swin-t_704x256.py --shape 1x3x448x800
-    """
-    from sparsevit3d.stages.benchmark_backbone import benchmark_backbone as measure
-    from sparsevit3d.stages.experiment import read_config
-
-    experiment = read_config(config)
-    with console.status("timing"):
-        result = measure(experiment, shape, dtypes, plans, runs, device)
-    console.print(backbone_table(result))
-    print(json.dumps(result))
+app.command()(benchmark_backbone)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint
 
@@ -22,7 +23,20 @@ def run(*arguments, cwd=ROOT, check=True):
 
 @pytest.mark.parametrize(
     "verb",
-    ["data synth", "data infos", "train", "adapt", "search", "finetune", "eval", "predict", "visualize masks", "benchmark", "benchmark-backbone", "demo"],
+    [
+        "data synth",
+        "data infos",
+        "train",
+        "adapt",
+        "search",
+        "finetune",
+        "eval",
+        "predict",
+        "visualize masks",
+        "benchmark",
+        "benchmark-backbone",
+        "demo",
+    ],
 )
 def test_help_teaches_by_example(verb):
     text = run(*verb.split(), "--help").stdout
@@ -92,6 +106,32 @@ def test_benchmark_ends_with_one_line_of_json(synthetic, untrained):
     assert set(result["detector"]["latency"]) == {"dense", "sparse"}
     assert 0 < result["plan"]["share_of_dense_macs"] < 1
     assert result["backbone"]["macs"]["sparse"] < result["backbone"]["macs"]["dense"]
+
+
+def test_benchmark_backbone_holds_plans_against_rivals(tmp_path):
+    kept = tmp_path / "speed.json"
+    plan = ("--dtype", "float32", "--plan", "0.5|0.5|0.4|0.3")
+    done = run("benchmark-backbone", SMALL, "--shape", "1x3x64x96", *plan, "--runs", 2, "--out", kept)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert json.loads(kept.read_text()) == result
+    assert imread(kept.with_suffix(".png")).std() > 0.02
+    assert result["shape"] == [1, 3, 64, 96]
+    sparse = "SparseSwin 0.5|0.5|0.4|0.3, float32"
+    rivals = {"mmdet", "mmdet compiled", "released form", "released form 0.5|0.5|0.4|0.3", "floor, float32"}
+    assert set(result["rows"]) == rivals | {"SparseSwin dense, float32", sparse}
+    rows, share = result["rows"], result["share"]["0.5|0.5|0.4|0.3"]
+    fastest = min(rows[name]["p50_ms"] for name in ("mmdet", "mmdet compiled", "released form", "SparseSwin dense, float32"))
+    assert rows[sparse]["efficiency"] == pytest.approx(fastest / rows[sparse]["p50_ms"] * share)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--shape", "64x96"), ("--shape", "1x3x0x96"), ("--dtype", "float8"), ("--plan", "2")]
+)
+def test_benchmark_backbone_refuses(option, value):
+    done = run("benchmark-backbone", SMALL, option, value, check=False)
+    assert done.returncode == 1
+    assert value in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_plan_that_falls_is_refused(synthetic, untrained, tmp_path):
