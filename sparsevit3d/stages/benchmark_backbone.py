@@ -60,6 +60,7 @@ def _measure(
     config: Config, shape: Shape, dtypes: Sequence[torch.dtype], plans: Sequence[SparsityPlan], runs: int, device: str
 ) -> dict[str, Any]:
     backbone = {name: value for name, value in config.model.backbone.items() if name not in ("type", "plan", "init_cfg")}
+    torch.manual_seed(0)
     first = SparseSwin(**backbone).to(device).eval()
     dense = SparsityPlan.uniform(0, first.depths)
     images = torch.randn(shape, device=device)
