@@ -108,6 +108,7 @@ def test_benchmark_ends_with_one_line_of_json(synthetic, untrained):
     assert result["backbone"]["macs"]["sparse"] < result["backbone"]["macs"]["dense"]
 
 
+@pytest.mark.slow
 def test_benchmark_backbone_holds_plans_against_rivals(tmp_path):
     kept = tmp_path / "speed.json"
     plan = ("--dtype", "float32", "--plan", "0.5|0.5|0.4|0.3")
