@@ -261,6 +261,11 @@ class SparseSwin(nn.Module):
             module.eval().requires_grad_(False)
         return self
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What ``to``, ``half``, ``bfloat16`` and the like call: weights may come back changed at the same address."""
+        fast_cpu.forget(self)
+        return super()._apply(fn, recurse)
+
     def get_extra_state(self) -> Tensor:
         """The plan's text, a character a number: a tensor, so that any checkpoint can hold it, and cast to half without loss."""
         plan = self._plan or SparsityPlan.uniform(0, self.depths)

@@ -88,7 +88,14 @@ def _swap_averages(net):
     net.eval()
 
 
-@pytest.mark.parametrize("change", [_optimise, _swap_averages, lambda net: net.load_state_dict(twins()[0].state_dict())])
+def _round(net):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.01
+    net.bfloat16().float()
+
+
+@pytest.mark.parametrize("change", [_optimise, _round, _swap_averages, lambda net: net.load_state_dict(twins()[0].state_dict())])
 def test_it_computes_with_the_weights_as_they_are_now(change, used):
     fast, plain = twins()
     images = torch.randn(1, 3, 70, 64)
