@@ -126,7 +126,8 @@ def test_benchmark_backbone_holds_plans_against_rivals(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--shape", "64x96"), ("--shape", "1x3x0x96"), ("--dtype", "float8"), ("--plan", "2")]
+    ("option", "value"),
+    [("--shape", "64x96"), ("--shape", "1x3x0x96"), ("--dtype", "float8"), ("--plan", "2"), ("--device", "tpu")],
 )
 def test_benchmark_backbone_refuses(option, value):
     done = run("benchmark-backbone", SMALL, option, value, check=False)

@@ -6,18 +6,16 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmdet.models.backbones import SwinTransformer
 from mmengine.config import Config
 
 from sparsevit3d.latency import Latency, time_calls
 from sparsevit3d.macs import count_macs
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.stages.experiment import load_detector, use_split
 from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.look import load_keyframe
+from sparsevit3d.stages.rivals import mmdet_swin
 
 
 def benchmark(config: Config, checkpoint: Path, split: str, plan: SparsityPlan | None, runs: int = 30) -> dict[str, dict[str, Any]]:
@@ -35,7 +33,7 @@ def benchmark(config: Config, checkpoint: Path, split: str, plan: SparsityPlan |
     plan, dense = net.plan, SparsityPlan.uniform(0, net.depths)
     batch, _ = load_keyframe(config, 0)
     images = model.data_preprocessor(batch)["inputs"]["imgs"]
-    rival = _mmdet_swin(net, config)
+    rival = mmdet_swin(net)
 
     def sparse_swin(chosen: SparsityPlan) -> Any:
         net.plan = chosen
@@ -63,12 +61,3 @@ def _row(latencies: dict[str, Latency]) -> dict[str, Any]:
     fastest = min(value.p50_ms for name, value in latencies.items() if name != "sparse")
     rows = {name: vars(value) for name, value in latencies.items()}
     return {"latency": rows, "speedup": fastest / latencies["sparse"].p50_ms}
-
-
-def _mmdet_swin(net: SparseSwin, config: Config) -> torch.nn.Module:
-    """mmdet's SwinTransformer of the same shape. Its weights are random: they do not change its time."""
-    backbone = config.model.backbone
-    keys = ("embed_dims", "depths", "num_heads", "window_size", "out_indices")
-    rival = SwinTransformer(**{key: backbone[key] for key in keys}).to(next(net.parameters()).device)
-    rival.eval()  # mmdet's returns nothing
-    return rival

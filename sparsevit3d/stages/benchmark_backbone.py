@@ -37,6 +37,8 @@ def benchmark_backbone(
     Rivals run in float32, the released form under the last plan too. A rival that cannot run fails the run. Raises ExperimentError
     for a shape or a dtype that is none, PlanError for a plan.
     """
+    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+        raise ExperimentError(f"--device {device}: this machine has {'cpu and cuda' if torch.cuda.is_available() else 'cpu alone'}")
     size, kinds = _shape(shape), [_dtype(name) for name in dtypes]
     chosen = default_plans(config.model.backbone.depths) if plans is None else [SparsityPlan.parse(plan) for plan in plans]
     return _measure(config, size, kinds, chosen, runs, device)
