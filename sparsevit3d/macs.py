@@ -24,10 +24,10 @@ def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan 
     total = height * width * net.patch_embed.projection.weight.numel()
     for index, stage in enumerate(net.stages):
         for number, block in enumerate(stage.blocks):
-            sizes = window_table(height, width, block.window, block.shift).sizes
+            table = window_table(height, width, block.window, block.shift)
             ratio = plan.ratios[index][number // 2]
-            kept = kept_count(len(sizes), ratio) if ratio else len(sizes)
-            total += block_macs(block, int(sizes.topk(kept).values.sum()), kept)
+            kept = kept_count(len(table.tokens), ratio) if ratio else len(table.tokens)
+            total += block_macs(block, table.most_tokens(kept), kept)
         if stage.downsample is not None:
             height, width = (height + 1) // 2, (width + 1) // 2
             total += height * width * stage.downsample.reduction.weight.numel()

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sparsevit3d import fast_cpu
+from sparsevit3d import fast_cpu, fast_gpu
 from sparsevit3d.plan import PlanError, SparsityPlan, kept_count
 from sparsevit3d.swin_layers import PatchEmbed, PatchMerging, WindowAttention
 from sparsevit3d.windows import Importance, WindowTable, check_importance, rank_windows, score_windows, window_table, window_tokens
@@ -39,7 +39,7 @@ class SwinBlock(nn.Module):
 
     ``drop_path``: how often training leaves out a residual of an image (stochastic depth); ``pruned``: "copy" or "zero" the tokens
     outside the chosen windows; ``with_cp``: activations are not kept for the backward pass but computed again; ``fast``: by
-    :mod:`sparsevit3d.fast_cpu` where that is for the input.
+    :mod:`sparsevit3d.fast_cpu` or :mod:`sparsevit3d.fast_gpu` where one of them is for the input.
     """
 
     def __init__(
@@ -71,8 +71,12 @@ class SwinBlock(nn.Module):
         """
         if self.with_cp and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(self._compute, x, table, choice, use_reentrant=False))
-        if self.fast and self.pruned == "copy" and not self.training and fast_cpu.runs_on(x, self.fc1.weight):
-            return fast_cpu.compute_block(self, x, table, None if choice is None else choice.windows)
+        if self.fast and self.pruned == "copy" and not self.training:
+            windows = None if choice is None else choice.windows
+            if fast_cpu.runs_on(x, self.fc1.weight):
+                return fast_cpu.compute_block(self, x, table, windows)
+            if fast_gpu.runs_on(self, x):
+                return fast_gpu.compute_block(self, x, table, windows)
         return self._compute(x, table, choice)
 
     def _compute(self, x: Tensor, table: WindowTable, choice: Choice | None) -> Tensor:
@@ -186,6 +190,7 @@ class SparseSwin(nn.Module):
         _check_choice("pruned", pruned, get_args(Pruned))
         self.embed_dims, self.patch_size, self.window_size = embed_dims, patch_size, window_size
         self.depths, self.out_indices, self.frozen_stages = tuple(depths), tuple(sorted(set(out_indices))), frozen_stages
+        self.fast = fast
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         self.stages, self.norms = cast(list[SwinStage], nn.ModuleList()), nn.ModuleDict()
         block: Callable[..., SwinBlock] = partial(
@@ -227,6 +232,10 @@ class SparseSwin(nn.Module):
 
         Their memory format is channels-last, which is how the tokens lie, and what convolutions like best.
         """
+        return fast_gpu.forward(self, images)
+
+    def compute(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The same layer by layer, never replayed."""
         x, height, width = self.patch_embed(images)
         ratios = (self._plan or SparsityPlan.uniform(0, self.depths)).ratios
         score = partial(score_windows, importance=self.importance, seed=self.importance_seed)
@@ -264,6 +273,7 @@ class SparseSwin(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What ``to``, ``half``, ``bfloat16`` and the like call: weights may come back changed at the same address."""
         fast_cpu.forget(self)
+        fast_gpu.forget(self)
         return super()._apply(fn, recurse)
 
     def get_extra_state(self) -> Tensor:

@@ -25,9 +25,24 @@ class WindowTable(NamedTuple):
     offsets: Tensor  # (places, places) index of their relative position in Swin's bias table
     mask: Tensor | None  # (windows, places, places), 0 or FOREIGN; None for plain windows
     grid: tuple[int, int]  # windows down, windows across
-    padded: bool  # does any place lie outside the map?
-    padding: int  # H * W, the index of padding
+    size: tuple[int, int]  # H, W
+    window: int
+    shift: int
     edge: Tensor  # (windows,) does it hold padding, or tokens that only the cyclic shift made neighbours?
+
+    @property
+    def padded(self) -> bool:
+        """Does any place lie outside the map?"""
+        return bool(self.size[0] % self.window or self.size[1] % self.window)
+
+    @property
+    def padding(self) -> int:
+        """The index of padding, H * W."""
+        return self.size[0] * self.size[1]
+
+    def most_tokens(self, kept: int) -> int:
+        """How many tokens the ``kept`` fullest windows hold: no ``kept`` windows hold more."""
+        return _most_tokens(*self.size, self.window, self.shift, kept)
 
 
 def window_table(height: int, width: int, window: int, shift: int, device: torch.device | str = "cpu") -> WindowTable:
@@ -49,16 +64,29 @@ def _build_table(height: int, width: int, window: int, shift: int, device: torch
             region = 3 * _regions(len(rows), window, shift)[:, None] + _regions(len(columns), window, shift)
             region = _partition(region, window)
             mask = torch.where(region[:, :, None] == region[:, None, :], 0.0, FOREIGN).to(device)
-        sizes, padded = (tokens < height * width).sum(1), bool(height % window or width % window)
+        sizes = (tokens < height * width).sum(1)
         edge = sizes < window**2
         if mask is not None:
             edge = edge | (mask != 0).flatten(1).any(1).cpu()
         offsets = _relative_positions(window).to(device)
-        grid, padding = (down, across), height * width
-        return WindowTable(tokens.to(device), sizes.to(device), offsets, mask, grid, padded, padding, edge.to(device))
+        grid, size = (down, across), (height, width)
+        return WindowTable(tokens.to(device), sizes.to(device), offsets, mask, grid, size, window, shift, edge.to(device))
 
 
 _cached_table = lru_cache(maxsize=64)(_build_table)
+
+
+@torch.compiler.assume_constant_result
+def _most_tokens(height: int, width: int, window: int, shift: int, kept: int) -> int:
+    down, across = (_real_places(length, window, shift) for length in (height, width))
+    return sum(sorted((rows * columns for rows in down for columns in across), reverse=True)[:kept])
+
+
+def _real_places(length: int, window: int, shift: int) -> list[int]:
+    """Along one axis: how many places of each window are on the map."""
+    padded = -(-length // window) * window
+    real = [(place + shift) % padded < length for place in range(padded)]
+    return [sum(real[start : start + window]) for start in range(0, padded, window)]
 
 
 def _relative_positions(window: int) -> Tensor:
@@ -103,7 +131,13 @@ def window_tokens(table: WindowTable, windows: Tensor | None, batch: int, tokens
     rows, image, count = (index + image * tokens).flatten(), image.flatten(), batch * index.shape[1]
     if not table.padded:
         return WindowTokens(count, mask, table.offsets, rows, None, image)
-    places = (index < tokens).flatten().nonzero().squeeze(1)
+    real = (index < tokens).flatten()
+    if torch.compiler.is_compiling() and not torch.is_grad_enabled():
+        # A shape that follows from the plan alone: the most that the windows can hold. What is left over repeats a token.
+        places = real.argsort(descending=True, stable=True)[: batch * table.most_tokens(index.shape[1])]
+        places = torch.where(real[places], places, places[0])
+    else:
+        places = real.nonzero().squeeze(1)
     return WindowTokens(count, mask, table.offsets, rows[places], places, image[places])
 
 

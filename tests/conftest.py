@@ -7,6 +7,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+if not torch.cuda.is_available():
+    with pytest.MonkeyPatch.context() as patch:  # before anything imports Triton: then it is settled what its functions are
+        patch.setenv("TRITON_INTERPRET", "1")
+        import sparsevit3d.triton_kernels  # noqa: F401
+
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")
 

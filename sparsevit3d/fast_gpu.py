@@ -1,0 +1,154 @@
+"""SparseSwin at a GPU's limit: a block in five Triton kernels, and whole forward passes replayed as CUDA graphs.
+
+How many windows a plan keeps does not depend on the image, so every shape is static and a forward pass can be recorded once and replayed
+without its hundreds of launches. The plain path in :mod:`sparsevit3d.sparse_swin` defines the truth; this one equals it but for
+rounding. It is for half precision, where tensor cores are; in float32 the plain path runs, by cuBLAS.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from sparsevit3d.windows import POOLINGS, WindowTable, window_table
+
+if TYPE_CHECKING:
+    from sparsevit3d.sparse_swin import SparseSwin, SwinBlock
+
+DTYPES = (torch.bfloat16, torch.float16)
+HEADS = (16, 32, 64, 128)  # channels of a head that a tile can hold
+LARGEST_WINDOW = 16
+RECORDINGS = 4  # of one net: a plan and a size each, with all memory that its forward pass takes
+CALLS_BEFORE = 2  # by then kernels are compiled and the fastest tiles found
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _is_for(x: Tensor, weight: Tensor) -> bool:
+    if x.device.type != "cuda" or x.dtype not in DTYPES or x.dtype != weight.dtype or torch.is_grad_enabled() or not _has_triton():
+        return False
+    traced = type(x) is not Tensor or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return not traced and not torch.is_autocast_enabled("cuda")
+
+
+def runs_on(block: SwinBlock, x: Tensor) -> bool:
+    """Are the kernels for this block and input: half precision on a GPU, no gradients asked for, nothing traced?"""
+    return _is_for(x, block.fc1.weight) and x.shape[-1] // block.attn.heads in HEADS and block.window <= LARGEST_WINDOW
+
+
+def compute_block(block: SwinBlock, x: Tensor, table: WindowTable, windows: Tensor | None) -> Tensor:
+    """Compute ``windows``, (B, kept) or None for all, of the maps ``x``, (B, tokens, C), and write them back into ``x``."""
+    from sparsevit3d import triton_kernels as kernels
+
+    flat, attention = x.view(-1, x.shape[-1]), block.attn
+    windows = None if windows is None else windows.contiguous()
+    rows = kernels.choose_rows(table, windows, len(x))
+    qkv = kernels.norm_linear(flat, rows, block.norm1, attention.qkv)
+    table_of_biases = attention.relative_position_bias_table
+    attended = kernels.attend_windows(qkv, table, windows, rows, attention.heads, table_of_biases, attention.qkv.bias)
+    kernels.add_linear(flat, rows, attended, attention.proj)
+    hidden = kernels.norm_linear(flat, rows, block.norm2, block.fc1, gelu=True)
+    kernels.add_linear(flat, rows, hidden, block.fc2)
+    return x
+
+
+class Recording(NamedTuple):
+    """A forward pass as a CUDA graph: what it reads and writes lies where it lay when it was recorded."""
+
+    graph: torch.cuda.CUDAGraph
+    images: Tensor
+    features: tuple[Tensor, ...]
+    tables: list[WindowTable]  # held, for the graph reads them
+
+
+class Recordings:
+    """The forward passes of one net, by plan, size, dtype and stream; the one that was not used for longest makes room."""
+
+    def __init__(self, net: SparseSwin) -> None:
+        self.modules = list(net.modules())
+        self.weights = self._addresses()
+        self.calls: OrderedDict[Hashable, int] = OrderedDict()
+        self.known: OrderedDict[Hashable, Recording] = OrderedDict()
+
+    def _addresses(self) -> list[int]:
+        return [weight.data_ptr() for module in self.modules for weight in module._parameters.values() if weight is not None]
+
+    def fit(self) -> bool:
+        """Are the weights where they were? That they change there does no harm."""
+        return self.weights == self._addresses()
+
+    def watched(self) -> bool:
+        """Does anybody want to see the modules run?"""
+        return any(module._forward_hooks or module._forward_pre_hooks for module in self.modules)
+
+    def replay(self, net: SparseSwin, images: Tensor) -> tuple[Tensor, ...]:
+        stream = torch.cuda.current_stream(images.device).cuda_stream
+        key = (net.plan, net.importance, images.shape, images.dtype, images.device, stream)
+        if key not in self.known:
+            self.calls[key] = self.calls.pop(key, 0) + 1
+            if len(self.calls) > 16 * RECORDINGS:
+                self.calls.popitem(last=False)
+            if self.calls[key] <= CALLS_BEFORE:
+                return net.compute(images)
+            while len(self.known) >= RECORDINGS:
+                self.known.popitem(last=False)
+            self.known[key] = _record(net, images)
+        self.known.move_to_end(key)
+        recording = self.known[key]
+        recording.images.copy_(images)
+        recording.graph.replay()
+        return tuple(feature.clone() for feature in recording.features)
+
+
+# Beside the nets, not within, because a graph can be neither copied nor saved.
+_RECORDINGS: WeakKeyDictionary[nn.Module, Recordings] = WeakKeyDictionary()
+
+
+def forget(net: nn.Module) -> None:
+    """Drop what was recorded of ``net``."""
+    _RECORDINGS.pop(net, None)
+
+
+def forward(net: SparseSwin, images: Tensor) -> tuple[Tensor, ...]:
+    """``net.compute(images)``, from its third call under a plan and a size on as the replay of a CUDA graph, where one can be recorded."""
+    recordable = net.fast and not net.training and net.importance in POOLINGS and _is_for(images, net.patch_embed.projection.weight)
+    if not recordable or _get_current_dispatch_mode() is not None or torch.cuda.is_current_stream_capturing():
+        return net.compute(images)
+    recordings = _RECORDINGS.get(net)
+    if recordings is None or not recordings.fit():
+        recordings = _RECORDINGS[net] = Recordings(net)
+    return net.compute(images) if recordings.watched() else recordings.replay(net, images)
+
+
+def _record(net: SparseSwin, images: Tensor) -> Recording:
+    images = images.clone()
+    side, here = torch.cuda.Stream(images.device), torch.cuda.current_stream(images.device)
+    side.wait_stream(here)
+    with torch.cuda.stream(side):
+        net.compute(images)  # what libraries allocate at their first call on a stream must not be part of the graph
+    here.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        features = net.compute(images)
+    return Recording(graph, images, features, _tables(net, images))
+
+
+def _tables(net: SparseSwin, images: Tensor) -> list[WindowTable]:
+    """The tables that a forward pass reads; their cache may drop them."""
+    height, width = (-(-side // net.patch_size) for side in images.shape[-2:])
+    tables = []
+    for stage in net.stages:
+        tables += [window_table(height, width, block.window, block.shift, images.device) for block in stage.blocks[:2]]
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return tables

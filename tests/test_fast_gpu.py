@@ -1,0 +1,128 @@
+"""The GPU's kernels equal the plain path: under Triton's interpreter where there is no GPU, so that they are tested everywhere."""
+
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from test_sparse_swin import randomised
+
+from sparsevit3d import SparseSwin, fast_gpu
+from sparsevit3d.windows import rank_windows, window_table
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SIZES = [(14, 21), (12, 17), (6, 9), (5, 3)]  # whole windows; padding; odd; smaller than a window
+CHANNELS, HEADS, WINDOW = 32, 2, 7
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch):
+    if DEVICE == "cpu":
+        monkeypatch.setenv("TRITON_INTERPRET", "1")  # see conftest.py
+
+
+def block_of(shift, qkv_bias=True):
+    net = SparseSwin(embed_dims=CHANNELS, depths=(2,), num_heads=(HEADS,), window_size=WINDOW, out_indices=(0,), qkv_bias=qkv_bias)
+    return randomised(net.to(DEVICE).eval()).stages[0].blocks[bool(shift)]
+
+
+def chosen_windows(table, batch, share):
+    if share == 1:
+        return None
+    order = rank_windows(torch.rand(batch, len(table.tokens), device=DEVICE))
+    return order[:, : max(1, int(order.shape[1] * share))]
+
+
+def plain(block, x, table, windows):
+    from sparsevit3d.sparse_swin import Choice
+
+    choice = None if windows is None else Choice(windows, torch.empty(0))
+    with torch.no_grad():
+        return block._compute(x.clone(), table, choice)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("shift", [0, 3])
+@pytest.mark.parametrize("share", [1, 0.6, 0.1])
+def test_a_block_equals_the_plain_one(size, shift, share):
+    block, table = block_of(shift), window_table(*size, WINDOW, shift, DEVICE)
+    x = torch.randn(2, size[0] * size[1], CHANNELS, device=DEVICE)
+    windows = chosen_windows(table, 2, share)
+    truth = plain(deepcopy(block).double(), x.double(), table, windows)
+    with torch.no_grad():
+        mine = fast_gpu.compute_block(block, x.clone(), table, windows)
+    assert torch.allclose(mine.double(), truth, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(mine, plain(block, x, table, windows), rtol=1e-5, atol=1e-5)
+    untouched = (truth == x.double()).all(-1)
+    assert torch.equal(mine[untouched], x[untouched])
+    assert untouched.any() == (windows is not None and windows.shape[1] < len(table.tokens))
+
+
+def test_padded_keys_are_zero_where_qkv_has_no_bias():
+    block, table = block_of(3, qkv_bias=False), window_table(12, 17, WINDOW, 3, DEVICE)
+    x = torch.randn(1, 12 * 17, CHANNELS, device=DEVICE)
+    with torch.no_grad():
+        mine = fast_gpu.compute_block(block, x.clone(), table, None)
+    assert torch.allclose(mine, plain(block, x, table, None), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", [None, "0.5|0.2,0.6"])
+def test_a_whole_net_equals_the_plain_one(plan, monkeypatch):
+    shape = {"embed_dims": 16, "depths": (2, 3), "num_heads": (1, 2), "window_size": 4, "out_indices": (0, 1)}
+    net = randomised(SparseSwin(**shape, plan=plan).to(DEVICE).eval())
+    plain = SparseSwin(**shape, fast=False).to(DEVICE).eval()
+    plain.load_state_dict(net.state_dict())
+    monkeypatch.setattr("sparsevit3d.fast_cpu.runs_on", lambda *_: False)
+    monkeypatch.setattr(fast_gpu, "runs_on", lambda *_: True)  # it is for half precision on a GPU alone
+    images = torch.randn(2, 3, 60, 50, device=DEVICE)
+    with torch.no_grad():
+        for mine, truth in zip(net(images), plain(images), strict=True):
+            assert torch.allclose(mine, truth, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_compile_for_a_gpu_that_is_not_here(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    script = Path(__file__).with_name("compile_kernels.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["_choose_rows", "_norm_linear", "_attend_windows", "_add_linear"] * 2
+
+
+on_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA graphs need a GPU")
+
+
+def half_net(**options):
+    net = SparseSwin(embed_dims=32, depths=(2, 2), num_heads=(1, 2), window_size=7, out_indices=(0, 1), **options)
+    return randomised(net.cuda().eval()).bfloat16()
+
+
+@on_gpu
+@pytest.mark.parametrize("plan", [None, "0.5|0.5"])
+def test_replays_equal_what_was_recorded_for_other_images_too(plan):
+    net = half_net(plan=plan)
+    with torch.no_grad():
+        for _ in range(6):
+            images = torch.randn(2, 3, 60, 90, device="cuda", dtype=torch.bfloat16)
+            assert all(torch.equal(one, other) for one, other in zip(net(images), net.compute(images), strict=True))
+
+
+@on_gpu
+def test_replays_follow_weights_plans_and_whoever_watches():
+    net, images = half_net(), torch.randn(2, 3, 60, 90, device="cuda", dtype=torch.bfloat16)
+    with torch.no_grad():
+        before = [net(images)[0] for _ in range(4)][-1]
+        net.plan = "0.5|0.5"
+        assert not torch.equal(net(images)[0], before)
+        net.plan = None
+        assert torch.equal(net(images)[0], before)
+        seen = []
+        handle = net.stages[0].register_forward_hook(lambda *_: seen.append(1))
+        net(images)
+        handle.remove()
+        assert seen
+        for change in (lambda weight: weight.add_(1), lambda weight: setattr(weight, "data", weight + 1)):
+            change(net.stages[0].blocks[0].fc2.weight)
+            assert all(torch.equal(one, other) for one, other in zip(net(images), net.compute(images), strict=True))
+            assert not torch.equal(net(images)[0], before)
