@@ -10,6 +10,7 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
+from sparsevit3d.deform import use_any_memory_format
 
 Maps = list[list[Tensor | None]]  # a head's outputs: kind by kind, level by level (N, C, H, W)
 BOXES, DIRECTIONS = 1, 2  # where they stand among a head's kinds of maps, FCOS3D's and PGD's
@@ -27,6 +28,10 @@ class SparseFCOS3D(FCOSMono3D):
     Under mixed precision the head stays in float32: at 50 m a depth in bfloat16 has steps of 0.25 m. ``test_cfg.flip`` adds test-time
     augmentation as FCOS3D reports it.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        use_any_memory_format(self)
 
     def loss(self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, **kwargs: Any) -> Any:
         features = [feature.float() for feature in self.extract_feat(batch_inputs)]
