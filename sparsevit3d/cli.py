@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sparsevit3d.cli_backbone import benchmark_backbone
+from sparsevit3d.cli_benchmark import benchmark
 from sparsevit3d.cli_data import data_app
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.terminal import benchmark_table, console, progress_bar, score_table
+from sparsevit3d.terminal import console, progress_bar, score_table
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -280,32 +280,7 @@ def masks(
         console.print(path)
 
 
-@app.command()
-def benchmark(
-    config: ConfigPath,
-    checkpoint: Checkpoint,
-    split: Split = "val",
-    plan: Plan = None,
-    runs: Annotated[int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")] = 30,
-    data: Data = None,
-    infos: Infos = None,
-    options: Set = None,
-) -> None:
-    """Time dense against sparse, backbone and whole detector, on one keyframe's six images; a table, then one line of JSON.
-
-    Example: sparsevit3d benchmark configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth
-    """
-    from sparsevit3d.stages.benchmark import benchmark as measure
-    from sparsevit3d.stages.experiment import load_config
-
-    with console.status("timing"):
-        experiment = load_config(config, data, infos, options or ())
-        result = measure(experiment, checkpoint, split, read_plan(plan, experiment), runs)
-    console.print(benchmark_table(result))
-    print(json.dumps(result))
-
-
-app.command()(benchmark_backbone)
+app.command()(benchmark)
 
 
 @app.command()

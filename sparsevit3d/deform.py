@@ -6,7 +6,7 @@ on a CPU and refuses on a GPU. And on a CPU it samples one value after another, 
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +22,11 @@ class DeformConv(ModulatedDeformConv2dPack):
     @classmethod
     def like(cls, conv: ModulatedDeformConv2dPack) -> Self:
         """With the shape and the weights of ``conv``."""
-        shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-        made = cls(*shape, conv.deform_groups, bias=conv.bias is not None)
-        made.load_state_dict(conv.state_dict())
-        return made
+        return _remade(conv, cls)
+
+    def to_mmcv(self) -> ModulatedDeformConv2dPack:
+        """mmcv's own, with this one's shape and weights."""
+        return _remade(self, ModulatedDeformConv2dPack)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
@@ -82,6 +83,13 @@ class DeformConv(ModulatedDeformConv2dPack):
         ]
         rows, columns = across[0][:, None, :, None], across[1][None, :, None, :]
         return torch.stack(torch.broadcast_tensors(rows, columns), -1).flatten(2, 3)
+
+
+def _remade(conv: ModulatedDeformConv2dPack, kind: type[Any]) -> Any:
+    shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+    made = kind(*shape, conv.deform_groups, bias=conv.bias is not None).to(conv.weight.device)
+    made.load_state_dict(conv.state_dict())
+    return made.train(conv.training)
 
 
 def use_any_memory_format(module: nn.Module) -> None:

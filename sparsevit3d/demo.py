@@ -22,13 +22,13 @@ from data_tools.synthetic.tables import SPLITS, VERSION, Settings, make_dataset
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings as SearchSettings
 from sparsevit3d.search.run import search
-from sparsevit3d.stages.benchmark import benchmark
+from sparsevit3d.stages.benchmark import benchmark, trained_subject
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.files import fingerprint, sole_owner, write_json
 from sparsevit3d.stages.look import look_at_keyframe
 from sparsevit3d.stages.train import adapt, finetune, train
-from sparsevit3d.terminal import benchmark_table, console, progress_bar
+from sparsevit3d.terminal import benchmark_tables, console, progress_bar
 from visualize.masks import save_sheets
 
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
@@ -97,8 +97,12 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
             scores[name] = _once(
                 out / f"score_{name}.json", checkpoint, partial(evaluate, config(), checkpoint, "val", folder, None)
             )
-    with clock.step("9 time both, taking turns"), console.status("timing"):
-        timing = _once(out / "benchmark.json", sparse, lambda: benchmark(config(), sparse, "val", None, size.runs))
+    with clock.step("9 time both, taking turns"), progress_bar("timing") as update:
+        timing = _once(
+            out / "benchmark.json",
+            sparse,
+            lambda: benchmark(trained_subject(config(), sparse, "val"), ["float32"], [plan], size.runs, update),
+        )
     with clock.step("10 pictures"), console.status("drawing"):
         views, traces = look_at_keyframe(config(), sparse, "val", 0, None)
         save_sheets(views, traces, out / "pictures" / "synthetic", f"Synthetic street, plan {plan}")
@@ -134,23 +138,23 @@ def _once(path: Path, checkpoint: Path, make: Callable[[], dict[str, Any]]) -> d
 
 
 def _report(console: Console, timing: dict[str, Any], scores: dict[str, Any], plan: SparsityPlan) -> None:
-    macs, backbone, whole = (timing[part] for part in ("backbone", "backbone", "detector"))
-    macs = macs["macs"]
     table = Table("", "dense", "sparse", "ratio", title=f"Dense against sparse, six cameras, plan {plan}")
 
     def row(name: str, dense: float, sparse: float, form: str, ratio: str) -> None:
         table.add_row(name, form.format(dense), form.format(sparse), ratio)
 
-    row("backbone MACs, G", macs["dense"] / 1e9, macs["sparse"] / 1e9, "{:.3f}", f"{macs['dense'] / macs['sparse']:.2f}x fewer")
-    for name, part in (("backbone, ms", backbone), ("image to boxes, ms", whole)):
-        dense, sparse = (part["latency"][which]["p50_ms"] for which in ("dense", "sparse"))
+    share, macs = timing["share"][str(plan)], timing["gmacs"]["backbone"]
+    row("backbone MACs, G", macs, macs * share, "{:.3f}", f"{1 / share:.2f}x fewer")
+    for name, part in (("backbone, ms", "backbone"), ("image to boxes, ms", "detector")):
+        dense, sparse = (timing[part][f"SparseSwin {which}, float32"]["p50_ms"] for which in ("dense", plan))
         row(name, dense, sparse, "{:.1f}", f"{dense / sparse:.2f}x faster")
     for name in ("mAP", "NDS"):
         dense, sparse = scores["dense"][name], scores["sparse"][name]
         row(name, dense, sparse, "{:.3f}", f"{sparse - dense:+.3f}")
     console.print(table)
     console.print("Both trained as long, by the same schedules; mAP and NDS are of synthetic streets.")
-    console.print(benchmark_table(timing))
+    for each in benchmark_tables(timing):
+        console.print(each)
 
 
 class Clock:

@@ -10,6 +10,7 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
+from sparsevit3d.decode import decode
 from sparsevit3d.deform import use_any_memory_format
 
 Maps = list[list[Tensor | None]]  # a head's outputs: kind by kind, level by level (N, C, H, W)
@@ -45,7 +46,7 @@ class SparseFCOS3D(FCOSMono3D):
         if self.test_cfg.get("flip"):
             maps = merge_flipped(maps, self._maps(images.flip(-1)), images.shape[-1], self.bbox_head.strides)
         metas = [sample.metainfo for sample in batch_data_samples]
-        boxes, boxes_2d = self.bbox_head.predict_by_feat(*maps, batch_img_metas=metas, rescale=False)
+        boxes, boxes_2d = decode(self.bbox_head, maps, metas)
         return self.add_pred_to_datasample(batch_data_samples, boxes, boxes_2d)
 
     def _maps(self, images: Tensor) -> Any:

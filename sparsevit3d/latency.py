@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+Progress = Callable[[int, int, str], None]  # rounds done, rounds in all, what is being timed
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -42,7 +44,11 @@ def measure_latency(net: nn.Module, shape: tuple[int, ...], runs: int = 30, warm
 
 
 def time_calls(
-    calls: Mapping[str, Callable[[], object]], like: torch.Tensor, runs: int = 30, warm_up: int = 5
+    calls: Mapping[str, Callable[[], object]],
+    like: torch.Tensor,
+    runs: int = 30,
+    warm_up: int = 5,
+    progress: Progress | None = None,
 ) -> dict[str, Latency]:
     """Time each call ``runs`` times after ``warm_up`` rounds, taking turns. ``like``: a tensor of the device and dtype measured."""
     if runs < 2:
@@ -51,16 +57,19 @@ def time_calls(
     with torch.no_grad():
         for turn in range(warm_up + runs):
             for name, call in calls.items():
-                _wait(like.device)
+                if progress is not None:
+                    progress(turn, warm_up + runs, name if turn >= warm_up else f"warm-up: {name}")
+                wait(like.device)
                 start = time.perf_counter()
                 call()
-                _wait(like.device)
+                wait(like.device)
                 if turn >= warm_up:
                     samples[name].append((time.perf_counter() - start) * 1e3)
     return {name: _summary(times, like) for name, times in samples.items()}
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -7,7 +7,9 @@ it, computing its padding, spends 23.4 G.
 
 from __future__ import annotations
 
-from sparsevit3d.plan import SparsityPlan, kept_count
+import random
+
+from sparsevit3d.plan import SparsityPlan, kept_count, sample_plan
 from sparsevit3d.sparse_swin import SparseSwin, SwinBlock
 from sparsevit3d.windows import window_table
 
@@ -32,6 +34,13 @@ def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan 
             height, width = (height + 1) // 2, (width + 1) // 2
             total += height * width * stage.downsample.reduction.weight.numel()
     return total
+
+
+def plan_of_share(net: SparseSwin, image_size: tuple[int, int], share: float, draws: int = 500, seed: int = 0) -> SparsityPlan:
+    """Of so many plans drawn from the search's space, the one whose MACs come nearest to ``share`` of the dense network's."""
+    draw, dense = random.Random(seed), count_macs(net, image_size, SparsityPlan.uniform(0, net.depths))
+    plans = [sample_plan(draw, net.depths) for _ in range(draws)]
+    return min(plans, key=lambda plan: abs(count_macs(net, image_size, plan) / dense - share))
 
 
 def block_macs(block: SwinBlock, tokens: int, windows: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes under torchrun the first one speaks
 
@@ -38,22 +38,22 @@ def score_table(score: dict[str, Any], title: str) -> Table:
     return table
 
 
-def benchmark_table(result: dict[str, Any]) -> Table:
-    table = Table("", "contender", "p50 ms", "p95 ms", "spread", "speed-up over the fastest dense", title="six cameras")
-    for part in ("backbone", "detector"):
-        for name, latency in result[part]["latency"].items():
-            ratio = f"{result[part]['speedup']:.2f}x" if name == "sparse" else ""
-            numbers = f"{latency['p50_ms']:.1f}", f"{latency['p95_ms']:.1f}", f"{latency['spread']:.0%}"
-            table.add_row(part, name, *numbers, ratio)
-    return table
-
-
-def backbone_table(result: dict[str, Any]) -> Table:
-    title = "backbone, " + " x ".join(map(str, result["shape"]))
-    table = Table("contender", "p50 ms", "p95 ms", "spread", "MACs", "over mmdet", "efficiency", title=title)
-    for name, row in result["rows"].items():
+def benchmark_tables(result: dict[str, Any]) -> list[Table]:
+    """Of what ``benchmark`` measured: the backbone, and the whole detector by its parts."""
+    size = " x ".join(map(str, result["shape"]))
+    contender = Column("contender", overflow="fold")
+    backbone = Table(contender, "p50 ms", "p95 ms", "spread", "MACs", "over mmdet", "efficiency", title=f"backbone, {size}")
+    for name, row in result["backbone"].items():
         share = next((f"{part:.1%}" for plan, part in result["share"].items() if f" {plan}" in name), "")
         efficiency = f"{row['efficiency']:.2f}" if "efficiency" in row else ""
-        numbers = f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}", f"{row['spread']:.0%}"
-        table.add_row(name, *numbers, share, f"{row['over_mmdet']:.2f}x", efficiency)
-    return table
+        backbone.add_row(name, *_numbers(row), share, f"{row['over_mmdet']:.2f}x", efficiency)
+    parts = list(next(iter(result["detector"].values()))["parts"])
+    contender = Column("contender", overflow="fold")
+    detector = Table(contender, "p50 ms", "p95 ms", "spread", *parts, "over mmdet", title=f"image to boxes, {size}")
+    for name, row in result["detector"].items():
+        detector.add_row(name, *_numbers(row), *(f"{row['parts'][part]:.1f}" for part in parts), f"{row['over_mmdet']:.2f}x")
+    return [backbone, detector]
+
+
+def _numbers(row: dict[str, Any]) -> tuple[str, str, str]:
+    return f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}", f"{row['spread']:.0%}"

@@ -77,7 +77,12 @@ _cached_table = lru_cache(maxsize=64)(_build_table)
 
 
 @torch.compiler.assume_constant_result
-def _most_tokens(height: int, width: int, window: int, shift: int, kept: int) -> int:
+def _most_tokens(*sizes: int) -> int:
+    return _cached_most_tokens(*sizes)
+
+
+@lru_cache(maxsize=4096)
+def _cached_most_tokens(height: int, width: int, window: int, shift: int, kept: int) -> int:
     down, across = (_real_places(length, window, shift) for length in (height, width))
     return sum(sorted((rows * columns for rows in down for columns in across), reverse=True)[:kept])
 

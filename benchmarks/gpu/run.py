@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -27,7 +26,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from sparsevit3d import SparseSwin, SparsityPlan, count_macs, fast_gpu
 from sparsevit3d.latency import time_calls
-from sparsevit3d.plan import sample_plan
+from sparsevit3d.macs import plan_of_share
 from sparsevit3d.sparse_swin import Choice, SwinBlock
 from sparsevit3d.windows import window_table, window_tokens
 
@@ -114,8 +113,7 @@ def time_backbones(net: SparseSwin, timm: Any, shape: tuple[int, int, int, int],
     rival = rival.cuda().bfloat16().eval()
     compiled = torch.compile(rival, mode="max-autotune")
     dense = count_macs(net, size)
-    nearest = min(_drawn_plans(), key=lambda plan: abs(count_macs(net, size, plan) / dense - SHARE))
-    plans = [None, *map(SparsityPlan.parse, PLANS), nearest]
+    plans = [None, *map(SparsityPlan.parse, PLANS), plan_of_share(net, size, SHARE)]
     calls: dict[str, Call] = {"timm": lambda: rival(images), "timm compiled": lambda: compiled(images)}
     plain = deepcopy(net).bfloat16()
     for module in plain.modules():
@@ -147,12 +145,6 @@ def _under(net: SparseSwin, plan: SparsityPlan | None, images: Tensor) -> Call:
         return net(images)
 
     return call
-
-
-def _drawn_plans() -> list[SparsityPlan]:
-    """Plans of the search's space, none searched for accuracy: that takes weights trained on data."""
-    draw = random.Random(0)
-    return [sample_plan(draw, DEPTHS) for _ in range(500)]
 
 
 # Each kernel beside what it replaces.

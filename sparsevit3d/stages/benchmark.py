@@ -1,63 +1,263 @@
-"""What a plan saves in time: dense, sparse and mmdet's own Swin, taking turns in one run, backbone and whole detector."""
+"""How fast a detector and its backbone are: under plans, against their rivals and a floor, all taking turns in one run."""
 
 from __future__ import annotations
 
 import copy
+import platform
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
+import torch
+from mmdet3d.registry import MODELS
+from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.config import Config
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from sparsevit3d.latency import Latency, time_calls
-from sparsevit3d.macs import count_macs
+from sparsevit3d.decode import decode
+from sparsevit3d.latency import Progress, time_calls, wait
+from sparsevit3d.macs import count_macs, plan_of_share
 from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.stages.experiment import load_detector, use_split
 from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.look import load_keyframe
-from sparsevit3d.stages.rivals import mmdet_swin
+from sparsevit3d.stages.rivals import Call, ReleasedSwin, floor, mmdet3d_head, mmdet_swin
+
+PARTS = ("backbone", "neck", "head", "decode")
+DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")  # and SparseSwin itself; the fastest is what plans are held against
+SHARE = 0.56  # of the dense MACs: where the paper's 3D detector runs
 
 
-def benchmark(config: Config, checkpoint: Path, split: str, plan: SparsityPlan | None, runs: int = 30) -> dict[str, dict[str, Any]]:
-    """Time the six cameras of the split's first keyframe, dense and under ``plan`` (None: the checkpoint's own).
+class Subject(NamedTuple):
+    """What is timed."""
 
-    Rows ``backbone`` and ``detector`` (image to boxes): for each contender its latency, and ``speedup`` of the sparse one over
-    the fastest dense one of this run; the backbone also its MACs, for one keyframe.
+    model: Any  # a detector on SparseSwin
+    images: Tensor  # (B, 3, H, W), as its backbone gets them, on its device
+    metas: list[dict[str, Any]]  # what its decoder has to know of each image
+    origin: str  # whence weights and images are
+
+
+def fresh_subject(config: Config, shape: str, device: str) -> Subject:
+    """The config's detector as it is before training, and random images of ``shape``, "6x3x256x704". It finds nothing, so that
+    decoding takes the least that it can.
+
+    Raises ExperimentError for a shape that is none, or a device that is not there.
     """
+    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+        raise ExperimentError(f"--device {device}: this machine has {'cpu and cuda' if torch.cuda.is_available() else 'cpu alone'}")
+    sides = shape.split("x")
+    if len(sides) != 4 or not all(side.isdecimal() and int(side) for side in sides) or sides[1] != "3":
+        raise ExperimentError(f"--shape {shape}: it is IMAGESx3xHEIGHTxWIDTH, such as 6x3x256x704")
+    images = torch.randn([int(side) for side in sides], device=device)
+    camera = [[1266.4, 0.0, images.shape[3] / 2], [0.0, 1266.4, images.shape[2] / 2], [0.0, 0.0, 1.0]]
+    meta = {"cam2img": camera, "scale_factor": (1.0, 1.0), "box_type_3d": CameraInstance3DBoxes}
+    model = MODELS.build(config.model).to(device).eval()
+    model.init_weights()
+    return Subject(model, images, [meta] * len(images), "fresh weights, random images")
+
+
+def trained_subject(config: Config, checkpoint: Path, split: str) -> Subject:
+    """A checkpoint's detector under its plan, and the six images of the split's first keyframe."""
     config = copy.deepcopy(config)
     use_split(config, split)
-    model = load_detector(config, checkpoint, plan)
-    net = backbone_of(model)
-    if net.plan is None or net.plan.is_dense:
-        raise ExperimentError(f"{checkpoint}: is dense; say which plan to time with --plan")
-    plan, dense = net.plan, SparsityPlan.uniform(0, net.depths)
-    batch, _ = load_keyframe(config, 0)
-    images = model.data_preprocessor(batch)["inputs"]["imgs"]
-    rival = mmdet_swin(net)
+    model = load_detector(config, checkpoint, None)
+    batch = model.data_preprocessor(load_keyframe(config, 0)[0])
+    metas = [sample.metainfo for sample in batch["data_samples"]]
+    return Subject(model, batch["inputs"]["imgs"], metas, f"{checkpoint.name}, first keyframe of {split}")
 
-    def sparse_swin(chosen: SparsityPlan) -> Any:
-        net.plan = chosen
-        return net(images)
 
-    def whole(chosen: SparsityPlan) -> Any:
-        net.plan = chosen
-        return model.test_step(batch)
+def default_plans(net: SparseSwin, size: tuple[int, int]) -> list[SparsityPlan]:
+    """The plan that ``net`` has. If it has none: uniform 0.5 and 0.6, one drawn from the search's space that has the share of MACs at
+    which the paper's 3D detector runs, and for Swin-T the two that its authors published."""
+    if net.plan is not None and not net.plan.is_dense:
+        return [net.plan]
+    published = ["0.3|0|0.1,0.2,0.2|0", "0.6|0|0.2,0.4,0.5|0"] if net.depths == (2, 2, 6, 2) else []
+    uniform = [SparsityPlan.uniform(ratio, net.depths) for ratio in (0.5, 0.6)]
+    return [*map(SparsityPlan.parse, published), plan_of_share(net, size, SHARE), *uniform]
 
-    parameter = next(net.parameters())
-    backbone = time_calls(
-        {"dense": lambda: sparse_swin(dense), "mmdet": lambda: rival(images), "sparse": lambda: sparse_swin(plan)}, parameter, runs
-    )
-    detector = time_calls({"dense": lambda: whole(dense), "sparse": lambda: whole(plan)}, parameter, runs)
-    width, height = config.image_size
-    macs = {name: len(images) * count_macs(net, (height, width), p) for name, p in (("dense", dense), ("sparse", plan))}
+
+def benchmark(
+    subject: Subject, dtypes: Sequence[str], plans: Sequence[SparsityPlan] | None, runs: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Time ``subject`` dense and under ``plans``; the last of them also in the released form, and in a whole detector in every dtype.
+
+    ``backbone`` and ``detector`` are rows by contender: milliseconds, ``over_mmdet`` (times faster than mmdet's in float32),
+    ``efficiency`` (speed-up over the dtype's fastest dense, over how many times fewer MACs), and a detector's ``parts``. Rivals run in
+    float32; one that cannot run fails the run. ``gmacs`` are the dense network's. Raises ExperimentError for a dtype that is none.
+    """
+    model, images = subject.model, subject.images
+    net, size = backbone_of(model), (images.shape[2], images.shape[3])
+    kinds = [_dtype(name) for name in dtypes]
+    plans = [plan for plan in plans or default_plans(net, size) if not plan.is_dense]
+    if not plans:
+        raise ExperimentError("no plan to time but the dense one; name one with --plan")
+    for plan in plans:
+        plan.check(net.depths)
+    nets = {kind: copy.deepcopy(net).to(kind).eval() for kind in kinds}
+    share = {str(plan): count_macs(net, size, plan) / count_macs(net, size, _dense(net)) for plan in plans}
+    rivals = _rivals(net, images, plans[-1])
+    calls = rivals | _sparse_swins(nets, images, plans)
+    backbone: dict[str, Any] = {name: vars(one) for name, one in time_calls(calls, images, runs, 3, progress).items()}
     return {
-        "plan": {"plan": str(plan), "share_of_dense_macs": macs["sparse"] / macs["dense"]},
-        "backbone": _row(backbone) | {"macs": macs},
-        "detector": _row(detector),
+        "shape": list(images.shape),
+        "subject": subject.origin,
+        "share": share,
+        "gmacs": _gmacs(model, images),
+        "backbone": _with_ratios(backbone, share, kinds),
+        "detector": _time_detectors(subject, calls, kinds, plans, runs, progress),
+        "cosine_to_plain_float32": {_tag(kind): _agreement(net, nets[kind], images, plans[-1]) for kind in kinds},
+        "versions": {"torch": torch.__version__, "machine": platform.machine(), "processor": _processor()},
     }
 
 
-def _row(latencies: dict[str, Latency]) -> dict[str, Any]:
-    fastest = min(value.p50_ms for name, value in latencies.items() if name != "sparse")
-    rows = {name: vars(value) for name, value in latencies.items()}
-    return {"latency": rows, "speedup": fastest / latencies["sparse"].p50_ms}
+def _dtype(name: str) -> torch.dtype:
+    if name not in ("float32", "bfloat16"):
+        raise ExperimentError(f"--dtype {name}: there are float32 and bfloat16")
+    return getattr(torch, name)
+
+
+def _tag(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dense(net: SparseSwin) -> SparsityPlan:
+    return SparsityPlan.uniform(0, net.depths)
+
+
+def _name(plan: SparsityPlan, kind: torch.dtype) -> str:
+    return f"SparseSwin {'dense' if plan.is_dense else plan}, {_tag(kind)}"
+
+
+def _under(net: SparseSwin, plan: SparsityPlan, run: Callable[[Tensor], Any], images: Tensor) -> Callable[[], Any]:
+    def call() -> Any:
+        net.plan = plan
+        return run(images)
+
+    return call
+
+
+def _rivals(net: SparseSwin, images: Tensor, plan: SparsityPlan) -> dict[str, Call]:
+    eager = mmdet_swin(net)
+    compiled = torch.compile(eager, options={"freezing": images.device.type == "cpu"})
+    plain = _plain(net)
+    released = ReleasedSwin(plain)
+    return {
+        "mmdet": lambda: eager(images),
+        "mmdet compiled": lambda: compiled(images),
+        "released form": _under(plain, _dense(net), released, images),
+        f"released form {plan}": _under(plain, plan, released, images),
+    }
+
+
+def _plain(net: SparseSwin) -> SparseSwin:
+    plain = copy.deepcopy(net).eval()
+    for module in plain.modules():
+        if "fast" in vars(module):
+            vars(module)["fast"] = False
+    return plain
+
+
+def _sparse_swins(nets: dict[torch.dtype, SparseSwin], images: Tensor, plans: Sequence[SparsityPlan]) -> dict[str, Call]:
+    calls: dict[str, Call] = {}
+    for kind, net in nets.items():
+        shape = (images.shape[0], images.shape[1], images.shape[2], images.shape[3])
+        calls[f"floor, {_tag(kind)}"] = floor(net, shape)
+        for plan in (_dense(net), *plans):
+            calls[_name(plan, kind)] = _under(net, plan, net, images.to(kind))
+    return calls
+
+
+def _with_ratios(rows: dict[str, Any], share: dict[str, float], kinds: Sequence[torch.dtype]) -> dict[str, Any]:
+    for row in rows.values():
+        row["over_mmdet"] = rows["mmdet"]["p50_ms"] / row["p50_ms"]
+    for kind in kinds:
+        contenders = [f"SparseSwin dense, {_tag(kind)}", *(DENSE_RIVALS if kind == torch.float32 else ())]
+        fastest = min(rows[name]["p50_ms"] for name in contenders)
+        for plan, part in share.items():
+            row = rows[_name(SparsityPlan.parse(plan), kind)]
+            row["efficiency"] = fastest / row["p50_ms"] * part
+    return rows
+
+
+def _time_detectors(
+    subject: Subject,
+    backbones: dict[str, Call],
+    kinds: Sequence[torch.dtype],
+    plans: Sequence[SparsityPlan],
+    runs: int,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Image to boxes. mmdet's rows are mmdet3d's own detector, but for its backbone's weights, which are random."""
+    model = subject.model
+    original = mmdet3d_head(model)
+    heads = {"mmdet": original, "mmdet compiled": original}
+    names = [*heads, *(_name(plan, kinds[0]) for plan in (_dense(backbone_of(model)), *plans))]
+    names += [_name(plans[-1], kind) for kind in kinds[1:]]
+    spent: dict[str, list[list[float]]] = {name: [] for name in names}
+    calls = {name: _detect(subject, backbones[name], heads.get(name, model.bbox_head), spent[name].append) for name in names}
+    rows: dict[str, Any] = {name: vars(one) for name, one in time_calls(calls, subject.images, runs, 2, progress).items()}
+    for name, row in rows.items():
+        row["over_mmdet"] = rows["mmdet"]["p50_ms"] / row["p50_ms"]
+        row["parts"] = {part: median(times) for part, times in zip(PARTS, zip(*spent[name][-runs:], strict=True), strict=True)}
+    return rows
+
+
+def _detect(subject: Subject, backbone: Callable[[], Any], head: Any, report: Callable[[list[float]], None]) -> Call:
+    """Image to boxes as SparseFCOS3D predicts, reporting the milliseconds of each part."""
+
+    def call() -> Any:
+        clock = [time.perf_counter()]
+
+        def part(result: Any) -> Any:
+            wait(subject.images.device)
+            clock.append(time.perf_counter())
+            return result
+
+        features = part([feature.float() for feature in backbone()])
+        levels = part(subject.model.neck(features))
+        maps = part(head(levels))
+        if head is subject.model.bbox_head:
+            boxes = part(decode(head, maps, subject.metas))
+        else:
+            boxes = part(head.predict_by_feat(*maps, batch_img_metas=subject.metas, rescale=False))
+        report([(end - start) * 1e3 for start, end in pairwise(clock)])
+        return boxes
+
+    return call
+
+
+@torch.no_grad()
+def _gmacs(model: Any, images: Tensor) -> dict[str, float]:
+    """The dense detector's, of all images: the backbone's by its own rules, neck and head as torch counts them."""
+    net = backbone_of(model)
+    found = {"backbone": len(images) * count_macs(net, (images.shape[2], images.shape[3]), _dense(net)) / 1e9}
+    x = net(images)
+    for name, part in (("neck", model.neck), ("head", model.bbox_head)):
+        with FlopCounterMode(display=False) as counter:
+            x = part(x)
+        found[name] = counter.get_total_flops() / 2e9
+    return found
+
+
+@torch.no_grad()
+def _agreement(net: SparseSwin, cast: SparseSwin, images: Tensor, plan: SparsityPlan) -> dict[str, float]:
+    """The smallest cosine between one image's feature map and the plain path's in float32, dense and under ``plan``."""
+    plain, result = _plain(net), {}
+    for one in (_dense(net), plan):
+        cast.plan = plain.plan = one
+        pairs = zip(cast(images.to(next(cast.parameters()).dtype)), plain(images), strict=True)
+        name = "dense" if one.is_dense else str(one)
+        result[name] = min(float(torch.cosine_similarity(mine.float().flatten(1), truth.flatten(1)).min()) for mine, truth in pairs)
+    return result
+
+
+def _processor() -> str:
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())

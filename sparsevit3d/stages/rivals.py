@@ -1,14 +1,17 @@
-"""What SparseSwin is measured against, each at its best, with SparseSwin's own weights."""
+"""What SparseSwin and its detector are measured against, each at its best."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.backbones import SwinTransformer
 from torch import Tensor, nn
 
+from sparsevit3d.deform import DeformConv
 from sparsevit3d.plan import SparsityPlan, kept_count
 from sparsevit3d.sparse_swin import SparseSwin, SwinBlock
 from sparsevit3d.windows import rank_windows, score_windows, window_table
@@ -28,6 +31,16 @@ def mmdet_swin(net: SparseSwin) -> nn.Module:
     rival = rival.to(next(net.parameters()).device)
     rival.eval()  # mmdet's returns nothing
     return rival
+
+
+def mmdet3d_head(model: Any) -> Any:
+    """The detector's head as mmdet3d runs it: with mmcv's own deformable convolutions."""
+    head = copy.deepcopy(model.bbox_head)
+    for module in head.modules():
+        for name, child in module.named_children():
+            if type(child) is DeformConv:
+                setattr(module, name, child.to_mmcv())
+    return head
 
 
 class ReleasedSwin(nn.Module):

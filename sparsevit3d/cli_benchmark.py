@@ -1,0 +1,65 @@
+"""The front door's verb for speed: ``sparsevit3d benchmark``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.terminal import benchmark_tables, console, progress_bar
+
+
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="An experiment, such as configs/fcos3d_swin-t_704x256.py")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="Time this detector under its plan, on six images of its data; default: fresh weights")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Without a checkpoint: images, channels, height, width [default: 6x3x256x704]")
+    ] = None,
+    split: Annotated[str, typer.Option(help="With a checkpoint: the split whose first keyframe to look at")] = "val",
+    plans: Annotated[
+        list[str] | None, typer.Option("--plan", help="May be repeated; default: the checkpoint's, or the paper's and uniform ones")
+    ] = None,
+    dtypes: Annotated[list[str] | None, typer.Option("--dtype", help="May be repeated; default: float32, bfloat16")] = None,
+    runs: Annotated[int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")] = 12,
+    device: Annotated[str, typer.Option(help="Without a checkpoint: cpu or cuda")] = "cpu",
+    data: Annotated[Path | None, typer.Option(help="The nuScenes root, if not the config's own")] = None,
+    infos: Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one value of the config, such as train_cfg.max_epochs=2")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the result here as JSON, and beside it a picture of it")] = None,
+) -> None:
+    """Time backbone and whole detector, dense and under plans, against mmdet's, the paper's released form and a floor.
+
+    All take turns in one run. Tables, then one line of JSON. "efficiency" is the speed-up over the fastest dense contender, divided by how
+    many times fewer MACs the plan takes; the floor is the network's linear layers and attentions alone.
+
+    Example: sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape 6x3x256x704 --out speed.json
+    """
+    from sparsevit3d.stages.benchmark import benchmark as measure
+    from sparsevit3d.stages.benchmark import fresh_subject, trained_subject
+    from sparsevit3d.stages.experiment import load_config, read_config
+    from sparsevit3d.stages.files import ExperimentError, write_json
+
+    chosen = None if plans is None else [SparsityPlan.parse(plan) for plan in plans]
+    if checkpoint is None:
+        subject = fresh_subject(read_config(config, options or ()), shape or "6x3x256x704", device)
+    elif shape is not None:
+        raise ExperimentError(f"--shape {shape}: is for fresh weights; {checkpoint} is timed on images of its data")
+    else:
+        subject = trained_subject(load_config(config, data, infos, options or ()), checkpoint, split)
+    with progress_bar("timing") as update:
+        result = measure(subject, dtypes or ("float32", "bfloat16"), chosen, runs, update)
+    for table in benchmark_tables(result):
+        console.print(table)
+    if out is not None:
+        from visualize.speed import save_speed
+
+        write_json(out, result)
+        save_speed(result, out.with_suffix(".png"))
+    print(json.dumps(result))
