@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.terminal import benchmark_tables, console, progress_bar
 
 
@@ -22,7 +21,10 @@ def benchmark(
     ] = None,
     split: Annotated[str, typer.Option(help="With a checkpoint: the split whose first keyframe to look at")] = "val",
     plans: Annotated[
-        list[str] | None, typer.Option("--plan", help="May be repeated; default: the checkpoint's, or the paper's and uniform ones")
+        list[str] | None,
+        typer.Option(
+            "--plan", help="A plan or a plan file; may be repeated; default: the checkpoint's, or the paper's and uniform ones"
+        ),
     ] = None,
     dtypes: Annotated[list[str] | None, typer.Option("--dtype", help="May be repeated; default: float32, bfloat16")] = None,
     runs: Annotated[int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")] = 12,
@@ -41,18 +43,21 @@ def benchmark(
 
     Example: sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape 6x3x256x704 --out speed.json
     """
+    from sparsevit3d.cli import read_plan
     from sparsevit3d.stages.benchmark import benchmark as measure
     from sparsevit3d.stages.benchmark import fresh_subject, trained_subject
     from sparsevit3d.stages.experiment import load_config, read_config
     from sparsevit3d.stages.files import ExperimentError, write_json
 
-    chosen = None if plans is None else [SparsityPlan.parse(plan) for plan in plans]
     if checkpoint is None:
-        subject = fresh_subject(read_config(config, options or ()), shape or "6x3x256x704", device)
+        experiment = read_config(config, options or ())
+        subject = fresh_subject(experiment, shape or "6x3x256x704", device)
     elif shape is not None:
         raise ExperimentError(f"--shape {shape}: is for fresh weights; {checkpoint} is timed on images of its data")
     else:
-        subject = trained_subject(load_config(config, data, infos, options or ()), checkpoint, split)
+        experiment = load_config(config, data, infos, options or ())
+        subject = trained_subject(experiment, checkpoint, split)
+    chosen = [plan for text in plans or () if (plan := read_plan(text, experiment))]
     with progress_bar("timing") as update:
         result = measure(subject, dtypes or ("float32", "bfloat16"), chosen, runs, update)
     for table in benchmark_tables(result):

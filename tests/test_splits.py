@@ -12,7 +12,7 @@ from data_tools.synthetic.tables import SPLITS, VERSION
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings
 from sparsevit3d.search.run import search
-from sparsevit3d.stages.benchmark import benchmark
+from sparsevit3d.stages.benchmark import trained_subject
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.look import look_at_keyframe
@@ -51,7 +51,7 @@ def test_no_stage_opens_anothers_scenes(synthetic, tmp_path):
     root = only(synthetic, "val", tmp_path / "val_alone")
     assert evaluate(config_of(root), sparse, "val", tmp_path / "score", None)["split"] == "val"
     assert len(look_at_keyframe(config_of(root), sparse, "val", 0, None)[0]) == 6
-    benchmark(config_of(root), sparse, "val", None, 2)
+    assert trained_subject(config_of(root), sparse, "val").images.shape[0] == 6
     with pytest.raises(ValueError, match="no info file of split 'search'"):
         search(config_of(root), tmp_path / "other", adapted, 0.6, Settings(population=2, parents=2, generations=1))
 

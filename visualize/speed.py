@@ -1,4 +1,4 @@
-"""How fast the backbone is, as a picture: time against the share of MACs, SparseSwin's plans between its rivals."""
+"""How fast a detector is, as a picture: its backbone's time against the share of MACs, between its rivals; and where the rest goes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = {"float32": "#1f5fa8", "bfloat16": "#c2571a"}
+PARTS = {"backbone": "#1f5fa8", "neck": "#7fb2d9", "head": "#b8b8b8", "decode": "#5e5e5e"}
 
 
 def save_speed(result: Mapping[str, Any], path: Path) -> None:
-    """``result``: what benchmark-backbone's JSON line holds. A dtype's dashed line is time in proportion to MACs from its dense one."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+    """``result``: what benchmark's JSON line holds. A dtype's dashed line is time in proportion to MACs from its dense one."""
+    figure = Figure(figsize=(14, 5.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_backbone(left, result)
+    _draw_parts(right, result["detector"])
+    size = " x ".join(map(str, result["shape"]))
+    figure.suptitle(f"{size}, on {result['versions']['processor']}: {result['subject']}")
+    figure.savefig(path, dpi=110)
+
+
+def _draw_backbone(axes: Axes, result: Mapping[str, Any]) -> None:
     for dtype, colour in COLOURS.items():
         points = _points(result, dtype)
         if points:
@@ -22,23 +32,37 @@ def save_speed(result: Mapping[str, Any], path: Path) -> None:
             dense = points[-1][1]
             axes.plot([0, 1], [0, dense], "--", color=colour, linewidth=1, alpha=0.6)
     markers = iter("sD^vPX*")
-    for name, row in result["rows"].items():
+    for name, row in result["backbone"].items():
         if name.startswith("SparseSwin"):
             continue
         share = next((part for plan, part in result["share"].items() if name.endswith(plan)), 1)
         tied = COLOURS.get(name.rpartition(", ")[2], "#555555")
         axes.plot(share, row["p50_ms"], next(markers), color=tied, markerfacecolor="white", markersize=8, label=name)
     axes.set(xlabel="share of the dense network's MACs", ylabel="milliseconds, median", xlim=(0, 1.05), ylim=(0, None))
-    size = " x ".join(map(str, result["shape"]))
-    axes.set_title(f"backbone, {size}, on {result['versions']['processor']}")
+    axes.set_title("backbone")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")
-    figure.savefig(path, dpi=110)
+
+
+def _draw_parts(axes: Axes, detectors: Mapping[str, Any]) -> None:
+    names = list(detectors)[::-1]
+    start = [0.0] * len(names)
+    for part, colour in PARTS.items():
+        spent = [detectors[name]["parts"][part] for name in names]
+        axes.barh(names, spent, left=start, color=colour, label=part)
+        start = [before + more for before, more in zip(start, spent, strict=True)]
+    for place, (name, end) in enumerate(zip(names, start, strict=True)):
+        axes.text(end, place, f" {detectors[name]['over_mmdet']:.2f}x", va="center", fontsize=8)
+    axes.set(xlabel="milliseconds, median", xlim=(0, 1.1 * max(start)))
+    axes.set_title("image to boxes, and times faster than mmdet3d's")
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend(fontsize=8, loc="lower right")
 
 
 def _points(result: Mapping[str, Any], dtype: str) -> list[tuple[float, float]]:
     """(share, milliseconds) of a dtype's plans, dense last."""
-    rows = result["rows"]
+    rows = result["backbone"]
     found = [
         (share, rows[name]["p50_ms"]) for plan, share in result["share"].items() if (name := f"SparseSwin {plan}, {dtype}") in rows
     ]
