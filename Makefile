@@ -1,5 +1,5 @@
 # Each target makes or refreshes .venv first; that is quick when nothing has changed.
-.PHONY: demo test test-all lint setup
+.PHONY: demo test test-all lint bench setup
 BIN := .venv/bin
 DEMO := demo
 
@@ -11,6 +11,12 @@ test: setup ## the quick tests
 
 test-all: setup ## the slow ones as well, a tiny demo through the command line among them
 	@$(BIN)/pytest -m ''
+
+bench: setup ## all that the README quotes of speed, on this machine: about 30 minutes on two cores
+	@for shape in 1x3x448x800 6x3x256x704; do \
+	  $(BIN)/sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape $$shape --out benchmarks/results/cpu_$$shape.json || exit; done
+	@$(BIN)/python benchmarks/adaptation.py --out benchmarks/results/adaptation_cpu.json
+	@$(BIN)/python benchmarks/growth.py --out benchmarks/results/growth_cpu.json
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

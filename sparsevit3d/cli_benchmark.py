@@ -38,8 +38,8 @@ def benchmark(
 ) -> None:
     """Time backbone and whole detector, dense and under plans, against mmdet's, the paper's released form and a floor.
 
-    All take turns in one run. Tables, then one line of JSON. "efficiency" is the speed-up over the fastest dense contender, divided by how
-    many times fewer MACs the plan takes; the floor is the network's linear layers and attentions alone.
+    All take turns in one run. Tables, then one line of JSON. "efficiency" is the speed-up over the fastest dense contender of the dtype or float32,
+    divided by how many times fewer MACs the plan takes; the floor is the network's linear layers and attentions alone.
 
     Example: sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape 6x3x256x704 --out speed.json
     """

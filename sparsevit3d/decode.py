@@ -39,7 +39,7 @@ def decode(head: Any, maps: Any, metas: list[dict[str, Any]]) -> tuple[list[Inst
 def _candidates(scores: Tensor, centerness: Tensor, config: Any) -> list[Tensor]:
     """Of a level's maps, (N, classes, H, W) and (N, 1, H, W), each image's locations that some class may find a box at."""
     best = (scores.sigmoid() * centerness.sigmoid()).amax(1).flatten(1)
-    if 0 < config.nms_pre < best.shape[1]:
+    if 0 < config.get("nms_pre", -1) < best.shape[1]:
         best, places = best.topk(config.nms_pre)
         return [where[score > config.score_thr] for score, where in zip(best, places, strict=True)]
     return [(score > config.score_thr).nonzero().squeeze(1) for score in best]

@@ -30,9 +30,10 @@ class DeformConv(ModulatedDeformConv2dPack):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
-        rows, columns, mask = self.conv_offset(x).chunk(3, 1)
-        offset, mask = torch.cat((rows, columns), 1), mask.sigmoid()  # cut as mmcv cuts them: these are not all rows or columns
-        simple = self.groups == self.deform_groups == 1 and x.dtype == torch.float32
+        places = self.deform_groups * self.kernel_size[0] * self.kernel_size[1]
+        offset, mask = self.conv_offset(x).split((2 * places, places), 1)
+        mask = mask.sigmoid()
+        simple = self.groups == self.deform_groups == 1 and x.dtype == offset.dtype == self.weight.dtype == torch.float32
         if simple and x.device.type == "cpu" and not torch.is_grad_enabled():
             return self._sample(x, offset, mask)
         shape = self.stride, self.padding, self.dilation, self.groups, self.deform_groups
@@ -63,6 +64,7 @@ class DeformConv(ModulatedDeformConv2dPack):
         """
         offset = offset.unflatten(1, (-1, 2)).permute(0, 3, 4, 1, 2)  # (N, H', W', places, 2)
         row, column = (offset + self._regular_places(*offset.shape[1:3])).unbind(-1)
+        row, column = row.nan_to_num(height), column.nan_to_num(width)  # as mmcv: outside
         top, left = row.floor(), column.floor()
         mask, image = mask.permute(0, 2, 3, 1), torch.arange(len(offset)).view(-1, 1, 1, 1) * height * width
         pixels, weights = [], []
@@ -87,8 +89,10 @@ class DeformConv(ModulatedDeformConv2dPack):
 
 def _remade(conv: ModulatedDeformConv2dPack, kind: type[Any]) -> Any:
     shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    made = kind(*shape, conv.deform_groups, bias=conv.bias is not None).to(conv.weight.device)
+    made = kind(*shape, conv.deform_groups, bias=conv.bias is not None).to(conv.weight)
     made.load_state_dict(conv.state_dict())
+    for mine, given in zip(made.parameters(), conv.parameters(), strict=True):
+        mine.requires_grad_(given.requires_grad)
     return made.train(conv.training)
 
 

@@ -99,7 +99,7 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
             )
     with clock.step("9 time both, taking turns"), progress_bar("timing") as update:
         timing = _once(
-            out / "benchmark.json",
+            out / "speed.json",
             sparse,
             lambda: benchmark(trained_subject(config(), sparse, "val"), ["float32"], [plan], size.runs, update),
         )

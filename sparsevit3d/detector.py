@@ -50,7 +50,9 @@ class SparseFCOS3D(FCOSMono3D):
         return self.add_pred_to_datasample(batch_data_samples, boxes, boxes_2d)
 
     def _maps(self, images: Tensor) -> Any:
-        return self.bbox_head([feature.float() for feature in self.extract_feat({"imgs": images})])
+        features = [feature.float() for feature in self.extract_feat({"imgs": images})]
+        with torch.autocast(features[0].device.type, enabled=False):
+            return self.bbox_head(features)
 
 
 def merge_flipped(maps: Maps, flipped: Maps, width: int, strides: list[int]) -> Maps:

@@ -1,4 +1,4 @@
-"""SparseSwin at a GPU's limit: a block in five Triton kernels, and whole forward passes replayed as CUDA graphs.
+"""SparseSwin at a GPU's limit: a block by four Triton kernels, and whole forward passes replayed as CUDA graphs.
 
 How many windows a plan keeps does not depend on the image, so every shape is static and a forward pass can be recorded once and replayed
 without its hundreds of launches. The plain path in :mod:`sparsevit3d.sparse_swin` defines the truth; this one equals it but for
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 DTYPES = (torch.bfloat16, torch.float16)
 HEADS = (16, 32, 64, 128)  # channels of a head that a tile can hold
-LARGEST_WINDOW = 16
-RECORDINGS = 4  # of one net: a plan and a size each, with all memory that its forward pass takes
+LARGEST_WINDOW = 8  # tokens across: the attention of a larger one does not fit a tile's registers
+RECORDINGS = 8  # of one net: a plan and a size each, with all memory that its forward pass takes
 CALLS_BEFORE = 2  # by then kernels are compiled and the fastest tiles found
+IDLE = 100  # calls after which a recording may make room for another
 
 
 @lru_cache(maxsize=1)
@@ -36,15 +37,21 @@ def _has_triton() -> bool:
 
 
 def _is_for(x: Tensor, weight: Tensor) -> bool:
-    if x.device.type != "cuda" or x.dtype not in DTYPES or x.dtype != weight.dtype or torch.is_grad_enabled() or not _has_triton():
+    if torch.compiler.is_compiling() or type(x) is not Tensor or torch._C._get_tracing_state() is not None:
         return False
-    traced = type(x) is not Tensor or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return not traced and not torch.is_autocast_enabled("cuda")
+    if x.device.type != "cuda" or x.dtype not in DTYPES or x.dtype != weight.dtype:
+        return False
+    return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cuda") and _has_triton()
+
+
+def _fits(block: SwinBlock) -> bool:
+    head = block.norm1.weight.numel() // block.attn.heads
+    return block.fast and not block.training and block.pruned == "copy" and head in HEADS and block.window <= LARGEST_WINDOW
 
 
 def runs_on(block: SwinBlock, x: Tensor) -> bool:
     """Are the kernels for this block and input: half precision on a GPU, no gradients asked for, nothing traced?"""
-    return _is_for(x, block.fc1.weight) and x.shape[-1] // block.attn.heads in HEADS and block.window <= LARGEST_WINDOW
+    return _is_for(x, block.fc1.weight) and _fits(block)
 
 
 def compute_block(block: SwinBlock, x: Tensor, table: WindowTable, windows: Tensor | None) -> Tensor:
@@ -73,42 +80,40 @@ class Recording(NamedTuple):
 
 
 class Recordings:
-    """The forward passes of one net, by plan, size, dtype and stream; the one that was not used for longest makes room."""
+    """The forward passes of a net whose weights lie at ``addresses``; the one that was idle for longest makes room."""
 
-    def __init__(self, net: SparseSwin) -> None:
-        self.modules = list(net.modules())
-        self.weights = self._addresses()
+    def __init__(self, addresses: list[int]) -> None:
+        self.addresses = addresses
+        self.number = 0  # of calls
         self.calls: OrderedDict[Hashable, int] = OrderedDict()
-        self.known: OrderedDict[Hashable, Recording] = OrderedDict()
-
-    def _addresses(self) -> list[int]:
-        return [weight.data_ptr() for module in self.modules for weight in module._parameters.values() if weight is not None]
-
-    def fit(self) -> bool:
-        """Are the weights where they were? That they change there does no harm."""
-        return self.weights == self._addresses()
-
-    def watched(self) -> bool:
-        """Does anybody want to see the modules run?"""
-        return any(module._forward_hooks or module._forward_pre_hooks for module in self.modules)
+        self.known: OrderedDict[Hashable, tuple[Recording, int]] = OrderedDict()  # with the last call that used it, idle ones first
 
     def replay(self, net: SparseSwin, images: Tensor) -> tuple[Tensor, ...]:
+        self.number += 1
         stream = torch.cuda.current_stream(images.device).cuda_stream
-        key = (net.plan, net.importance, images.shape, images.dtype, images.device, stream)
+        key = (net.plan, net.importance, images.shape, images.dtype, images.device, stream, torch.is_inference_mode_enabled())
         if key not in self.known:
             self.calls[key] = self.calls.pop(key, 0) + 1
-            if len(self.calls) > 16 * RECORDINGS:
+            if len(self.calls) > 1000:
                 self.calls.popitem(last=False)
-            if self.calls[key] <= CALLS_BEFORE:
+            if self.calls[key] <= CALLS_BEFORE or not self._make_room():
                 return net.compute(images)
-            while len(self.known) >= RECORDINGS:
-                self.known.popitem(last=False)
-            self.known[key] = _record(net, images)
-        self.known.move_to_end(key)
-        recording = self.known[key]
+            self.known[key] = _record(net, images), self.number
+        recording, _ = self.known.pop(key)
+        self.known[key] = recording, self.number
         recording.images.copy_(images)
         recording.graph.replay()
         return tuple(feature.clone() for feature in recording.features)
+
+    def _make_room(self) -> bool:
+        """Plans that take turns must not push out each other: to record costs more than to compute."""
+        if len(self.known) < RECORDINGS:
+            return True
+        idle, (_, last) = next(iter(self.known.items()))
+        if self.number - last < IDLE:
+            return False
+        del self.known[idle]
+        return True
 
 
 # Beside the nets, not within, because a graph can be neither copied nor saved.
@@ -122,13 +127,27 @@ def forget(net: nn.Module) -> None:
 
 def forward(net: SparseSwin, images: Tensor) -> tuple[Tensor, ...]:
     """``net.compute(images)``, from its third call under a plan and a size on as the replay of a CUDA graph, where one can be recorded."""
-    recordable = net.fast and not net.training and net.importance in POOLINGS and _is_for(images, net.patch_embed.projection.weight)
-    if not recordable or _get_current_dispatch_mode() is not None or torch.cuda.is_current_stream_capturing():
+    if not _is_for(images, net.patch_embed.projection.weight):
         return net.compute(images)
-    recordings = _RECORDINGS.get(net)
-    if recordings is None or not recordings.fit():
-        recordings = _RECORDINGS[net] = Recordings(net)
-    return net.compute(images) if recordings.watched() else recordings.replay(net, images)
+    with torch.cuda.device(images.device):
+        return _recordings_of(net).replay(net, images) if _is_recordable(net) else net.compute(images)
+
+
+def _is_recordable(net: SparseSwin) -> bool:
+    """Does nobody look on, and is everything that runs known to be of static shapes?"""
+    if _get_current_dispatch_mode() is not None or torch.cuda.is_current_stream_capturing() or net.importance not in POOLINGS:
+        return False
+    watched = any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    return not watched and all(_fits(block) for stage in net.stages for block in stage.blocks)
+
+
+def _recordings_of(net: SparseSwin) -> Recordings:
+    """What is recorded with the weights where they are now. That they change there does no harm."""
+    addresses = [weight.data_ptr() for module in net.modules() for weight in module._parameters.values() if weight is not None]
+    known = _RECORDINGS.get(net)
+    if known is None or known.addresses != addresses:
+        known = _RECORDINGS[net] = Recordings(addresses)
+    return known
 
 
 def _record(net: SparseSwin, images: Tensor) -> Recording:
@@ -139,7 +158,7 @@ def _record(net: SparseSwin, images: Tensor) -> Recording:
         net.compute(images)  # what libraries allocate at their first call on a stream must not be part of the graph
     here.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         features = net.compute(images)
     return Recording(graph, images, features, _tables(net, images))
 

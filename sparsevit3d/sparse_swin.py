@@ -53,11 +53,10 @@ class SwinBlock(nn.Module):
         drop_path: float = 0,
         pruned: Pruned = "copy",
         with_cp: bool = False,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         self.window, self.shift, self.drop_path, self.pruned = window, shift, drop_path, pruned
-        self.with_cp, self.fast = with_cp, fast
+        self.with_cp, self.fast = with_cp, True
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(channels, heads, window, qkv_bias)
         self.norm2 = nn.LayerNorm(channels)
@@ -190,11 +189,10 @@ class SparseSwin(nn.Module):
         _check_choice("pruned", pruned, get_args(Pruned))
         self.embed_dims, self.patch_size, self.window_size = embed_dims, patch_size, window_size
         self.depths, self.out_indices, self.frozen_stages = tuple(depths), tuple(sorted(set(out_indices))), frozen_stages
-        self.fast = fast
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         self.stages, self.norms = cast(list[SwinStage], nn.ModuleList()), nn.ModuleDict()
         block: Callable[..., SwinBlock] = partial(
-            SwinBlock, window=window_size, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, pruned=pruned, with_cp=with_cp, fast=fast
+            SwinBlock, window=window_size, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, pruned=pruned, with_cp=with_cp
         )
         last = max(1, sum(depths) - 1)
         drop_path = iter([drop_path_rate * number / last for number in range(sum(depths))])  # rises from block to block
@@ -206,12 +204,13 @@ class SparseSwin(nn.Module):
                 )
             shifts = (0 if number % 2 == 0 else window_size // 2 for number in range(depth))
             blocks = [block(channels, heads, shift=shift, drop_path=next(drop_path)) for shift in shifts]
-            downsample = PatchMerging(channels, fast) if stage + 1 < len(depths) else None
+            downsample = PatchMerging(channels) if stage + 1 < len(depths) else None
             self.stages.append(SwinStage(blocks, downsample, score_every))
             if stage in out_indices:
                 self.norms[str(stage)] = nn.LayerNorm(channels)
         self.apply(_init_weights)
         self.plan, self.importance, self.importance_seed = plan, importance, importance_seed
+        self.fast = fast
         self.train()
 
     @property
@@ -226,6 +225,18 @@ class SparseSwin(nn.Module):
         if plan is not None:
             plan.check(self.depths)
         self._plan = plan
+
+    @property
+    def fast(self) -> bool:
+        """Without gradients, compute by the fast path of the device and dtype? May be set at any time."""
+        return self._fast
+
+    @fast.setter
+    def fast(self, fast: bool) -> None:
+        self._fast = fast
+        for module in self.modules():
+            if isinstance(module, (SwinBlock, PatchMerging)):
+                module.fast = fast
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W), any H and W, to one (B, embed_dims * 2 ** i, H / 4 / 2 ** i, W / 4 / 2 ** i) per out index i.

@@ -69,9 +69,9 @@ class WindowAttention(nn.Module):
 class PatchMerging(nn.Module):
     """Each 2 x 2 tokens become one of twice the channels; an odd edge is padded with zeros."""
 
-    def __init__(self, channels: int, fast: bool = True) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fast = fast
+        self.fast = True
         self.norm = nn.LayerNorm(4 * channels)
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 

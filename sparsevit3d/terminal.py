@@ -44,7 +44,7 @@ def benchmark_tables(result: dict[str, Any]) -> list[Table]:
     contender = Column("contender", overflow="fold")
     backbone = Table(contender, "p50 ms", "p95 ms", "spread", "MACs", "over mmdet", "efficiency", title=f"backbone, {size}")
     for name, row in result["backbone"].items():
-        share = next((f"{part:.1%}" for plan, part in result["share"].items() if f" {plan}" in name), "")
+        share = f"{row['share']:.1%}" if "share" in row else ""
         efficiency = f"{row['efficiency']:.2f}" if "efficiency" in row else ""
         backbone.add_row(name, *_numbers(row), share, f"{row['over_mmdet']:.2f}x", efficiency)
     parts = list(next(iter(result["detector"].values()))["parts"])

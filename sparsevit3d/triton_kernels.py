@@ -2,7 +2,7 @@
 
 All take the *rows* to compute: row m of what lies between two kernels is token ``rows[m]`` of the maps laid end to end. How many rows there
 are follows from the plan alone (a CUDA graph needs that): each image has ``bound`` of them, as many as its windows can hold at most,
-and the first ``counts[image]`` are used. Without pruning there is nothing to gather: rows are the map's tokens in order.
+and those before the end of its last window are used. Without pruning there is nothing to gather: rows are the map's tokens in order.
 """
 
 from __future__ import annotations
@@ -26,57 +26,49 @@ _WINDOWS = [triton.Config({"GROUP": group}, num_warps=4) for group in (1, 2, 4)]
 _INTERPRETED = knobs.runtime.interpret  # nothing to time there
 
 
+_VARYING = ["total", "bound", "kept", "padding", "scale"]  # with the plan and the image: not to be compiled anew for
+
+
 class Rows(NamedTuple):
     """Which tokens to compute."""
 
     tokens: Tensor | None  # (B * bound,) int32 row of the maps laid end to end; None: all, in order
-    counts: Tensor | None  # (B,) int32 how many of an image's rows are used
-    starts: Tensor | None  # (B, kept) int32 the first row of each window, counted within its image
+    ends: Tensor | None  # (B, kept) the row, within its image's, that comes after each window's
     bound: int  # rows of an image
     total: int  # rows of all
+    kept: int  # windows of an image
 
 
 def choose_rows(table: WindowTable, windows: Tensor | None, batch: int) -> Rows:
-    """``windows``, (B, kept), or None for all, as the rows of their real tokens."""
+    """``windows``, (B, kept), contiguous, or None for all, as the rows of their real tokens."""
     if windows is None:
-        return Rows(None, None, None, table.padding, batch * table.padding)
+        return Rows(None, None, table.padding, batch * table.padding, len(table.tokens))
     kept, places = windows.shape[1], table.window**2
     bound = table.most_tokens(kept)
-    tokens = torch.empty(batch * bound, dtype=torch.int32, device=windows.device)
-    counts, starts = tokens.new_empty(batch), tokens.new_empty(batch, kept)
-    sizes = triton.next_power_of_2(kept), triton.next_power_of_2(places)
+    tokens, ends = torch.empty(batch * bound, dtype=torch.int32, device=windows.device), table.sizes[windows].cumsum(1)
     _choose_rows[(batch * kept,)](
-        windows.contiguous(), table.tokens, table.sizes, tokens, counts, starts, kept, bound, table.padding, places, *sizes
+        windows, table.tokens, ends, tokens, kept, bound, table.padding, places, PLACES=triton.next_power_of_2(places)
     )
-    return Rows(tokens, counts, starts, bound, batch * bound)
+    return Rows(tokens, ends, bound, batch * bound, kept)
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def _choose_rows(windows, tokens, ends, rows, kept, bound, padding, places, PLACES: tl.constexpr):
+    number, place = tl.program_id(0), tl.arange(0, PLACES)
+    window, image = tl.load(windows + number), number // kept
+    token = tl.load(tokens + window * places + place, mask=place < places, other=padding)
+    real = (token < padding).to(tl.int32)
+    row = tl.load(ends + number) - tl.sum(real) + tl.cumsum(real, 0) - 1
+    tl.store(rows + image * bound + row, image * padding + token, mask=token < padding)
 
 
 @triton.jit
-def _choose_rows(
-    windows, tokens, sizes, rows, counts, starts, kept, bound, padding, places, KEPT: tl.constexpr, PLACES: tl.constexpr
-):
-    image, number = tl.program_id(0) // kept, tl.program_id(0) % kept
-    before = tl.arange(0, KEPT)
-    earlier = tl.load(windows + image * kept + before, mask=before < number, other=0)
-    start = tl.sum(tl.load(sizes + earlier, mask=before < number, other=0)).to(tl.int32)
-    window = tl.load(windows + image * kept + number)
-    place = tl.arange(0, PLACES)
-    token = tl.load(tokens + window * places + place, mask=place < places, other=padding).to(tl.int32)
-    real = token < padding
-    row = start + tl.cumsum(real.to(tl.int32), 0) - 1
-    tl.store(rows + image * bound + row, image * padding + token, mask=real)
-    tl.store(starts + image * kept + number, start)
-    if number == kept - 1:
-        tl.store(counts + image, start + tl.sum(real.to(tl.int32)))
-
-
-@triton.jit
-def _row_of(rows, counts, m, total, bound, GATHER: tl.constexpr):
+def _row_of(rows, ends, m, total, bound, kept):
     """The map's rows that rows ``m`` are, and whether they are used."""
     used = m < total
     row = m
-    if GATHER:
-        used = used & (m % bound < tl.load(counts + m // bound, mask=used, other=0))
+    if rows is not None:
+        used = used & (m % bound < tl.load(ends + m // bound * kept + kept - 1, mask=used, other=0))
         row = tl.load(rows + m, mask=used, other=0)
     return row.to(tl.int64), used
 
@@ -89,26 +81,25 @@ def norm_linear(x: Tensor, rows: Rows, norm: nn.LayerNorm, layer: nn.Linear, gel
     def grid(tile):
         return (triton.cdiv(rows.total, tile["BLOCK_M"]) * triton.cdiv(width, tile["BLOCK_N"]),)
 
-    bias = layer.weight if layer.bias is None else layer.bias  # Triton wants a pointer, read or not
     _norm_linear[grid](
-        *(x, rows.tokens, rows.counts, norm.weight, norm.bias, layer.weight, bias, out),
-        *(rows.total, rows.bound, channels, width, norm.eps, _scale(rows.total)),
-        GATHER=rows.tokens is not None, BIAS=layer.bias is not None, GELU=gelu, PRECISION=_precision(x),
+        *(x, rows.tokens, rows.ends, norm.weight, norm.bias, layer.weight, layer.bias, out),
+        *(rows.total, rows.bound, rows.kept, channels, width, norm.eps, _scale(rows.total)),
+        GELU=gelu, PRECISION=_precision(x),
     )  # fmt: skip
     return out
 
 
 @triton.autotune(_TILES[:1] if _INTERPRETED else _TILES, key=["channels", "width", "scale"])
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def _norm_linear(
-    x, rows, counts, norm_weight, norm_bias, weight, bias, out, total, bound, channels, width, eps, scale,
-    GATHER: tl.constexpr, BIAS: tl.constexpr, GELU: tl.constexpr, PRECISION: tl.constexpr,
+    x, rows, ends, norm_weight, norm_bias, weight, bias, out, total, bound, kept, channels, width, eps, scale,
+    GELU: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     across = tl.cdiv(width, BLOCK_N)
     m = tl.program_id(0) // across * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(0) % across * BLOCK_N + tl.arange(0, BLOCK_N)
-    row, used = _row_of(rows, counts, m, total, bound, GATHER)
+    row, used = _row_of(rows, ends, m, total, bound, kept)
     source = x + row[:, None] * channels
     mean = tl.zeros((BLOCK_M,), tl.float32)
     for start in range(0, channels, BLOCK_K):
@@ -129,7 +120,7 @@ def _norm_linear(
         value = value + tl.load(norm_bias + k, mask=k < channels, other=0)
         part = tl.load(weight + n * channels + k[:, None], mask=(n < width) & (k < channels)[:, None], other=0)
         product = tl.dot(value.to(part.dtype), part, product, input_precision=PRECISION)
-    if BIAS:
+    if bias is not None:
         product += tl.load(bias + n, mask=n < width, other=0).to(tl.float32)
     if GELU:
         product = product * 0.5 * (1 + tl.erf(product * 0.7071067811865476))
@@ -143,32 +134,30 @@ def add_linear(x: Tensor, rows: Rows, part: Tensor, layer: nn.Linear) -> None:
     def grid(tile):
         return (triton.cdiv(rows.total, tile["BLOCK_M"]) * triton.cdiv(width, tile["BLOCK_N"]),)
 
-    bias = layer.weight if layer.bias is None else layer.bias
     _add_linear[grid](
-        *(x, rows.tokens, rows.counts, part, layer.weight, bias, rows.total, rows.bound, channels, width, _scale(rows.total)),
-        GATHER=rows.tokens is not None, BIAS=layer.bias is not None, PRECISION=_precision(x),
+        *(x, rows.tokens, rows.ends, part, layer.weight, layer.bias),
+        *(rows.total, rows.bound, rows.kept, channels, width, _scale(rows.total)),
+        PRECISION=_precision(x),
     )  # fmt: skip
 
 
 @triton.autotune(_TILES[:1] if _INTERPRETED else _TILES, key=["channels", "width", "scale"], restore_value=["x"])
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def _add_linear(
-    x, rows, counts, part, weight, bias, total, bound, channels, width, scale,
-    GATHER: tl.constexpr, BIAS: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    x, rows, ends, part, weight, bias, total, bound, kept, channels, width, scale,
+    PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     across = tl.cdiv(width, BLOCK_N)
     m = tl.program_id(0) // across * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(0) % across * BLOCK_N + tl.arange(0, BLOCK_N)
-    row, used = _row_of(rows, counts, m, total, bound, GATHER)
+    row, used = _row_of(rows, ends, m, total, bound, kept)
     product = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for start in range(0, channels, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         left = tl.load(part + m.to(tl.int64)[:, None] * channels + k, mask=used[:, None] & (k < channels), other=0)
         right = tl.load(weight + n * channels + k[:, None], mask=(n < width) & (k < channels)[:, None], other=0)
         product = tl.dot(left, right, product, input_precision=PRECISION)
-    if BIAS:
-        product += tl.load(bias + n, mask=n < width, other=0).to(tl.float32)
+    product += tl.load(bias + n, mask=n < width, other=0).to(tl.float32)
     place, inside = x + row[:, None] * width + n, used[:, None] & (n < width)
     tl.store(place, tl.load(place, mask=inside, other=0).to(tl.float32) + product, mask=inside)
 
@@ -180,28 +169,26 @@ def attend_windows(
 
     A padded place's query, key and value are ``qkv_bias``, as in Swin, or zero where there is none.
     """
-    images, count = rows.total // rows.bound, len(table.tokens) if windows is None else windows.shape[1]
+    windows_in_all = rows.total // rows.bound * rows.kept
     channels, places = qkv.shape[1] // 3, table.window**2
     out = torch.empty(len(qkv), channels, dtype=qkv.dtype, device=qkv.device)
 
     def grid(tile):
-        return (triton.cdiv(images * count, tile["GROUP"]), heads)
+        return (triton.cdiv(windows_in_all, tile["GROUP"]), heads)
 
     _attend_windows[grid](
-        *(qkv, out, windows, rows.starts, table.tokens, table.mask, table.edge, bias_table, qkv_bias),
-        *(images * count, count, rows.bound, table.padding, channels, places, table.window, heads, _scale(images * count)),
-        GATHER=windows is not None, SHIFTED=table.mask is not None, BIAS=qkv_bias is not None, PRECISION=_precision(qkv),
-        PLACES=max(16, triton.next_power_of_2(places)), HEAD=channels // heads,
+        *(qkv, out, windows, rows.ends, table.tokens, table.mask, table.edge, bias_table, qkv_bias),
+        *(windows_in_all, rows.bound, rows.kept, table.padding, channels, places, table.window, heads, _scale(windows_in_all)),
+        PRECISION=_precision(qkv), PLACES=max(16, triton.next_power_of_2(places)), HEAD=channels // heads,
     )  # fmt: skip
     return out
 
 
 @triton.autotune(_WINDOWS[:1] if _INTERPRETED else _WINDOWS, key=["channels", "places", "scale"])
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def _attend_windows(
-    qkv, out, windows, starts, tokens, mask, edge, bias_table, qkv_bias, total, count, bound, padding, channels, places, side, heads, scale,
-    GATHER: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, PRECISION: tl.constexpr,
-    PLACES: tl.constexpr, HEAD: tl.constexpr, GROUP: tl.constexpr,
+    qkv, out, windows, ends, tokens, mask, edge, bias_table, qkv_bias, total, bound, kept, padding, channels, places, side, heads, scale,
+    PRECISION: tl.constexpr, PLACES: tl.constexpr, HEAD: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     head = tl.program_id(1)
     place, channel = tl.arange(0, PLACES), head * HEAD + tl.arange(0, HEAD)
@@ -212,13 +199,14 @@ def _attend_windows(
     for one in range(GROUP):
         number = tl.program_id(0) * GROUP + one
         if number < total:
-            image, window = number // count, number % count
-            if GATHER:
+            image, window = number // kept, number % kept
+            if windows is not None:
                 window = tl.load(windows + number).to(tl.int32)
             token = tl.load(tokens + window * places + place, mask=place < places, other=padding)
             real = token < padding
-            if GATHER:
-                slot = image * bound + tl.load(starts + number) + tl.cumsum(real.to(tl.int32), 0) - 1
+            if windows is not None:
+                before = tl.load(ends + number) - tl.sum(real.to(tl.int32))
+                slot = image * bound + before + tl.cumsum(real.to(tl.int32), 0) - 1
             else:
                 slot = image * padding + token
             slot = slot.to(tl.int64)[:, None]
@@ -226,11 +214,11 @@ def _attend_windows(
             query = tl.load(source, mask=real[:, None], other=0)
             key = tl.load(source + channels, mask=real[:, None], other=0)
             value = tl.load(source + 2 * channels, mask=real[:, None], other=0)
-            if BIAS:
+            if qkv_bias is not None:
                 key = tl.where(real[:, None], key, tl.load(qkv_bias + channels + channel).to(key.dtype))
                 value = tl.where(real[:, None], value, tl.load(qkv_bias + 2 * channels + channel).to(value.dtype))
             logits = tl.dot(query, tl.trans(key), input_precision=PRECISION) * (HEAD**-0.5) + position
-            if SHIFTED:  # noqa: SIM102  Triton's `and` would load what is not there
+            if mask is not None:  # noqa: SIM102  Triton's `and` would load what is not there
                 if tl.load(edge + window):
                     logits += tl.load(mask + window * places * places + place[:, None] * places + place, mask=pair, other=0)
             weights = tl.exp(logits - tl.max(logits, 1)[:, None])
@@ -240,7 +228,7 @@ def _attend_windows(
 
 
 def _scale(rows: int) -> int:
-    """So that tiles are timed anew for sizes that differ much, not for every plan."""
+    """For autotune's key alone: tiles are timed anew for sizes that differ much, not for every plan."""
     return triton.next_power_of_2(rows)
 
 

@@ -36,3 +36,18 @@ def test_boxes_are_mmdet3ds(head, scores_around):
         assert torch.equal(one.scores_3d, other.scores_3d)
         assert torch.equal(one.attr_labels, other.attr_labels)
         assert torch.allclose(one.bboxes_3d.tensor, other.bboxes_3d.tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_without_attributes_decodes_as_it_is(head):
+    model = Config.fromfile("configs/_base_/fcos3d_sparse_swin-t.py").model
+    other = MODELS.build(model.bbox_head | {"pred_attrs": False, "test_cfg": model.test_cfg, "train_cfg": model.train_cfg}).eval()
+    meta = {
+        "cam2img": [[1000.0, 0, 240], [0, 1000.0, 96], [0, 0, 1]],
+        "scale_factor": (1.0, 1.0),
+        "box_type_3d": CameraInstance3DBoxes,
+    }
+    other.strides = [8, 16, 32]
+    maps = random_maps(-6.0)
+    maps[3] = [None] * 3
+    found, _ = decode(other, maps, [meta])
+    assert len(found[0].scores_3d)

@@ -1,5 +1,7 @@
 """Deformable convolutions equal mmcv's own on the channels-first memory that those need, whatever the memory format."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from mmcv.ops import ModulatedDeformConv2dPack
@@ -35,15 +37,28 @@ def test_groups_are_left_to_mmcv():
         assert torch.allclose(mine, truth(x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_head_does_not_care_how_its_features_lie():
+def test_a_head_equals_mmdet3ds_however_its_features_lie():
     """mmdet3d's FCOS3D head has two; mmcv's read channels-last features as if they were channels-first."""
-    base = Config.fromfile("configs/_base_/fcos3d_sparse_swin-t.py")
-    head = MODELS.build(base.model.bbox_head | {"test_cfg": base.model.test_cfg, "train_cfg": base.model.train_cfg}).eval()
+    base = Config.fromfile("configs/_base_/fcos3d_sparse_swin-t.py").model
+    truth = MODELS.build(base.bbox_head | {"test_cfg": base.test_cfg, "train_cfg": base.train_cfg}).eval()
+    for module in truth.modules():
+        if isinstance(module, ModulatedDeformConv2dPack):
+            torch.nn.init.normal_(module.conv_offset.bias, std=2)
+    head = deepcopy(truth)
     use_any_memory_format(head)
     assert sum(isinstance(module, DeformConv) for module in head.modules()) == 2
     features = [torch.randn(1, 256, 16 >> level, 24 >> level) for level in range(5)]
     with torch.no_grad():
-        first = head(features)
-        last = head([feature.to(memory_format=torch.channels_last) for feature in features])
-    for one, other in zip(first, last, strict=True):
-        assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(one, other, strict=True))
+        pairs = zip(truth(features), head([one.to(memory_format=torch.channels_last) for one in features]), strict=True)
+        for one, other in pairs:
+            assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(one, other, strict=True))
+
+
+def test_it_keeps_what_is_frozen_and_the_dtype():
+    conv = mmcv_conv(6, 8, 3).double().eval()
+    conv.weight.requires_grad_(False)
+    made = DeformConv.like(conv)
+    assert made.weight.dtype == torch.float64
+    assert not made.training
+    assert [one.requires_grad for one in made.parameters()] == [one.requires_grad for one in conv.parameters()]
+    assert type(made.to_mmcv()) is ModulatedDeformConv2dPack

@@ -1,9 +1,12 @@
 """The GPU's kernels equal the plain path: under Triton's interpreter where there is no GPU, so that they are tested everywhere."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,12 +85,90 @@ def test_a_whole_net_equals_the_plain_one(plan, monkeypatch):
             assert torch.allclose(mine, truth, rtol=1e-4, atol=1e-5)
 
 
-def test_kernels_compile_for_a_gpu_that_is_not_here(monkeypatch):
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_kernels_compile_for_a_gpu_that_is_not_here(dtype, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     script = Path(__file__).with_name("compile_kernels.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script, dtype], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["_choose_rows", "_norm_linear", "_attend_windows", "_add_linear"] * 2
+    assert done.stdout.splitlines() == ["_norm_linear 5", "_attend_windows 3", "_add_linear 5"]
+
+
+class Replayed:
+    """Stands for a CUDA graph, which only a GPU has: it is recorded with features, and counts its replays."""
+
+    def __init__(self):
+        self.replays = 0
+
+    def replay(self):
+        self.replays += 1
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What was recorded, in order: the bookkeeping around CUDA graphs, on any machine."""
+    found = []
+
+    def record(net, images):
+        found.append(fast_gpu.Recording(Replayed(), images.clone(), net.compute(images), []))
+        return found[-1]
+
+    monkeypatch.setattr(fast_gpu, "_record", record)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=0))
+    with torch.no_grad():
+        yield found
+
+
+def small_net(**options):
+    return SparseSwin(embed_dims=16, depths=(2,), num_heads=(1,), window_size=4, out_indices=(0,), **options).eval()
+
+
+def call(net, images):
+    return fast_gpu._recordings_of(net).replay(net, images)
+
+
+def test_the_third_call_records_and_each_plan_and_size_by_itself(recorded):
+    net, images = small_net(), torch.randn(1, 3, 32, 32)
+    for plan, size in ((None, 32), ("0.5", 32), ("0.5", 48)):
+        net.plan, before = plan, len(recorded)
+        for _ in range(fast_gpu.CALLS_BEFORE):
+            call(net, torch.randn(1, 3, size, 32))
+        assert len(recorded) == before
+        for _ in range(3):
+            call(net, images if size == 32 else torch.randn(1, 3, size, 32))
+        assert len(recorded) == before + 1
+        assert recorded[-1].graph.replays == 3
+
+
+def test_plans_that_take_turns_do_not_push_out_each_other(recorded, monkeypatch):
+    monkeypatch.setattr(fast_gpu, "RECORDINGS", 2)
+    net, images = small_net(), torch.randn(1, 3, 32, 32)
+    for _ in range(10):
+        for plan in (None, "0.3", "0.5"):
+            net.plan = plan
+            call(net, images)
+    assert len(recorded) == 2
+    for _ in range(fast_gpu.IDLE + 3):
+        call(net, images)
+    assert len(recorded) == 3
+
+
+def test_recordings_end_with_their_net_its_addresses_and_its_dtype(recorded):
+    net, images = small_net(), torch.randn(1, 3, 32, 32)
+    known = fast_gpu._recordings_of(net)
+    assert fast_gpu._recordings_of(net) is known
+    net.stages[0].blocks[0].fc1.weight.add_(1)
+    assert fast_gpu._recordings_of(net) is known
+    net.stages[0].blocks[0].fc1.weight.data = torch.zeros_like(net.stages[0].blocks[0].fc1.weight)
+    assert fast_gpu._recordings_of(net) is not known
+    known = fast_gpu._recordings_of(net)
+    assert fast_gpu._recordings_of(net.to(torch.float64)) is not known
+    for _ in range(4):
+        call(net, images.double())
+    gone = weakref.ref(net)
+    del net
+    gc.collect()
+    assert gone() is None
 
 
 on_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA graphs need a GPU")
@@ -124,5 +205,6 @@ def test_replays_follow_weights_plans_and_whoever_watches():
         assert seen
         for change in (lambda weight: weight.add_(1), lambda weight: setattr(weight, "data", weight + 1)):
             change(net.stages[0].blocks[0].fc2.weight)
-            assert all(torch.equal(one, other) for one, other in zip(net(images), net.compute(images), strict=True))
+            for _ in range(4):
+                assert all(torch.equal(one, other) for one, other in zip(net(images), net.compute(images), strict=True))
             assert not torch.equal(net(images)[0], before)

@@ -20,7 +20,9 @@ def save_speed(result: Mapping[str, Any], path: Path) -> None:
     _draw_backbone(left, result)
     _draw_parts(right, result["detector"])
     size = " x ".join(map(str, result["shape"]))
-    figure.suptitle(f"{size}, on {result['versions']['processor']}: {result['subject']}")
+    device = next(iter(result["backbone"].values()))["device"]
+    device = result["versions"]["processor"] if device.startswith("cpu") else device
+    figure.suptitle(f"Images of {size} on {device}: {result['subject']}")
     figure.savefig(path, dpi=110)
 
 

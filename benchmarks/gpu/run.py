@@ -56,16 +56,18 @@ def main() -> None:
     net = SparseSwin(embed_dims=96, depths=DEPTHS, num_heads=(3, 6, 12, 24), window_size=7).cuda().eval()
     checks = check(net)
     print(json.dumps(checks, indent=2))
-    result = {
+    result: dict[str, Any] = {
         "versions": {"torch": torch.__version__, "triton": triton.__version__, "timm": timm.__version__},
         "device": torch.cuda.get_device_name(),
         "dtype": "bfloat16",
         "checks": checks,
         "kernels": time_kernels(net, SHAPES[0], options.runs),
-        "backbones": [time_backbones(net, timm, shape, options.runs) for shape in SHAPES],
+        "backbones": [],
     }
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    for shape in SHAPES:
+        result["backbones"].append(time_backbones(net, timm, shape, options.runs))
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
 
 
@@ -88,18 +90,17 @@ def check(net: SparseSwin) -> dict[str, float]:
         found[f"block of {x.shape[-1]} channels, float32, largest error"] = error = float((mine - truth).abs().max())
         assert error < 1e-4, found
     plain, fast = deepcopy(net), deepcopy(net).bfloat16()
-    for module in plain.modules():
-        module.fast = False
+    plain.fast = False
     for plan in (None, PLANS[1]):
         plain.plan = fast.plan = plan
-        first = fast(images.bfloat16())
-        for _ in range(fast_gpu.CALLS_BEFORE):
-            again = fast(images.bfloat16())
+        plain.importance = fast.importance = "l2"
+        first, *_, again = [fast(images.bfloat16()) for _ in range(fast_gpu.CALLS_BEFORE + 2)]
         assert all(map(torch.equal, first, again)), "a replay differs from what was recorded"
-        pairs = zip(again, plain(images), strict=True)
+        plain.importance = fast.importance = "random"  # by scores, rounding may choose another window where two are all but equal
+        pairs = zip(fast(images.bfloat16()), plain(images), strict=True)
         cosine = min(float(F.cosine_similarity(mine.float().flatten(), truth.flatten(), 0)) for mine, truth in pairs)
         found[f"net under plan {plan}, bfloat16, smallest cosine to float32"] = cosine
-        assert cosine > (0.999 if plan is None else 0.97), found  # a window whose score is all but another's may give way to it
+        assert cosine > 0.999, found
     return found
 
 
@@ -107,23 +108,22 @@ def check(net: SparseSwin) -> dict[str, float]:
 
 
 def time_backbones(net: SparseSwin, timm: Any, shape: tuple[int, int, int, int], runs: int) -> dict[str, Any]:
+    torch._dynamo.reset()  # or the second size would be compiled for any size
     images = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
     size = shape[-2:]
     rival = timm.create_model("swin_tiny_patch4_window7_224", features_only=True, img_size=size, out_indices=(0, 1, 2, 3))
     rival = rival.cuda().bfloat16().eval()
-    compiled = torch.compile(rival, mode="max-autotune")
+    compiled = torch.compile(rival, mode="max-autotune", dynamic=False)
     dense = count_macs(net, size)
     plans = [None, *map(SparsityPlan.parse, PLANS), plan_of_share(net, size, SHARE)]
     calls: dict[str, Call] = {"timm": lambda: rival(images), "timm compiled": lambda: compiled(images)}
     plain = deepcopy(net).bfloat16()
-    for module in plain.modules():
-        module.fast = False
-    one_graph = torch.compile(deepcopy(plain), fullgraph=True)
+    plain.fast = False
+    one_graph = torch.compile(deepcopy(plain), fullgraph=True, dynamic=False)
     calls["SparseSwin dense, plain path"] = lambda: plain(images)
     calls["SparseSwin dense, plain path compiled"] = lambda: one_graph(images)
     fast = deepcopy(net).bfloat16()
     share = {}
-    fast_gpu.RECORDINGS = len(plans)  # all of them take turns
     for plan in plans:
         name = f"SparseSwin {plan or 'dense'}"
         share[name] = count_macs(net, size, plan) / dense if plan else 1.0

@@ -158,9 +158,7 @@ def _rivals(net: SparseSwin, images: Tensor, plan: SparsityPlan) -> dict[str, Ca
 
 def _plain(net: SparseSwin) -> SparseSwin:
     plain = copy.deepcopy(net).eval()
-    for module in plain.modules():
-        if "fast" in vars(module):
-            vars(module)["fast"] = False
+    plain.fast = False
     return plain
 
 
@@ -178,11 +176,11 @@ def _with_ratios(rows: dict[str, Any], share: dict[str, float], kinds: Sequence[
     for row in rows.values():
         row["over_mmdet"] = rows["mmdet"]["p50_ms"] / row["p50_ms"]
     for kind in kinds:
-        contenders = [f"SparseSwin dense, {_tag(kind)}", *(DENSE_RIVALS if kind == torch.float32 else ())]
+        contenders = [f"SparseSwin dense, {_tag(kind)}", *DENSE_RIVALS]
         fastest = min(rows[name]["p50_ms"] for name in contenders)
         for plan, part in share.items():
             row = rows[_name(SparsityPlan.parse(plan), kind)]
-            row["efficiency"] = fastest / row["p50_ms"] * part
+            row["share"], row["efficiency"] = part, fastest / row["p50_ms"] * part
     return rows
 
 
@@ -197,11 +195,14 @@ def _time_detectors(
     """Image to boxes. mmdet's rows are mmdet3d's own detector, but for its backbone's weights, which are random."""
     model = subject.model
     original = mmdet3d_head(model)
-    heads = {"mmdet": original, "mmdet compiled": original}
+    heads = {"mmdet": original, "mmdet, backbone compiled": original}
     names = [*heads, *(_name(plan, kinds[0]) for plan in (_dense(backbone_of(model)), *plans))]
     names += [_name(plans[-1], kind) for kind in kinds[1:]]
     spent: dict[str, list[list[float]]] = {name: [] for name in names}
-    calls = {name: _detect(subject, backbones[name], heads.get(name, model.bbox_head), spent[name].append) for name in names}
+    calls = {
+        name: _detect(subject, backbones[name.replace(", backbone", "")], heads.get(name, model.bbox_head), spent[name].append)
+        for name in names
+    }
     rows: dict[str, Any] = {name: vars(one) for name, one in time_calls(calls, subject.images, runs, 2, progress).items()}
     for name, row in rows.items():
         row["over_mmdet"] = rows["mmdet"]["p50_ms"] / row["p50_ms"]
@@ -235,11 +236,11 @@ def _detect(subject: Subject, backbone: Callable[[], Any], head: Any, report: Ca
 
 @torch.no_grad()
 def _gmacs(model: Any, images: Tensor) -> dict[str, float]:
-    """The dense detector's, of all images: the backbone's by its own rules, neck and head as torch counts them."""
+    """The dense detector's, of all images: the backbone's by its own rules, neck and head as torch counts them on a processor."""
     net = backbone_of(model)
     found = {"backbone": len(images) * count_macs(net, (images.shape[2], images.shape[3]), _dense(net)) / 1e9}
-    x = net(images)
-    for name, part in (("neck", model.neck), ("head", model.bbox_head)):
+    x = [feature.cpu() for feature in net(images)]
+    for name, part in (("neck", copy.deepcopy(model.neck).cpu()), ("head", copy.deepcopy(model.bbox_head).cpu())):
         with FlopCounterMode(display=False) as counter:
             x = part(x)
         found[name] = counter.get_total_flops() / 2e9

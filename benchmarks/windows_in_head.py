@@ -1,0 +1,92 @@
+"""What carrying the windows into the head could bring: counted, for it is not built.
+
+    python benchmarks/windows_in_head.py CONFIG CHECKPOINT --data ROOT
+
+A head that is to be right on the tokens that the backbone's last block pair computed needs its own inputs around them: one pixel more for every 3 x 3
+convolution that is still to come. So of the MACs of each convolution only the share of pixels so near to a computed window is needed. Counted on the
+six images of the first keyframe of ``val``, under the checkpoint's plan; levels that the neck adds are counted whole, and where a deformable
+convolution looks is taken to be where an ordinary one does. Ends with one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparsevit3d.stages.benchmark import trained_subject
+from sparsevit3d.stages.experiment import load_config
+from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.trace import BlockTrace, record_windows
+from sparsevit3d.windows import window_table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--data", type=Path, help="the nuScenes root, if not the config's own")
+    options = parser.parse_args()
+    subject = trained_subject(load_config(options.config, options.data, None, ()), options.checkpoint, "val")
+    net = backbone_of(subject.model)
+    with torch.no_grad(), record_windows(net) as trace:
+        features = net(subject.images)
+        levels = subject.model.neck(features)
+    total = needed = 0.0
+    rows = []
+    for level, feature in enumerate(levels):
+        kept = torch.ones(len(feature), *feature.shape[-2:])
+        if level < len(features):
+            stage = net.out_indices[level]
+            kept = torch.stack([computed_tokens(one) for one in trace if one.stage == stage][-2:]).amax(0)
+        layers = macs_by_distance(subject.model.bbox_head)
+        pixels = kept.numel()
+        whole = sum(layers.values()) * pixels
+        near = sum(macs * float(widened(kept, distance).sum()) for distance, macs in layers.items())
+        rows.append(
+            {"stride": subject.model.bbox_head.strides[level], "computed": float(kept.mean()), "share_of_head_macs": near / whole}
+        )
+        total, needed = total + whole, needed + near
+    result = {"plan": str(net.plan), "levels": rows, "share_of_head_macs": needed / total}
+    for row in rows:
+        print(
+            f"stride {row['stride']:3}: {row['computed']:.0%} of its tokens computed; {row['share_of_head_macs']:.0%} of the head's MACs needed"
+        )
+    print(json.dumps(result))
+
+
+def computed_tokens(block: BlockTrace) -> Tensor:
+    """(B, H, W), 1 where the block computed."""
+    (height, width), found = block.map_size, torch.zeros(len(block.kept), block.map_size[0] * block.map_size[1] + 1)
+    table = window_table(height, width, block.window, block.shift).tokens
+    for image, kept in enumerate(torch.from_numpy(block.kept)):
+        found[image, table[kept].flatten()] = 1
+    return found[:, :-1].view(-1, height, width)
+
+
+def widened(kept: Tensor, distance: int) -> Tensor:
+    """What lies within so many pixels of what was computed."""
+    return F.max_pool2d(kept[:, None], 2 * distance + 1, 1, distance)[:, 0]
+
+
+def macs_by_distance(head: Any) -> dict[int, int]:
+    """MACs at one pixel, by how many 3 x 3 convolutions still follow."""
+    found: dict[int, int] = {}
+    for name, module in head.named_modules():
+        if not isinstance(module, torch.nn.Conv2d) and type(module).__name__ != "DeformConv":
+            continue
+        branch, _, place = name.partition(".")
+        follow = 0
+        if branch in ("cls_convs", "reg_convs"):
+            follow = head.stacked_convs - int(place.split(".")[0])
+        found[follow] = found.get(follow, 0) + module.weight.numel()
+    return found
+
+
+if __name__ == "__main__":
+    main()
