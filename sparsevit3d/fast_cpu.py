@@ -9,6 +9,7 @@ padding or were joined by the cyclic shift need more work than the others and ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -43,7 +44,7 @@ class Prepared(NamedTuple):
     """What is made of a module's weights once."""
 
     products: tuple[Product, ...]
-    norm: tuple[Tensor, ...] = ()
+    others: tuple[Tensor, ...]  # of a block its position bias, of a merging its norm's weight and bias
 
 
 # By module: the weights that it was made of, as address and version, and what was made. Beside the modules, not within, because
@@ -85,7 +86,7 @@ def compute_block(block: SwinBlock, x: Tensor, table: WindowTable, windows: Tens
 
 def _compute_tile(block: SwinBlock, flat: Tensor, table: WindowTable, windows: Tensor, start: Tensor, edge: bool) -> None:
     """``windows``, (n,), of the maps that begin at row ``start``, (n,), of ``flat``; ``edge``: they have padding or a mask."""
-    qkv_layer, projection, fc1, fc2 = _prepared(block, _prepare_block).products
+    (qkv_layer, projection, fc1, fc2), (bias,) = _prepared(block, partial(_prepare_block, table.offsets))
     index, places, mask = table.tokens[windows], None, None
     rows = (index + start[:, None]).flatten()
     if edge:
@@ -95,7 +96,7 @@ def _compute_tile(block: SwinBlock, flat: Tensor, table: WindowTable, windows: T
     qkv = qkv_layer(block.norm1(part))
     if places is not None:
         qkv = block.attn.with_padding(qkv, places, len(windows))
-    attended = block.attn.attend(qkv.float(), len(windows), table.offsets, mask)  # torch's CPU attention is no faster in bfloat16
+    attended = block.attn.attend(qkv.float(), len(windows), bias, mask)  # torch's CPU attention is no faster in bfloat16
     attended = attended.to(part.dtype)
     part = projection.plus(attended if places is None else attended.index_select(0, places), part)
     part = fc2.plus(fc1(block.norm2(part), "gelu"), part)
@@ -123,10 +124,11 @@ def _prepared(module: nn.Module, prepare: Callable[[Any], Prepared]) -> Prepared
     return known[1]
 
 
-def _prepare_block(block: SwinBlock) -> Prepared:
+def _prepare_block(offsets: Tensor, block: SwinBlock) -> Prepared:
     layers = (block.attn.qkv, block.attn.proj, block.fc1, block.fc2)
     rows = TILE * block.window**2
-    return Prepared(tuple(Product(_packed(layer.weight, rows), layer.bias) for layer in layers))
+    products = tuple(Product(_packed(layer.weight, rows), layer.bias) for layer in layers)
+    return Prepared(products, (block.attn.position_bias(offsets).float().contiguous(),))
 
 
 def _prepare_merging(merging: PatchMerging) -> Prepared:

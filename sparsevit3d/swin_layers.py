@@ -44,7 +44,7 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(x)
         if gathered.places is not None:
             qkv = self.with_padding(qkv, gathered.places, gathered.windows)
-        x = self.attend(qkv, gathered.windows, gathered.offsets, gathered.mask)
+        x = self.attend(qkv, gathered.windows, self.position_bias(gathered.offsets), gathered.mask)
         return self.proj(x if gathered.places is None else x.index_select(0, gathered.places))
 
     def with_padding(self, qkv: Tensor, places: Tensor, windows: int) -> Tensor:
@@ -55,11 +55,14 @@ class WindowAttention(nn.Module):
         padding = qkv.new_zeros(qkv.shape[1]) if self.qkv.bias is None else self.qkv.bias.to(qkv.dtype)
         return padding.expand(windows * self.window**2, -1).index_copy(0, places, qkv)
 
-    def attend(self, qkv: Tensor, windows: int, offsets: Tensor, mask: Tensor | None) -> Tensor:
-        """(windows * window ** 2, 3 C) to (windows * window ** 2, C); ``offsets`` and ``mask`` as in WindowTokens."""
+    def position_bias(self, offsets: Tensor) -> Tensor:
+        """What relative position adds to the logits, (1, heads, window ** 2, window ** 2); ``offsets`` as in WindowTokens."""
+        return self.relative_position_bias_table[offsets].permute(2, 0, 1)[None]
+
+    def attend(self, qkv: Tensor, windows: int, bias: Tensor, mask: Tensor | None) -> Tensor:
+        """(windows * window ** 2, 3 C) to (windows * window ** 2, C); ``bias`` is position_bias's, ``mask`` as in WindowTokens."""
         size, channels = self.window**2, qkv.shape[1] // 3
         query, key, value = qkv.view(windows, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[offsets].permute(2, 0, 1)[None]
         if mask is not None:
             bias = bias + mask[:, None]
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))

@@ -185,7 +185,7 @@ def _kernels_and_rivals(block: SwinBlock, batch: int, height: int, width: int) -
         ),
         "window attention": (
             lambda: kernels.attend_windows(qkv, table, windows, chosen, attention.heads, *biases),
-            lambda: attention.attend(padded, gathered.windows, gathered.offsets, gathered.mask),
+            lambda: attention.attend(padded, gathered.windows, attention.position_bias(gathered.offsets), gathered.mask),
         ),
         "gather + LayerNorm + FC1 + GELU": (
             lambda: kernels.norm_linear(x, chosen, block.norm2, block.fc1, gelu=True),
