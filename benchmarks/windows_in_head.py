@@ -4,7 +4,7 @@
 
 A head that is to be right on the tokens that the backbone's last block pair computed needs its own inputs around them: one pixel more for every 3 x 3
 convolution that is still to come. So of the MACs of each convolution only the share of pixels so near to a computed window is needed. Counted on the
-six images of the first keyframe of ``val``, under the checkpoint's plan; levels that the neck adds are counted whole, and where a deformable
+six images of the first keyframe of ``val``, under the checkpoint's plan or another; levels that the neck adds are counted whole, and where a deformable
 convolution looks is taken to be where an ordinary one does. Ends with one line of JSON.
 """
 
@@ -31,9 +31,11 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, help="the nuScenes root, if not the config's own")
+    parser.add_argument("--plan", help="another plan than the checkpoint's")
     options = parser.parse_args()
     subject = trained_subject(load_config(options.config, options.data, None, ()), options.checkpoint, "val")
     net = backbone_of(subject.model)
+    net.plan = options.plan or net.plan
     with torch.no_grad(), record_windows(net) as trace:
         features = net(subject.images)
         levels = subject.model.neck(features)
