@@ -85,7 +85,7 @@ def test_a_whole_net_equals_the_plain_one(plan, monkeypatch):
             assert torch.allclose(mine, truth, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("dtype", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_kernels_compile_for_a_gpu_that_is_not_here(dtype, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     script = Path(__file__).with_name("compile_kernels.py")
