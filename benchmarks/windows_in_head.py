@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparsevit3d.deform import DeformConv
 from sparsevit3d.stages.benchmark import trained_subject
 from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.hooks import backbone_of
@@ -39,14 +40,13 @@ def main() -> None:
     with torch.no_grad(), record_windows(net) as trace:
         features = net(subject.images)
         levels = subject.model.neck(features)
-    total = needed = 0.0
+    layers, total, needed = macs_by_distance(subject.model.bbox_head), 0.0, 0.0
     rows = []
     for level, feature in enumerate(levels):
         kept = torch.ones(len(feature), *feature.shape[-2:])
         if level < len(features):
             stage = net.out_indices[level]
             kept = torch.stack([computed_tokens(one) for one in trace if one.stage == stage][-2:]).amax(0)
-        layers = macs_by_distance(subject.model.bbox_head)
         pixels = kept.numel()
         whole = sum(layers.values()) * pixels
         near = sum(macs * float(widened(kept, distance).sum()) for distance, macs in layers.items())
@@ -80,7 +80,7 @@ def macs_by_distance(head: Any) -> dict[int, int]:
     """MACs at one pixel, by how many 3 x 3 convolutions still follow."""
     found: dict[int, int] = {}
     for name, module in head.named_modules():
-        if not isinstance(module, torch.nn.Conv2d) and type(module).__name__ != "DeformConv":
+        if not isinstance(module, (torch.nn.Conv2d, DeformConv)):
             continue
         branch, _, place = name.partition(".")
         follow = 0

@@ -13,6 +13,8 @@ from sparsevit3d.plan import SparsityPlan, kept_count, sample_plan
 from sparsevit3d.sparse_swin import SparseSwin, SwinBlock
 from sparsevit3d.windows import window_table
 
+SHARE = 0.56  # of the dense MACs: where the paper's 3D detector runs
+
 
 def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan | None = None) -> int:
     """MACs of one image of ``image_size`` (height, width) through the backbone, under the plan as set, or under ``plan``.
@@ -34,6 +36,16 @@ def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan 
             height, width = (height + 1) // 2, (width + 1) // 2
             total += height * width * stage.downsample.reduction.weight.numel()
     return total
+
+
+def default_plans(net: SparseSwin, size: tuple[int, int]) -> list[SparsityPlan]:
+    """The plan that ``net`` has. If it has none: uniform 0.5 and 0.6, one drawn from the search's space that has the share of MACs at
+    which the paper's 3D detector runs, and for Swin-T the two that its authors published."""
+    if net.plan is not None and not net.plan.is_dense:
+        return [net.plan]
+    published = ["0.3|0|0.1,0.2,0.2|0", "0.6|0|0.2,0.4,0.5|0"] if net.depths == (2, 2, 6, 2) else []
+    uniform = [SparsityPlan.uniform(ratio, net.depths) for ratio in (0.5, 0.6)]
+    return [*map(SparsityPlan.parse, published), plan_of_share(net, size, SHARE), *uniform]
 
 
 def plan_of_share(net: SparseSwin, image_size: tuple[int, int], share: float, draws: int = 500, seed: int = 0) -> SparsityPlan:

@@ -26,18 +26,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from sparsevit3d import SparseSwin, SparsityPlan, count_macs, fast_gpu
 from sparsevit3d.latency import time_calls
-from sparsevit3d.macs import plan_of_share
+from sparsevit3d.macs import default_plans
 from sparsevit3d.sparse_swin import Choice, SwinBlock
 from sparsevit3d.windows import window_table, window_tokens
 
 Call = Callable[[], object]
 DEPTHS = (2, 2, 6, 2)
-PLANS = [
-    "0.3|0|0.1,0.2,0.2|0",
-    "0.6|0|0.2,0.4,0.5|0",
-    *(str(SparsityPlan.uniform(ratio, DEPTHS)) for ratio in (0.5, 0.6)),
-]
-SHARE = 0.56  # of the dense MACs, at which the paper's 3D detector runs
 SHAPES = [(6, 3, 256, 704), (6, 3, 900, 1600)]
 
 
@@ -91,7 +85,7 @@ def check(net: SparseSwin) -> dict[str, float]:
         assert error < 1e-4, found
     plain, fast = deepcopy(net), deepcopy(net).bfloat16()
     plain.fast = False
-    for plan in (None, PLANS[1]):
+    for plan in (None, *default_plans(net, (250, 333))):
         plain.plan = fast.plan = plan
         plain.importance = fast.importance = "l2"
         first, *_, again = [fast(images.bfloat16()) for _ in range(fast_gpu.CALLS_BEFORE + 2)]
@@ -115,7 +109,7 @@ def time_backbones(net: SparseSwin, timm: Any, shape: tuple[int, int, int, int],
     rival = rival.cuda().bfloat16().eval()
     compiled = torch.compile(rival, mode="max-autotune", dynamic=False)
     dense = count_macs(net, size)
-    plans = [None, *map(SparsityPlan.parse, PLANS), plan_of_share(net, size, SHARE)]
+    plans = [None, *default_plans(net, size)]
     calls: dict[str, Call] = {"timm": lambda: rival(images), "timm compiled": lambda: compiled(images)}
     plain = deepcopy(net).bfloat16()
     plain.fast = False

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sparsevit3d.decode import decode
 from sparsevit3d.latency import Progress, time_calls, wait
-from sparsevit3d.macs import count_macs, plan_of_share
+from sparsevit3d.macs import count_macs, default_plans
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.stages.experiment import load_detector, use_split
@@ -31,7 +31,6 @@ from sparsevit3d.stages.rivals import Call, ReleasedSwin, floor, mmdet3d_head, m
 
 PARTS = ("backbone", "neck", "head", "decode")
 DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")  # and SparseSwin itself; the fastest is what plans are held against
-SHARE = 0.56  # of the dense MACs: where the paper's 3D detector runs
 
 
 class Subject(NamedTuple):
@@ -73,23 +72,13 @@ def trained_subject(config: Config, checkpoint: Path, split: str) -> Subject:
     return Subject(model, batch["inputs"]["imgs"], metas, f"{checkpoint.name}, first keyframe of {split}")
 
 
-def default_plans(net: SparseSwin, size: tuple[int, int]) -> list[SparsityPlan]:
-    """The plan that ``net`` has. If it has none: uniform 0.5 and 0.6, one drawn from the search's space that has the share of MACs at
-    which the paper's 3D detector runs, and for Swin-T the two that its authors published."""
-    if net.plan is not None and not net.plan.is_dense:
-        return [net.plan]
-    published = ["0.3|0|0.1,0.2,0.2|0", "0.6|0|0.2,0.4,0.5|0"] if net.depths == (2, 2, 6, 2) else []
-    uniform = [SparsityPlan.uniform(ratio, net.depths) for ratio in (0.5, 0.6)]
-    return [*map(SparsityPlan.parse, published), plan_of_share(net, size, SHARE), *uniform]
-
-
 def benchmark(
     subject: Subject, dtypes: Sequence[str], plans: Sequence[SparsityPlan], runs: int, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Time ``subject`` dense and under ``plans`` (none: the default ones); the last of them also in the released form, and in a whole detector in every dtype.
 
     ``backbone`` and ``detector`` are rows by contender: milliseconds, ``over_mmdet`` (times faster than mmdet's in float32),
-    ``efficiency`` (speed-up over the dtype's fastest dense, over how many times fewer MACs), and a detector's ``parts``. Rivals run in
+    ``efficiency`` (speed-up over the fastest dense of the dtype or float32, over how many times fewer MACs), and a detector's ``parts``. Rivals run in
     float32; one that cannot run fails the run. ``gmacs`` are the dense network's. Raises ExperimentError for a dtype that is none.
     """
     model, images = subject.model, subject.images
@@ -165,10 +154,10 @@ def _plain(net: SparseSwin) -> SparseSwin:
 def _sparse_swins(nets: dict[torch.dtype, SparseSwin], images: Tensor, plans: Sequence[SparsityPlan]) -> dict[str, Call]:
     calls: dict[str, Call] = {}
     for kind, net in nets.items():
-        shape = (images.shape[0], images.shape[1], images.shape[2], images.shape[3])
-        calls[f"floor, {_tag(kind)}"] = floor(net, shape)
+        cast = images.to(kind)
+        calls[f"floor, {_tag(kind)}"] = floor(net, (cast.shape[0], cast.shape[1], cast.shape[2], cast.shape[3]))
         for plan in (_dense(net), *plans):
-            calls[_name(plan, kind)] = _under(net, plan, net, images.to(kind))
+            calls[_name(plan, kind)] = _under(net, plan, net, cast)
     return calls
 
 
