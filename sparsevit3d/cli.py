@@ -13,28 +13,16 @@ from rich.text import Text
 
 from sparsevit3d.cli_benchmark import benchmark
 from sparsevit3d.cli_data import data_app
-from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.cli_options import Checkpoint, ConfigPath, Data, From, Infos, Plan, Set, Split, WorkDir, read_plan
 from sparsevit3d.terminal import console, progress_bar, score_table
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
+    pass
 
 app = typer.Typer(help="Camera-based 3D detection that computes only the windows that matter.", no_args_is_help=True)
 visualize_app = typer.Typer(help="Pictures of what was pruned.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(visualize_app, name="visualize")
-
-ConfigPath = Annotated[Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")]
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")]
-WorkDir = Annotated[Path, typer.Option(help="Where checkpoints, logs and results go; a run that was cut off here goes on")]
-Data = Annotated[Path | None, typer.Option(help="The nuScenes root, if not the config's own")]
-Infos = Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change one value of the config, such as train_cfg.max_epochs=2")]
-From = Annotated[Path, typer.Option("--from", help="The checkpoint to start from")]
-Plan = Annotated[
-    str | None, typer.Option(help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense'; default: the checkpoint's own")
-]
-Split = Annotated[str, typer.Option(help="The split whose info file to read: val, search, real_train ...")]
 
 
 def main() -> None:
@@ -48,15 +36,6 @@ def main() -> None:
             raise
         Console().print("[bold red]error[/]", Text(str(error)), soft_wrap=True)  # whichever of torchrun's processes it meets
         raise SystemExit(1) from None
-
-
-def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
-    """``--plan``: a file's plan, or the plan written out."""
-    if text is None:
-        return None
-    if text == "dense":
-        return SparsityPlan.uniform(0, config.model.backbone.depths)
-    return SparsityPlan.load(text) if text.endswith(".json") or Path(text).is_file() else SparsityPlan.parse(text)
 
 
 @app.command()

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from sparsevit3d.cli_options import ConfigPath, Data, Infos, Set, read_plan
 from sparsevit3d.terminal import benchmark_tables, console, progress_bar
 
 
 def benchmark(
-    config: Annotated[Path, typer.Argument(help="An experiment, such as configs/fcos3d_swin-t_704x256.py")],
+    config: ConfigPath,
     checkpoint: Annotated[
         Path | None, typer.Argument(help="Time this detector under its plan, on six images of its data; default: fresh weights")
     ] = None,
@@ -29,11 +30,9 @@ def benchmark(
     dtypes: Annotated[list[str] | None, typer.Option("--dtype", help="May be repeated; default: float32, bfloat16")] = None,
     runs: Annotated[int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")] = 12,
     device: Annotated[str, typer.Option(help="Without a checkpoint: cpu or cuda")] = "cpu",
-    data: Annotated[Path | None, typer.Option(help="The nuScenes root, if not the config's own")] = None,
-    infos: Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one value of the config, such as train_cfg.max_epochs=2")
-    ] = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
     out: Annotated[Path | None, typer.Option(help="Keep the result here as JSON, and beside it a picture of it")] = None,
 ) -> None:
     """Time backbone and whole detector, dense and under plans, against mmdet's, the paper's released form and a floor.
@@ -43,7 +42,6 @@ def benchmark(
 
     Example: sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape 6x3x256x704 --out speed.json
     """
-    from sparsevit3d.cli import read_plan
     from sparsevit3d.stages.benchmark import benchmark as measure
     from sparsevit3d.stages.benchmark import fresh_subject, trained_subject
     from sparsevit3d.stages.experiment import load_config, read_config
