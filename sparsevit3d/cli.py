@@ -182,14 +182,15 @@ def evaluate(
 
 
 def _score_file(results: Path, root: Path, version: str | None, split: str) -> dict[str, Any]:
-    from data_tools.infos import missing_scenes, only_version, open_nuscenes, scenes_of_split
-    from sparsevit3d.stages.scoring import score_results
+    from data_tools.splits import find_version, missing_scenes, scenes_of_split
+    from sparsevit3d.stages.scoring import open_root, score_results
 
     with console.status(f"scoring {results}"):
-        nusc = open_nuscenes(root, version or only_version(root))
-        scenes = sorted(scenes_of_split(nusc, split))
-        counts = {"split": split, "scenes": len(scenes), "scenes_of_split": len(scenes) + missing_scenes(nusc, split)}
-        return counts | score_results(results, nusc, scenes).as_dict()
+        version = find_version(root, version)
+        scenes = sorted(scenes_of_split(root, version, split))
+        missing = missing_scenes(root, version, split)
+        counts = {"split": split, "scenes": len(scenes), "scenes_of_split": len(scenes) + missing}
+        return counts | score_results(results, open_root(str(root), version), scenes).as_dict()
 
 
 @app.command()

@@ -17,8 +17,10 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.infos import open_nuscenes, scenes_of_split, write_infos
-from data_tools.synthetic.tables import SPLITS, VERSION, Settings, make_dataset
+from data_tools.convert import write_infos
+from data_tools.splits import scenes_of_split
+from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
+from data_tools.work import usual_workers
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings as SearchSettings
 from sparsevit3d.search.run import search
@@ -57,7 +59,7 @@ TINY = Size(
 def run_demo(out: Path, tiny: bool, real: Path | None, real_split: str) -> None:
     """Run what is missing of the demo in ``out``, then print its table and where the pictures are."""
     if real is not None:
-        scenes_of_split(open_nuscenes(real, "v1.0-mini"), real_split)  # a mistake is better told now than at the end
+        scenes_of_split(real, "v1.0-mini", real_split)  # a mistake is better told now than at the end
     out.mkdir(parents=True, exist_ok=True)
     with sole_owner(out, lambda: console.print(f"Another demo is at work in {out}; waiting for it to end.")):
         _run_steps(out, TINY if tiny else FULL, real, real_split)
@@ -71,11 +73,9 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
         return load_config(CONFIG, data, options=size.options, stage=stage)
 
     with clock.step("1 synthetic nuScenes"), progress_bar("rendering scenes") as update:
-        make_dataset(data, size.data, update)
+        make_dataset(data, size.data, usual_workers(), update)
     with clock.step("2 info files"):
-        nusc = open_nuscenes(data, VERSION)
-        for split in SPLITS:
-            write_infos(nusc, split, data / f"nuscenes_infos_{split}.json")
+        write_infos(data, VERSION, SPLITS, workers=usual_workers())
     with clock.step("3 train the dense detector"):
         trained = train(config(), out / "trained")
     with clock.step("4 adapt it to random plans"):
@@ -119,8 +119,7 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
 
 def _look_at_real(out: Path, real: Path, split: str, checkpoint: Path, plan: SparsityPlan) -> None:
     infos = out / "real_infos"
-    infos.mkdir(exist_ok=True)
-    count = write_infos(open_nuscenes(real, "v1.0-mini"), split, infos / f"nuscenes_infos_{split}.json")
+    count = write_infos(real, "v1.0-mini", [split], infos)[split]
     config = load_config(CONFIG, real, infos)
     for number in range(min(count, 2)):
         views, traces = look_at_keyframe(config, checkpoint, split, number, None)

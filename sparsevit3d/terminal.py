@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes under torchrun the first one speaks
 
@@ -57,3 +58,17 @@ def benchmark_tables(result: dict[str, Any]) -> list[Table]:
 
 def _numbers(row: dict[str, Any]) -> tuple[str, str, str]:
     return f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}", f"{row['spread']:.0%}"
+
+
+def problem_tables(report: dict[str, Any]) -> list[Table]:
+    """Of what ``data check`` found: a row for each kind of problem and table, with its first token."""
+    if not report["problems"]:
+        return []
+    fold = {"overflow": "fold"}
+    table = Table("", "problem", "table", "count", Column("first token", **fold), Column("what", **fold), Column("remedy", **fold))
+    for row in report["problems"]:
+        first = row["examples"][0]
+        mark = "[yellow]warning[/]" if row["warning"] else "[bold red]error[/]"
+        texts = (Text(first[key]) for key in ("token", "what", "remedy"))
+        table.add_row(mark, row["kind"], row["table"], str(row["count"]), *texts)
+    return [table]

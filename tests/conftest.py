@@ -27,13 +27,11 @@ def _seeded():
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory):
     """A synthetic root with info files of its three splits: 2, 1 and 2 scenes of 2 keyframes at 640 x 360."""
-    from data_tools.infos import open_nuscenes, write_infos
-    from data_tools.synthetic.tables import SPLITS, VERSION, Settings, make_dataset
+    from data_tools.convert import write_infos
+    from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
 
     root = make_dataset(tmp_path_factory.mktemp("nuscenes") / "root", Settings((2, 1, 2), 2, 640, 360, seed=10))
-    nusc = open_nuscenes(root, VERSION)
-    for split in SPLITS:
-        write_infos(nusc, split, root / f"nuscenes_infos_{split}.json")
+    write_infos(root, VERSION, SPLITS)
     return root
 
 

@@ -50,7 +50,7 @@ def test_help_is_quick_and_opens_no_room():
 def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
     for arguments, words in [
         (("train", SMALL, "--data", tmp_path / "none", "--work-dir", tmp_path / "w"), "no such dataset"),
-        (("data", "infos", tmp_path), "no tables of version v1.0-synthetic"),
+        (("data", "infos", tmp_path), "has no tables at all"),
         (("data", "synth", ROOT), "is not empty"),
         (("train", SMALL, "--set", "train_cfg.max_epoch=2", "--work-dir", tmp_path / "w"), "did you mean train_cfg.max_epochs?"),
     ]:
@@ -64,7 +64,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
 def test_data_is_made_from_the_command_line(tmp_path):
     root = tmp_path / "root"
     run("data", "synth", root, "--scenes", 1, 0, 1, "--keyframes", 1, "--size", 96, 54)
-    run("data", "infos", root, "--split", "train", "--split", "val", "--out", tmp_path / "infos")
+    run("data", "infos", root, "--splits", "train,val", "--workers", 2, "--out", tmp_path / "infos")
     assert sorted(path.name for path in (tmp_path / "infos").iterdir()) == ["nuscenes_infos_train.json", "nuscenes_infos_val.json"]
 
 

@@ -12,7 +12,7 @@ from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.dataset import pseudo_collate
 from round_trip import dataset_of, decode, located, perfect_outputs, worst_errors
 
-from data_tools.infos import open_nuscenes, write_infos
+from data_tools.convert import write_infos
 from sparsevit3d.detector import merge_flipped
 from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.scoring import NuScenesSplitMetric
@@ -44,9 +44,9 @@ def test_boxes_survive_target_and_decode(published, flip):
 @pytest.mark.parametrize("flip", [False, True])
 def test_real_boxes_survive_target_and_decode(published, real, flip, tmp_path):
     config, head = copy.deepcopy(published)
-    nusc = open_nuscenes(real, "v1.0-mini")
-    for split in ("real_train", "real_val"):
-        write_infos(nusc, split, tmp_path / f"nuscenes_infos_{split}.json")
+    splits = ("real_train", "real_val")
+    write_infos(real, "v1.0-mini", splits, tmp_path)
+    for split in splits:
         part = config.train_dataloader.dataset
         part.data_root, part.ann_file = str(real), str(tmp_path / "nuscenes_infos_train.json")
         check_round_trip(head, dataset_of(config, split, flip), flip)

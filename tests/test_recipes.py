@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmdet3d.registry import MODELS
 
-from data_tools.infos import open_nuscenes, write_infos
+from data_tools.convert import write_infos
 from sparsevit3d.stages.checkpoints import read_checkpoint
 from sparsevit3d.stages.experiment import load_config, read_config
 from sparsevit3d.stages.train import adapt, train
@@ -18,7 +18,8 @@ RECIPES = sorted(path.stem for path in CONFIGS.glob("*_swin-*.py"))
 @pytest.fixture(scope="module")
 def real_infos(real, tmp_path_factory):
     folder = tmp_path_factory.mktemp("infos")
-    write_infos(open_nuscenes(real, "v1.0-mini"), "real_train", folder / "nuscenes_infos_train.json")
+    write_infos(real, "v1.0-mini", ["real_train"], folder)
+    (folder / "nuscenes_infos_real_train.json").rename(folder / "nuscenes_infos_train.json")
     return folder
 
 

@@ -1,18 +1,19 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from nuscenes import NuScenes
 from nuscenes.eval.detection.utils import category_to_detection_name
 
-from data_tools.infos import scenes_of_split
-from data_tools.synthetic.tables import VERSION
+from data_tools.splits import scenes_of_split
+from data_tools.synthetic.dataset import VERSION
 from sparsevit3d.stages.scoring import CAMERA_ONLY, EgoBoxes, ScoringError, merge, score_results
 
 
 def truth_as_predictions(nusc, split, path, velocities=None):
     """Write every annotation of a split as a prediction of score 0.9."""
-    scenes = scenes_of_split(nusc, split)
+    scenes = scenes_of_split(Path(nusc.dataroot), nusc.version, split)
     results = {}
     for sample in nusc.sample:
         if nusc.get("scene", sample["scene_token"])["name"] not in scenes:
@@ -35,7 +36,7 @@ def truth_as_predictions(nusc, split, path, velocities=None):
 
 def score_of(results, root, version, split):
     nusc = NuScenes(version, str(root), verbose=False)
-    return score_results(results, nusc, sorted(scenes_of_split(nusc, split)))
+    return score_results(results, nusc, sorted(scenes_of_split(root, version, split)))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

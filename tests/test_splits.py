@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from nuscenes.utils.splits import create_splits_scenes
 
-from data_tools.infos import open_nuscenes, scenes_of_split, write_infos
-from data_tools.synthetic.tables import SPLITS, VERSION
+from data_tools.convert import write_infos
+from data_tools.splits import scenes_of_split
+from data_tools.synthetic.dataset import SPLITS, VERSION
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings
 from sparsevit3d.search.run import search
@@ -74,10 +75,9 @@ def test_real_nuscenes_lends_its_search_some_of_the_training_scenes(synthetic, t
     (tables / "splits.json").unlink()
     rows = json.loads((tables / "scene.json").read_text())
     (tables / "scene.json").write_text(json.dumps([row | {"name": name} for row, name in zip(rows, names, strict=True)]))
-    nusc = open_nuscenes(tmp_path, "v1.0-trainval")
+    write_infos(tmp_path, "v1.0-trainval", SPLITS)
     scenes = {}
     for split in SPLITS:
-        write_infos(nusc, split, tmp_path / f"{split}.json")
-        scenes[split] = set(json.loads((tmp_path / f"{split}.json").read_text())["metainfo"]["scenes"])
+        scenes[split] = set(json.loads((tmp_path / f"nuscenes_infos_{split}.json").read_text())["metainfo"]["scenes"])
     assert scenes == {"train": {names[1]}, "search": {names[0], names[2]}, "val": set(names[3:])}
-    assert scenes_of_split(nusc, "train") == set(names[:3])  # to the devkit, a submission for train is one for all of it
+    assert scenes_of_split(tmp_path, "v1.0-trainval", "train") == set(names[:3])  # to the devkit, a submission for train is one for all of it

@@ -12,7 +12,7 @@ from nuscenes.utils.geometry_utils import points_in_box
 
 from data_tools.synthetic.drives import SIZES, make_drive
 from data_tools.synthetic.shapes import SHAPES, mesh_of
-from data_tools.synthetic.tables import TABLES, VERSION, Settings, SyntheticError, make_dataset
+from data_tools.synthetic.dataset import TABLES, VERSION, Settings, SyntheticError, make_dataset
 
 LITTLE = Settings((1, 1, 0), 1, 64, 36, seed=9)
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import open3d as o3d
 from numpy.typing import NDArray
 
-from data_tools.synthetic.drives import GROUND_CLEARANCE, ROAD_EDGE, Drive
-from data_tools.synthetic.rig import LIDAR_RANGE, Camera, lidar_directions
-from data_tools.synthetic.shapes import SHAPES, Mesh, mesh_of
+from data_tools.synthetic.catalogue import CATALOGUE
+from data_tools.synthetic.drives import GROUND_CLEARANCE, Drive
+from data_tools.synthetic.ground import Paint, colour_of, noise, smooth_noise
+from data_tools.synthetic.light import Light
+from data_tools.synthetic.rig import CAMERAS, LIDAR_RANGE, Camera, lidar_directions
+from data_tools.synthetic.shapes import Mesh, filling, mesh_of
 
 GROUND, SCENERY = -1, -2  # owners of a hit that is no thing's; NOTHING is the sky
 NOTHING = -3
 FAR = 400.0  # metres: the edge of the ground
-AMBIENT, SUNLIGHT, HAZE_METRES = 0.42, 0.68, 260.0
-SKY_LOW, SKY_HIGH = np.array((0.80, 0.86, 0.92), np.float32), np.array((0.38, 0.58, 0.86), np.float32)
+SIGHT = 150.0  # metres from the ego within which scenery and things are there at all
+COARSE = 5  # visibility is counted on every fifth pixel, across and down, of an image of 800 x 450
 
 Array = NDArray[np.float32]
 
@@ -25,7 +29,7 @@ Array = NDArray[np.float32]
 class Hits(NamedTuple):
     distance: Array  # (N,) metres; inf for the sky
     owner: NDArray[np.int64]  # (N,) index of the thing, or GROUND, SCENERY, NOTHING
-    colour: Array  # (N, 3) unlit
+    triangle: NDArray[np.int64]  # (N,)
     normal: Array  # (N, 3) towards the viewer
     point: Array  # (N, 3)
 
@@ -36,15 +40,20 @@ class World:
 
     caster: o3d.t.geometry.RaycastingScene
     colours: Array  # (T, 3) by triangle
+    glow: Array  # (T,) by triangle
     owners: NDArray[np.int64]  # (T,) by triangle
-    sun: Array
+    paints: tuple[Paint, ...]
+    light: Light
+    ego: tuple[float, float]
 
     @classmethod
     def of(cls, drive: Drive, seconds: float) -> World:
-        meshes, owners = [_ground_mesh(), mesh_of(list(drive.scenery))], [GROUND, SCENERY]
-        for index in range(len(drive.things)):
-            meshes.append(_thing_mesh(drive, index, seconds))
-            owners.append(index)
+        ego = drive.ego(seconds)
+        meshes, owners = [_ground_mesh(ego), _near(_scenery_mesh(drive), ego)], [GROUND, SCENERY]
+        for index, thing in enumerate(drive.things):
+            if np.hypot(*np.subtract(thing.at(seconds), ego)) < SIGHT:
+                meshes.append(_thing_mesh(drive, index, seconds))
+                owners.append(index)
         counts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
         vertices = np.concatenate([mesh.vertices for mesh in meshes])
         triangles = np.concatenate([mesh.triangles + np.uint32(count) for mesh, count in zip(meshes, counts, strict=True)])
@@ -53,58 +62,103 @@ class World:
         return cls(
             caster,
             np.concatenate([mesh.colours for mesh in meshes]),
+            np.concatenate([mesh.glow for mesh in meshes]),
             np.repeat(owners, [len(mesh.triangles) for mesh in meshes]),
-            drive.sun.astype(np.float32),
+            drive.layout.paints,
+            drive.light,
+            ego,
         )
 
-    def cast(self, origin: Array, directions: Array) -> Hits:
-        """First hits of rays from one ``origin`` along unit ``directions`` (N, 3)."""
-        answer = self.caster.cast_rays(o3d.core.Tensor(_rays(origin, directions)))
+    def cast(self, origins: Array, directions: Array) -> Hits:
+        """First hits of rays from ``origins``, (3,) or (N, 3), along unit ``directions`` (N, 3)."""
+        answer = self.caster.cast_rays(o3d.core.Tensor(_rays(origins, directions)))
         distance = answer["t_hit"].numpy()
         triangle = answer["primitive_ids"].numpy().astype(np.int64)
         hit = np.isfinite(distance)
         triangle[~hit] = 0
         normal = answer["primitive_normals"].numpy()
-        normal = np.where((normal * directions).sum(-1, keepdims=True) > 0, -normal, normal)
-        point = origin + directions * np.where(hit, distance, 0)[:, None]
-        return Hits(distance, np.where(hit, self.owners[triangle], NOTHING), self.colours[triangle], normal, point)
+        away = np.einsum("ij,ij->i", normal, directions) > 0
+        normal[away] *= -1
+        point = directions * np.where(hit, distance, 0)[:, None]
+        point += origins
+        return Hits(distance, np.where(hit, self.owners[triangle], NOTHING), triangle, normal, point)
 
-    def sunlight(self, hits: Hits) -> Array:
+    def shade(self, hits: Hits, directions: Array) -> Array:
+        """(N, 3) linear colours of hits as their rays see them: lit, hazy, with the sky where there is nothing."""
+        solid = hits.owner != NOTHING
+        shaded = np.empty((len(directions), 3), np.float32)
+        shaded[~solid] = self._sky(directions[~solid])
+        hits = Hits(*(part[solid] for part in hits))
+        colour = self.colours[hits.triangle]
+        ground = np.flatnonzero(hits.owner == GROUND)
+        colour[ground] = colour_of(hits.point[ground], self.paints)
+        still = np.flatnonzero(hits.owner == SCENERY)
+        place = hits.point[still]
+        colour[still] *= 1 + np.float32(0.12) * noise(place[:, 0] + place[:, 1], place[:, 2], 0.13)[:, None]
+        sunlight, around = self._sunlight(hits), 1 + np.float32(0.25) * hits.normal[:, 2]
+        if self.light.lamps:
+            around += self.glow[hits.triangle] * np.float32(self.light.lamps) / np.float32(np.mean(self.light.ambient))
+        clear = np.exp(hits.distance / np.float32(-self.light.haze))
+        sunlight *= clear
+        around *= clear
+        for channel in range(3):
+            lit = sunlight * np.float32(self.light.sunlight[channel]) + around * np.float32(self.light.ambient[channel])
+            lit *= colour[:, channel]
+            shaded[solid, channel] = lit + (1 - clear) * np.float32(self.light.sky_low[channel])
+        return shaded
+
+    def _sunlight(self, hits: Hits) -> Array:
         """(N,) how squarely the sun shines on each hit: 0 in shadow and on the far side."""
-        facing = np.clip(hits.normal @ self.sun, 0, 1)
-        lit = np.flatnonzero((facing > 0) & (hits.owner != NOTHING))
+        facing = np.clip(hits.normal @ self.light.sun, 0, 1)
+        lit = np.flatnonzero(facing > 0)
         start = hits.point[lit] + np.float32(0.02) * hits.normal[lit]  # off the surface, so that it does not shade itself
-        rays = _rays(start, np.broadcast_to(self.sun, start.shape))
-        facing[lit] *= ~self.caster.test_occlusions(o3d.core.Tensor(rays)).numpy()
+        facing[lit] *= ~self.caster.test_occlusions(o3d.core.Tensor(_rays(start, self.light.sun))).numpy()
         return facing
+
+    def _sky(self, directions: Array) -> Array:
+        low, high = np.array(self.light.sky_low, np.float32), np.array(self.light.sky_high, np.float32)
+        up = directions[:, 2:]
+        sky = low + (high - low) * np.clip(up * np.float32(2.2), 0, 1)
+        if self.light.clouds:
+            flat = directions[:, :2] / np.maximum(up, 0.05)
+            cover = sum(smooth_noise(flat[:, 0], flat[:, 1], scale) * share for scale, share in ((1.7, 0.7), (0.45, 0.4)))
+            cover = np.clip(cover + 0.1, 0, 1) * np.clip(up[:, 0] * 5, 0, 1)
+            sky += cover[:, None] * np.float32(0.6 * self.light.clouds) * (np.float32(max(self.light.sky_low)) - sky)
+        return sky
 
 
 class Photo(NamedTuple):
-    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    colour: Array  # (H, W, 3) linear RGB
     owner: NDArray[np.int64]  # (H, W)
+    depth: Array  # (H, W) metres along the optical axis; inf for the sky
 
 
-def take_photo(world: World, camera: Camera, ego: tuple[float, float], size: tuple[int, int]) -> Photo:
-    """An image of ``size`` (width, height) with the ego at ``ego`` (x, y) in the road frame, heading along x."""
-    width, height = size
-    matrix = camera.intrinsic(size)
-    across = (np.arange(width, dtype=np.float32) + 0.5 - matrix[0, 2]) / matrix[0, 0]
-    down = (np.arange(height, dtype=np.float32) + 0.5 - matrix[1, 2]) / matrix[1, 1]
-    rays = np.stack([*np.meshgrid(across, down), np.ones((height, width), np.float32)], axis=-1).reshape(-1, 3)
-    rays = (rays @ camera.rotation().rotation_matrix.T).astype(np.float32)
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    origin = np.array((ego[0] + camera.position[0], ego[1] + camera.position[1], camera.position[2]), np.float32)
+def take_photo(world: World, camera: Camera, size: tuple[int, int]) -> Photo:
+    """What a lens throws on a sensor of ``size`` (width, height)."""
+    directions, cosine = _directions(camera, size)
+    hits = world.cast(_mounted(world.ego, camera.position), directions)
+    colour = world.shade(hits, directions)
+    if world.light.wet:
+        _reflect(world, hits, directions, colour)
+    height, width = size[1], size[0]
+    return Photo(colour.reshape(height, width, 3), hits.owner.reshape(height, width), (hits.distance * cosine).reshape(height, width))
 
-    hits = world.cast(origin, rays)
-    ground = hits.owner == GROUND
-    colour = hits.colour
-    colour[ground] = _ground_colour(hits.point[ground])
-    colour *= (AMBIENT + 0.12 * hits.normal[:, 2] + SUNLIGHT * world.sunlight(hits))[:, None]
-    sky = SKY_LOW + (SKY_HIGH - SKY_LOW) * np.clip(rays[:, 2:] * np.float32(2.2), 0, 1)
-    clear = np.exp(hits.distance / np.float32(-HAZE_METRES))[:, None]  # 0 where nothing was hit
-    colour = np.sqrt(np.clip(colour * clear + sky * (1 - clear), 0, 1)) ** np.float32(1.25)  # gamma 1.6
-    image = (colour * 255 + np.float32(0.5)).astype(np.uint8).reshape(height, width, 3)
-    return Photo(image, hits.owner.reshape(height, width))
+
+def _reflect(world: World, hits: Hits, directions: Array, colour: Array) -> None:
+    """Wet ground mirrors what stands beyond it, the more the flatter it is looked at; puddles more than the rest."""
+    wet = np.flatnonzero((hits.owner == GROUND) & (hits.distance < 60))
+    if not len(wet):
+        return
+    place = hits.point[wet]
+    puddle = np.clip(noise(place[:, 0], place[:, 1], 2.3) * 1.5 + 0.3, 0, 1)
+    down = -directions[wet, 2]
+    mirror = directions[wet] * np.array((1, 1, -1), np.float32)
+    mirror[:, :2] += (0.03 * (1.2 - puddle) * noise(place[:, 0], place[:, 1], 0.03))[:, None]
+    mirror /= np.linalg.norm(mirror, axis=1, keepdims=True)
+    seen = world.cast(place + np.float32(0.02), mirror)
+    share = (0.04 + 0.96 * (1 - down) ** 5) * (0.35 + 0.65 * puddle) * np.float32(world.light.wet)
+    colour[wet] *= (1 - np.float32(0.35 * world.light.wet)) * (1 - share)[:, None]
+    colour[wet] += share[:, None] * world.shade(seen, mirror)
 
 
 class Sweep(NamedTuple):
@@ -112,29 +166,82 @@ class Sweep(NamedTuple):
     owner: NDArray[np.int64]  # (N,)
 
 
-def take_sweep(world: World, origin: Array, rotation: NDArray[np.float64]) -> Sweep:
-    """One turn of the lidar at ``origin`` in the road frame; ``rotation``: 3 x 3, lidar to road."""
+def take_sweep(world: World, position: tuple[float, float, float], rotation: NDArray[np.float64]) -> Sweep:
+    """One turn of the lidar, mounted at ``position`` in the ego frame; ``rotation``: 3 x 3, lidar to ego."""
     directions = lidar_directions()
-    hits = world.cast(origin, np.ascontiguousarray(directions @ rotation.T.astype(np.float32)))
+    hits = world.cast(_mounted(world.ego, position), np.ascontiguousarray(directions @ rotation.T.astype(np.float32)))
     near = hits.distance < LIDAR_RANGE
     ring = np.repeat(np.arange(32, dtype=np.float32), len(directions) // 32)
     points = directions * np.where(near, hits.distance, 0)[:, None]
-    intensity = hits.colour.mean(-1) * 255
+    intensity = world.colours[hits.triangle].mean(-1) * 255
     return Sweep(np.column_stack([points, intensity, ring]).astype(np.float32)[near], hits.owner[near])
 
 
+def visible_shares(world: World, things: int) -> Array:
+    """(things,) of each thing that any of the six images shows or would show: how much of it is not hidden, 0 .. 1."""
+    seen, there = np.zeros(things), np.zeros(things)
+    for camera in CAMERAS:
+        directions, _ = _directions(camera, (800 // COARSE, 450 // COARSE))
+        rays = _rays(_mounted(world.ego, camera.position), directions)
+        answer = world.caster.list_intersections(o3d.core.Tensor(rays))
+        ray, owner = answer["ray_ids"].numpy().astype(np.int64), world.owners[answer["primitive_ids"].numpy().astype(np.int64)]
+        of_things = owner >= 0
+        pairs = np.unique(ray[of_things] * things + owner[of_things])  # a ray meets a thing in several triangles
+        there += np.bincount(pairs % things, minlength=things)
+        first = world.caster.cast_rays(o3d.core.Tensor(rays))["primitive_ids"].numpy().astype(np.int64)
+        first = world.owners[first[first < len(world.owners)]]
+        seen += np.bincount(first[first >= 0], minlength=things)
+    return np.divide(seen, there, out=np.zeros(things), where=there > 0).clip(0, 1).astype(np.float32)
+
+
+@lru_cache(32)
+def _directions(camera: Camera, size: tuple[int, int]) -> tuple[Array, Array]:
+    """(H * W, 3) unit rays of an image's pixels in the ego frame, and (H * W,) the cosines of their angle to the optical axis."""
+    width, height = size
+    matrix = camera.intrinsic(size)
+    across = (np.arange(width, dtype=np.float32) + 0.5 - matrix[0, 2]) / matrix[0, 0]
+    down = (np.arange(height, dtype=np.float32) + 0.5 - matrix[1, 2]) / matrix[1, 1]
+    rays = np.stack([*np.meshgrid(across, down), np.ones((height, width), np.float32)], axis=-1).reshape(-1, 3)
+    cosine = (1 / np.linalg.norm(rays, axis=-1)).astype(np.float32)
+    rays = (rays @ camera.rotation().rotation_matrix.T).astype(np.float32)
+    return np.ascontiguousarray(rays * cosine[:, None]), cosine
+
+
+def _mounted(ego: tuple[float, float], position: tuple[float, float, float]) -> Array:
+    return np.array((ego[0] + position[0], ego[1] + position[1], position[2]), np.float32)
+
+
 def _rays(origins: Array, directions: Array) -> Array:
-    return np.concatenate([np.broadcast_to(origins, directions.shape), directions], axis=-1).astype(np.float32)
+    rays = np.empty((len(origins) if origins.ndim == 2 else len(directions), 6), np.float32)
+    rays[:, :3], rays[:, 3:] = origins, directions
+    return rays
 
 
-def _ground_mesh() -> Mesh:
-    corners = np.array([(-FAR, -FAR, 0), (FAR, -FAR, 0), (FAR, FAR, 0), (-FAR, FAR, 0)], np.float32)
-    return Mesh(corners, np.array([(0, 1, 2), (0, 2, 3)], np.uint32), np.full((2, 3), 0.35, np.float32))
+def _ground_mesh(ego: tuple[float, float]) -> Mesh:
+    corners = np.array([(-FAR, -FAR, 0), (FAR, -FAR, 0), (FAR, FAR, 0), (-FAR, FAR, 0)], np.float32) + np.array((*ego, 0), np.float32)
+    return Mesh(corners, np.array([(0, 1, 2), (0, 2, 3)], np.uint32), np.full((2, 3), 0.35, np.float32), np.zeros(2, np.float32))
+
+
+@lru_cache(1)
+def _mesh_of_scenery(seed: tuple[int, int], parts: tuple) -> Mesh:
+    return mesh_of(list(parts))
+
+
+def _scenery_mesh(drive: Drive) -> Mesh:
+    return _mesh_of_scenery(drive.seed, drive.layout.scenery)
+
+
+def _near(mesh: Mesh, ego: tuple[float, float]) -> Mesh:
+    """The triangles that have a corner within sight along the road."""
+    close = np.abs(mesh.vertices[:, 0] - ego[0]) < SIGHT
+    kept = close[mesh.triangles].any(axis=1)
+    return Mesh(mesh.vertices, mesh.triangles[kept], mesh.colours[kept], mesh.glow[kept])
 
 
 def _thing_mesh(drive: Drive, index: int, seconds: float) -> Mesh:
     thing = drive.things[index]
-    mesh = mesh_of(SHAPES[thing.name](np.random.default_rng(thing.looks)))
+    shape = CATALOGUE[thing.name][thing.make].shape
+    mesh = filling(mesh_of(shape(np.random.default_rng(thing.looks), thing.phase(seconds))))
     width, length, height = thing.size
     cosine, sine = np.cos(thing.yaw), np.sin(thing.yaw)
     turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
@@ -142,22 +249,3 @@ def _thing_mesh(drive: Drive, index: int, seconds: float) -> Mesh:
     solid = (mesh.vertices - (0, 0, 0.5)) * 0.995 * (length, width, height)
     vertices = solid @ turn.T + (*thing.at(seconds), GROUND_CLEARANCE + height / 2)
     return mesh._replace(vertices=vertices.astype(np.float32))
-
-
-def _ground_colour(point: Array) -> Array:
-    """Asphalt with lane markings, kerbs, pavement and grass, by place: (N, 3) points to (N, 3) colours."""
-    x, y = point[:, 0], point[:, 1]
-    side = np.abs(y)
-    grain = 0.025 * np.sin(x * 7.3 + np.sin(y * 5.1) * 2) + 0.02 * np.sin(y * 11.7 + np.sin(x * 3.7) * 3)
-    colour = np.full((len(x), 3), 0.27, np.float32) + grain[:, None]
-    dashes = (np.mod(x, 6.0) < 3.0) & (np.abs(side - 3.5) < 0.08)
-    colour[dashes | (np.abs(side - 7.0) < 0.07)] = 0.85
-    colour[np.abs(y) < 0.1] = (0.85, 0.68, 0.15)
-    colour[side > ROAD_EDGE + 3.1] = 0.52
-    paved = side > ROAD_EDGE + 3.1
-    colour[paved] += grain[paved, None]
-    colour[paved & ((np.mod(x, 1.5) < 0.06) | (np.mod(y, 1.5) < 0.06))] = 0.42
-    colour[np.abs(side - ROAD_EDGE - 3.1) < 0.12] = 0.66
-    grass = side > 14.2
-    colour[grass] = np.array((0.24, 0.36, 0.15), np.float32) + 1.5 * grain[grass, None]
-    return colour

@@ -96,6 +96,11 @@ def load_config(
             part["data_root"] = str(root)
         if "ann_file" in part:
             part["ann_file"] = str((infos or root).absolute() / Path(part["ann_file"]).name)
+            if not part["ann_file"].endswith(".json"):
+                raise ExperimentError(
+                    f"{part['ann_file']}: info files are read as JSON alone, for to read a pickle is to run it; if you trust its maker: "
+                    "sparsevit3d data infos ROOT --splits SPLIT --from FILE --trust-pickle"
+                )
     return config
 
 

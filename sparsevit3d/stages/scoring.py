@@ -55,7 +55,11 @@ class ScoringError(ValueError):
 
 @lru_cache(maxsize=2)
 def open_root(root: str, version: str) -> NuScenes:
-    return NuScenes(version, root, verbose=False)
+    """The devkit's view of a root. Raises ScoringError where it cannot read the tables."""
+    try:
+        return NuScenes(version, root, verbose=False)
+    except (AssertionError, OSError, ValueError, KeyError) as error:
+        raise ScoringError(f"{root}/{version}: the devkit cannot read these tables ({error!r}); see 'sparsevit3d data check'") from error
 
 
 def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score:

@@ -1,0 +1,88 @@
+"""The files that the tables name: there, not empty, and what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_tools.check.report import Problem, Report
+from data_tools.database import Tables
+
+ANEW = "copy it again from where it came from"
+BATCH = 512  # files under way at once
+POINT_BYTES = 20  # x, y, z, intensity, ring in float32
+
+File = tuple[str, str, str, int, int, int, int]  # token, filename, fileformat, is_key_frame, width, height, whether to decode it
+
+
+def files(tables: Tables, root: Path, decode_all: bool, report: Report, workers: int, progress: Callable[[int, int], None]) -> None:
+    """Report what is wrong with the files of sample_data and map; decodes a keyframe of every scene, or all of them."""
+    for row in tables.all("map"):
+        if row["filename"] and not (root / row["filename"]).is_file():
+            report.add(Problem("missing map", "map", row["token"], f"no {row['filename']}", "download the maps", warning=True))
+    (total,) = tables.database.execute("SELECT COUNT(*) FROM sample_data").fetchone()
+    query = """SELECT sample_data.token, filename, fileformat, is_key_frame, width, height,
+            ? OR (is_key_frame AND sample_token IN (SELECT first_sample_token FROM scene))
+        FROM sample_data WHERE filename IS NOT NULL ORDER BY rowid"""
+    rows = iter(tables.database.execute(query.replace("rowid", "sample_data.rowid"), (decode_all,)))
+    with ThreadPoolExecutor(workers) as threads:
+        while batch := list(islice(rows, BATCH)):
+            for found in threads.map(lambda row: list(_file(root, row)), batch):
+                for problem in found:
+                    report.add(problem)
+            report.files += len(batch)
+            report.decoded += sum(bool(row[-1]) for row in batch)
+            progress(report.files, total)
+
+
+def _file(root: Path, row: File) -> Iterator[Problem]:
+    token, name, form, is_keyframe, width, height, decode = row
+    path = root / name
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        # Many people have no sweeps and need none.
+        remedy = ANEW if is_keyframe else "copy sweeps/ as well, if you want sweeps"
+        yield Problem("missing file" if is_keyframe else "missing sweep", "sample_data", token, f"{name}: {error.strerror}", remedy, not is_keyframe)
+        return
+    if not size:
+        yield Problem("empty file", "sample_data", token, f"{name} has no bytes", ANEW)
+    elif form == "jpg" and (is_keyframe or decode):
+        yield from _image(path, token, name, (width, height), bool(decode))
+    elif form == "pcd" and "LIDAR" in name:
+        yield from _points(path, token, name, size, bool(decode))
+
+
+def _image(path: Path, token: str, name: str, wanted: tuple[int, int], decode: bool) -> Iterator[Problem]:
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            if decode:
+                image.load()
+        with path.open("rb") as file:
+            file.seek(-2, 2)
+            if file.read() != b"\xff\xd9":
+                yield Problem("truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW)
+                return
+    except OSError as error:
+        kind = "truncated image" if "truncated" in str(error) else "undecodable image"
+        yield Problem(kind, "sample_data", token, f"{name}: {error}", ANEW)
+        return
+    if size != wanted:
+        what = f"{name} is {size[0]} x {size[1]}, sample_data says {wanted[0]} x {wanted[1]}"
+        remedy = "put the original back, or set width and height and scale camera_intrinsic"
+        yield Problem("image of another size", "sample_data", token, what, remedy)
+
+
+def _points(path: Path, token: str, name: str, size: int, decode: bool) -> Iterator[Problem]:
+    if size % POINT_BYTES:
+        yield Problem("truncated lidar", "sample_data", token, f"{name} is {size} bytes, no whole number of points ({POINT_BYTES} each)", ANEW)
+    elif decode:
+        points = np.fromfile(path, np.float32).reshape(-1, 5)
+        if not np.isfinite(points).all() or np.abs(points[:, :3]).max() > 1000:
+            yield Problem("impossible lidar", "sample_data", token, f"{name} has points that are no numbers, or kilometres away", ANEW)

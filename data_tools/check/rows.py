@@ -1,0 +1,93 @@
+"""Each table by itself: is it there, is it JSON, has every row its fields, of the right kind?"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from data_tools.check.report import Problem
+from data_tools.database import Row, TableError, rows_of, store
+from data_tools.schema import TABLES
+
+ANEW = "download the metadata of this version again"
+MAY_BE_EMPTY = ("map", "visibility", "attribute", "instance", "sample_annotation")  # instance and annotations: of v1.0-test
+
+Add = Callable[[Problem], None]
+
+
+def load_tables(database: sqlite3.Connection, folder: Path, add: Add, rows: dict[str, int], progress: Callable[[int, int], None]) -> bool:
+    """Store all tables, reporting what is wrong with their rows; ``rows`` gets their numbers. False where one cannot be read."""
+    whole = True
+    for number, (table, fields) in enumerate(TABLES.items()):
+        progress(number, len(TABLES))
+        path, rows[table] = folder / f"{table}.json", 0
+        if not path.is_file():
+            add(Problem("missing table", table, path.name, "there is no such file", ANEW))
+            store(database, table, [])
+            whole = False
+            continue
+        try:
+            store(database, table, _clean(rows_of(path), table, fields, add, rows))
+        except TableError as error:
+            database.execute("ROLLBACK")
+            what, _, remedy = str(error).removeprefix(f"{path}: ").rpartition("; ")
+            add(Problem("unreadable table", table, path.name, what, remedy))
+            whole = False
+        if whole and not rows[table] and table not in MAY_BE_EMPTY:
+            add(Problem("empty table", table, path.name, "has no row", ANEW))
+    progress(len(TABLES), len(TABLES))
+    return whole
+
+
+def _clean(found: Iterator[Any], table: str, fields: dict[str, str], add: Add, rows: dict[str, int]) -> Iterator[Row]:
+    """The rows with None for what cannot be used."""
+    for number, row in enumerate(found):
+        if not isinstance(row, dict):
+            add(Problem("no row", table, f"entry {number}", f"is {str(row)[:60]!r}, not a row of fields", ANEW))
+            continue
+        token = row.get("token")
+        if not isinstance(token, str) or not token:
+            add(Problem("no token", table, f"entry {number}", f"its token is {token!r}", "give it a token of its own, or take it out"))
+            continue
+        rows[table] += 1
+        clean: Row = {"token": token}
+        for field, kind in fields.items():
+            if field not in row:
+                add(Problem("missing field", table, token, f"has no {field}", f"add {field}, or {ANEW}"))
+            elif fault := _fault(kind, row[field]):
+                what = f"{field} is {str(row[field])[:80]}, {fault}"
+                remedy = "put the right numbers in, or take the row and what names it out"
+                add(Problem("not finite" if fault == "not finite" else "wrong kind of value", table, token, what, remedy))
+            else:
+                clean[field] = row[field]
+        yield clean
+
+
+def _fault(kind: str, value: Any) -> str:
+    """What is wrong with a field's value; '' if nothing."""
+    if kind == "flag":
+        return "" if isinstance(value, bool) else "not true or false"
+    if kind == "count":
+        return "" if isinstance(value, int) and not isinstance(value, bool) else "not a whole number"
+    if kind.endswith("*"):
+        return "" if isinstance(value, list) and all(isinstance(each, str) for each in value) else "not a list of tokens"
+    if kind.startswith("vector"):
+        return _numbers_fault(value, int(kind[-1]))
+    if kind == "matrix3":
+        if value == []:
+            return ""
+        if not isinstance(value, list) or len(value) != 3:
+            return "not 3 x 3 numbers, nor []"
+        return next((fault for line in value if (fault := _numbers_fault(line, 3))), "")
+    if not isinstance(value, str):
+        return "not text"
+    return "empty" if kind.startswith(">") and not kind.endswith("?") and not value else ""
+
+
+def _numbers_fault(value: Any, count: int) -> str:
+    if not isinstance(value, list) or len(value) != count or not all(type(each) in (int, float) for each in value):
+        return f"not {count} numbers"
+    return "" if all(map(math.isfinite, value)) else "not finite"

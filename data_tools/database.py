@@ -1,0 +1,194 @@
+"""nuScenes' tables as an SQLite file: read once as a stream, then asked row by row, so that memory does not grow with the dataset.
+
+(The devkit holds all tables at once: for v1.0-trainval some 8 GB, in every process.)
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from data_tools.files import DataError
+from data_tools.schema import TABLES
+
+CHUNK = 1 << 20  # characters read at a time
+INDEXES = (
+    *((table, "token") for table in TABLES),
+    ("sample", "scene_token"),
+    ("sample_data", "sample_token"),
+    ("sample_annotation", "sample_token"),
+    ("sample_annotation", "instance_token"),
+)
+
+Row = dict[str, Any]
+
+
+class TableError(DataError):
+    """A table that is missing, unreadable or not a list of rows."""
+
+
+def rows_of(path: Path) -> Iterator[Any]:
+    """The entries of a JSON list, one by one. NaN and Infinity are read as Python's json does, and as the devkit therefore does.
+
+    Raises TableError that names the file where it is missing, not UTF-8, cut off or no list.
+    """
+    decoder, buffer, start = json.JSONDecoder(), "", 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            buffer = file.read(CHUNK).lstrip()
+            if not buffer.startswith("["):
+                raise TableError(f"{path}: is no JSON list of rows; get it anew")
+            start = 1
+            while True:
+                while start < len(buffer) and buffer[start] in " \n\r\t,":
+                    start += 1
+                try:
+                    row, end = decoder.raw_decode(buffer, start)
+                except json.JSONDecodeError as error:
+                    if buffer[start : start + 1] == "]":
+                        return
+                    more = file.read(CHUNK)
+                    if not more:
+                        raise TableError(f"{path}: is no whole JSON ({error.msg}, after {_last(buffer, start)}); get it anew") from error
+                    buffer, start = buffer[start:] + more, 0
+                    continue
+                yield row
+                start = end
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error.strerror}); put it back") from error
+
+
+def _last(buffer: str, start: int) -> str:
+    token = buffer.rfind('"token"', 0, start)
+    return f"the row of {buffer[token : token + 44]}" if token >= 0 else "its beginning"
+
+
+def fingerprint(folder: Path) -> str:
+    """Changes when a table does: from names, sizes and times of change."""
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json"))]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()
+
+
+def build(folder: Path, path: Path, progress: Callable[[int, int], None]) -> None:
+    """Write the tables of ``folder`` into a new SQLite file at ``path``, whole or not at all.
+
+    Raises TableError for a table that cannot be read, or has a row without its fields.
+    """
+    with new_database(path) as database:
+        for number, table in enumerate(TABLES):
+            progress(number, len(TABLES))
+            store(database, table, (_complete(folder, table, row) for row in rows_of(folder / f"{table}.json")))
+    progress(len(TABLES), len(TABLES))
+
+
+@contextmanager
+def new_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """An SQLite file to store tables in; it gets its name, and its indexes, when the block ends."""
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    database = sqlite3.connect(partial, isolation_level=None)
+    try:
+        database.execute("PRAGMA journal_mode=OFF")  # who is interrupted begins anew
+        database.execute("PRAGMA synchronous=OFF")
+        yield database
+        for table, field in INDEXES:
+            database.execute(f"CREATE INDEX {table}_by_{field} ON {table} ({field})")
+        database.close()
+        partial.replace(path)
+    except sqlite3.OperationalError as error:
+        raise OSError(errno.ENOSPC, f"SQLite could not write it ({error}); is the disk full?", str(path)) from error
+    finally:
+        database.close()
+        partial.unlink(missing_ok=True)
+
+
+def store(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+    """Add a table. What a row lacks, or has as None, is stored as NULL."""
+    fields = TABLES[table]
+    values = ([row.get("token"), *(_stored(kind, row.get(field)) for field, kind in fields.items())] for row in rows)
+    database.execute(f"CREATE TABLE {table} (token, {', '.join(fields)})")
+    database.execute("BEGIN")
+    database.executemany(f"INSERT INTO {table} VALUES (?{', ?' * len(fields)})", values)
+    database.execute("COMMIT")
+
+
+def _complete(folder: Path, table: str, row: Any) -> Row:
+    if not isinstance(row, dict) or (lost := [name for name in ("token", *TABLES[table]) if name not in row]):
+        what = f"a row without {', '.join(lost)}" if isinstance(row, dict) else "an entry that is no row"
+        raise TableError(f"{folder / table}.json: has {what}; 'sparsevit3d data check' lists what is wrong")
+    return row
+
+
+def _is_json(kind: str) -> bool:
+    return kind in ("vector3", "vector4", "matrix3") or kind.endswith("*")
+
+
+def _stored(kind: str, value: Any) -> Any:
+    return json.dumps(value) if value is not None and _is_json(kind) else value
+
+
+class Tables:
+    """Rows of one root's tables by token. Rows come back as the tables have them; ``samples`` and ``anns`` in the tables' order."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        """``path``: the SQLite file that :func:`build` wrote of ``folder``, which error messages name."""
+        self.folder = folder
+        self.database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        # What many rows share is asked for once.
+        self.shared = lru_cache(4096)(self.get)
+
+    def get(self, table: str, token: str) -> Row:
+        """One row. Raises DataError where the table does not have it."""
+        row = self.database.execute(f"SELECT * FROM {table} WHERE token = ?", (token,)).fetchone()
+        if row is None:
+            raise DataError(
+                f"{self.folder / table}.json: has no row {token!r}, which another table names; 'sparsevit3d data check' lists all such"
+            )
+        return _loaded(table, row)
+
+    @staticmethod
+    def parse(text: str | None) -> Any:
+        """A vector, matrix or list as a query of ``database`` gives it."""
+        return None if text is None else json.loads(text)
+
+    def where(self, table: str, field: str, value: str) -> list[Row]:
+        """All rows whose ``field`` is ``value``, in the table's order."""
+        rows = self.database.execute(f"SELECT * FROM {table} WHERE {field} = ? ORDER BY rowid", (value,))
+        return [_loaded(table, row) for row in rows]
+
+    def all(self, table: str) -> Iterator[Row]:
+        """All rows, in the table's order."""
+        for row in self.database.execute(f"SELECT * FROM {table} ORDER BY rowid"):
+            yield _loaded(table, row)
+
+    def samples(self, scenes: set[str]) -> Iterator[str]:
+        """Tokens of the samples of the named scenes, in the table's order."""
+        query = "SELECT sample.token, scene.name FROM sample JOIN scene ON scene.token = sample.scene_token ORDER BY sample.rowid"
+        for token, name in self.database.execute(query):
+            if name in scenes:
+                yield token
+
+    def channels(self, sample: str) -> dict[str, Row]:
+        """A sample's own rows of sample_data by the channel of their sensor."""
+        found = {}
+        for row in self.where("sample_data", "sample_token", sample):
+            if row["is_key_frame"]:
+                calibration = self.shared("calibrated_sensor", row["calibrated_sensor_token"])
+                found[self.shared("sensor", calibration["sensor_token"])["channel"]] = row
+        return found
+
+
+def _loaded(table: str, values: tuple[Any, ...]) -> Row:
+    row = {"token": values[0]}
+    for (field, kind), value in zip(TABLES[table].items(), values[1:], strict=True):
+        row[field] = Tables.parse(value) if _is_json(kind) else value
+    return row

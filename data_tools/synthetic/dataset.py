@@ -1,0 +1,157 @@
+"""A synthetic nuScenes on disk: any number of drives, by any number of processes, in memory that does not grow.
+
+Each drive is rendered and recorded by itself (``scenes/NAME.json`` inside the root), so that an interrupted run goes on where it
+stopped; the tables are put together at the end, all at once. The same settings give the same bytes for any number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_tools.files import DataError, whole_file, write_bytes, write_json
+from data_tools.schema import ATTRIBUTES, CAMERAS, CATEGORIES, LIDAR, TABLES
+from data_tools.synthetic.presets import PRESETS, make_drive
+from data_tools.synthetic.tables import record_drive, token
+from data_tools.work import in_order
+
+VERSION = "v1.0-synthetic"
+SPLITS = ("train", "search", "val")
+VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
+PARALLEL = 1  # processes, where nobody says how many
+
+
+class SyntheticError(DataError):
+    """A folder that cannot take the dataset asked for, or settings that make no sense; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a dataset depends on: the same settings give the same bytes."""
+
+    scenes: tuple[int, int, int] = (60, 5, 10)  # of the splits train, search, val
+    keyframes: int = 2  # of each scene, half a second apart
+    width: int = 800
+    height: int = 450
+    seed: int = 0
+    preset: str = "easy"
+    sweeps: bool = False  # whether the lidar turns at 10 Hz between keyframes
+
+    def __post_init__(self) -> None:
+        if min(self.scenes) < 0 or not sum(self.scenes):
+            raise SyntheticError(f"scenes {self.scenes}: give three numbers, for train, search and val, not all 0")
+        if self.keyframes < 1 or min(self.width, self.height) < 32 or self.seed < 0:
+            raise SyntheticError("a drive needs at least 1 keyframe, images of at least 32 x 32 pixels and a seed of at least 0")
+        if self.preset not in PRESETS:
+            raise SyntheticError(f"preset {self.preset!r}: there are {', '.join(PRESETS)}")
+
+    def splits(self) -> dict[str, list[str]]:
+        """Scene names by split; a drive's number is its own, so splits never share one."""
+        names = list(self.names())
+        bounds = np.cumsum((0, *self.scenes))
+        return {split: names[start:end] for split, start, end in zip(SPLITS, bounds, bounds[1:], strict=False)}
+
+    def names(self) -> Iterator[str]:
+        number = 0
+        for split, count in zip(SPLITS, self.scenes, strict=True):
+            for _ in range(count):
+                yield f"synthetic-{split}-{number:04d}"
+                number += 1
+
+
+def make_dataset(
+    root: Path, settings: Settings, workers: int = PARALLEL, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Write the dataset into ``root``, or finish or keep the one of the same settings that is there; returns ``root``.
+
+    ``progress(done, total)`` is called after each scene. Raises SyntheticError where ``root`` holds anything else.
+    """
+    _claim(root, settings)
+    total = sum(settings.scenes)
+    if not (root / VERSION).exists():
+        for channel in (*CAMERAS, LIDAR):
+            (root / "samples" / channel).mkdir(parents=True, exist_ok=True)
+        if settings.sweeps:
+            (root / "sweeps" / LIDAR).mkdir(parents=True, exist_ok=True)
+        (root / "scenes").mkdir(exist_ok=True)
+        jobs = ((root, settings, number, name) for number, name in enumerate(settings.names()))
+        for done, _ in enumerate(in_order(_record, jobs, workers), start=1):
+            progress(done, total)
+        _write_tables(root, settings)
+    shutil.rmtree(root / "scenes", ignore_errors=True)
+    progress(total, total)
+    return root
+
+
+def _record(root: Path, settings: Settings, number: int, name: str) -> None:
+    """Render one drive, unless an earlier call did."""
+    record = root / "scenes" / f"{name}.json"
+    if not record.exists():
+        drive = make_drive(name, settings.preset, settings.seed, number, settings.keyframes)
+        look = PRESETS[settings.preset].look
+        write_json(record, record_drive(root, drive, look, (settings.width, settings.height), settings.sweeps))
+
+
+def _claim(root: Path, settings: Settings) -> None:
+    """Mark ``root`` as this dataset's, or find it so."""
+    marker, wanted = root / "synthetic.json", json.loads(json.dumps(asdict(settings)))
+    if marker.exists():
+        found = json.loads(marker.read_text())
+        if found != wanted:
+            raise SyntheticError(f"{root}: holds a dataset made with {found}, not {wanted}; use another folder or remove it")
+    elif root.exists() and any(path.name != "synthetic.json.partial" for path in root.iterdir()):
+        raise SyntheticError(f"{root}: is not empty and no synthetic dataset; use another folder")
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(marker, wanted)
+
+
+def _write_tables(root: Path, settings: Settings) -> None:
+    (root / "maps").mkdir(exist_ok=True)
+    write_bytes(root / "maps" / "blank.png", bytes(cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1]))
+    partial = root / f"{VERSION}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    shared = _shared_rows(settings)
+    with ExitStack() as stack:
+        files = {table: stack.enter_context(whole_file(partial / f"{table}.json")) for table in TABLES}
+        for table, file in files.items():
+            file.write(b"[")
+            file.write(",\n".join(json.dumps(row, indent=0) for row in shared.get(table, ())).encode())
+        begun = {table: bool(shared.get(table)) for table in TABLES}
+        for name in settings.names():
+            for table, rows in json.loads((root / "scenes" / f"{name}.json").read_text()).items():
+                for row in rows:
+                    files[table].write((",\n" if begun[table] else "").encode() + json.dumps(row, indent=0).encode())
+                    begun[table] = True
+        for file in files.values():
+            file.write(b"]\n")
+    # The devkit takes "train" and "val" for the official splits whatever splits.json says: the same scenes have a name it believes.
+    splits = settings.splits()
+    write_json(partial / "splits.json", splits | {f"synthetic_{split}": scenes for split, scenes in splits.items()})
+    partial.rename(root / VERSION)
+
+
+def _shared_rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Of the tables that belong to no drive."""
+    logs = [token(name, "log") for name in settings.names()]
+    channels = [*((name, "camera") for name in CAMERAS), (LIDAR, "lidar")]
+    return {
+        "attribute": [_described("attribute", name) for name in ATTRIBUTES[:-1]],
+        "category": [_described("category", name) for name in CATEGORIES],
+        "visibility": [{"token": key, "level": level, "description": f"visibility {level[1:]} %"} for key, level in VISIBILITIES.items()],
+        "sensor": [{"token": token("sensor", channel), "channel": channel, "modality": kind} for channel, kind in channels],
+        "map": [{"token": token("map"), "log_tokens": logs, "category": "semantic_prior", "filename": "maps/blank.png"}],
+    }
+
+
+def _described(table: str, name: str) -> dict[str, str]:
+    return {"token": token(table, name), "name": name, "description": name.replace(".", ", ").replace("_", " ")}

@@ -1,0 +1,76 @@
+"""What is painted on the ground, and the grain of what is neither painted nor new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.synthetic.shapes import Colour
+
+ASPHALT, PAVING, GRASS, EARTH = (0.27, 0.27, 0.28), (0.47, 0.46, 0.44), (0.22, 0.29, 0.13), (0.36, 0.30, 0.22)
+LINE_WHITE, LINE_YELLOW, KERB = (0.74, 0.74, 0.72), (0.74, 0.57, 0.14), (0.60, 0.60, 0.58)
+FOREVER = (-1e6, 1e6)
+
+Array = NDArray[np.float32]
+
+
+class Paint(NamedTuple):
+    """A rectangle of the road frame in one colour, over whatever was painted before it."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    colour: Colour
+    dash: tuple[str, float, float] | None = None  # along which axis, period, and how much of each is painted, metres
+    worn: float = 0.25  # how unevenly it has lasted: 0 not at all
+
+
+def colour_of(points: Array, paints: Sequence[Paint]) -> Array:
+    """(N, 3) points on the ground to their colours."""
+    x, y = points[:, 0], points[:, 1]
+    fine, coarse = noise(x, y, 0.05), noise(x, y, 1.1)
+    colour = np.empty((len(points), 3), np.float32)
+    colour[:] = GRASS
+    worn = np.full(len(points), 0.9, np.float32)
+    for paint in paints:
+        inside = (x > paint.x[0]) & (x < paint.x[1]) & (y > paint.y[0]) & (y < paint.y[1])
+        if paint.dash:
+            axis, period, on = paint.dash
+            inside &= np.mod(x if axis == "x" else y, period) < on
+        colour[inside] = paint.colour
+        worn[inside] = paint.worn
+    return np.clip(colour * (1 + worn * (0.35 * fine + 0.4 * coarse))[:, None], 0.01, 1)
+
+
+def noise(across: Array, along: Array, scale: float) -> Array:
+    """Smooth noise, -1 .. 1, that varies over some ``scale`` metres; the same at the same place for ever."""
+    field = _field()
+    columns = np.floor(across / np.float32(scale)).astype(np.int32) & 511
+    rows = np.floor(along / np.float32(scale)).astype(np.int32) & 511
+    return field[rows, columns]
+
+
+def smooth_noise(across: Array, along: Array, scale: float) -> Array:
+    """The same without steps: between its values at a lattice ``scale`` metres wide."""
+    column, row = across / np.float32(scale), along / np.float32(scale)
+    left, top = np.floor(column), np.floor(row)
+    right, low = column - left, row - top
+    columns, rows = left.astype(np.int32) & 511, top.astype(np.int32) & 511
+    field, next_columns, next_rows = _field(), (columns + 1) & 511, (rows + 1) & 511
+    upper = field[rows, columns] * (1 - right) + field[rows, next_columns] * right
+    lower = field[next_rows, columns] * (1 - right) + field[next_rows, next_columns] * right
+    return upper * (1 - low) + lower * low
+
+
+@lru_cache(1)
+def _field() -> Array:
+    """512 x 512 that wraps around: noise of several sizes."""
+    rng = np.random.default_rng(77)
+    total = np.zeros((512, 512))
+    for size in (512, 128, 32):
+        patch = rng.uniform(-1, 1, (size, size))
+        total += np.kron(patch, np.ones((512 // size, 512 // size))) * (0.6 if size == 512 else 0.3)
+    return np.clip(total, -1, 1).astype(np.float32)
