@@ -86,9 +86,7 @@ def _claim(scratch: Path, tables: str) -> None:
         write_bytes(marker, tables.encode())
 
 
-def _write_split(
-    index: Path, folder: Path, split: str, scenes: set[str], path: Path, workers: int, progress: Progress
-) -> int:
+def _write_split(index: Path, folder: Path, split: str, scenes: set[str], path: Path, workers: int, progress: Progress) -> int:
     tokens = Tables(index, folder).samples(scenes)
     total = sum(1 for _ in Tables(index, folder).samples(scenes))
     title, count, ignored = f"keyframes of {split}", 0, set()

@@ -56,7 +56,9 @@ def rows_of(path: Path) -> Iterator[Any]:
                         return
                     more = file.read(CHUNK)
                     if not more:
-                        raise TableError(f"{path}: is no whole JSON ({error.msg}, after {_last(buffer, start)}); get it anew") from error
+                        raise TableError(
+                            f"{path}: is no whole JSON ({error.msg}, after {_last(buffer, start)}); get it anew"
+                        ) from error
                     buffer, start = buffer[start:] + more, 0
                     continue
                 yield row

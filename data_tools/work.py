@@ -17,12 +17,17 @@ def usual_workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _use_one_thread() -> None:
+    """Said before a process imports what reads it: threads of several processes on the same cores only wait for each other."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
 def in_order(function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
     """``function(*job)`` of each job, in the jobs' order. With one worker it is this very process, and nothing is begun ahead."""
     if workers == 1:
         yield from (function(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_use_one_thread) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for job in jobs:

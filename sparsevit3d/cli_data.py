@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sparsevit3d.terminal import console, problem_tables, progress_bar
+from sparsevit3d.terminal import console, problem_tables, progress_bar, statistics_table
 
 data_app = typer.Typer(help="Make a synthetic nuScenes; make info files from any nuScenes.", no_args_is_help=True)
 
@@ -20,7 +20,9 @@ def synth(
     keyframes: Annotated[int, typer.Option(help="Keyframes of each scene, half a second apart")] = 2,
     size: Annotated[tuple[int, int], typer.Option(help="Width and height of the images")] = (800, 450),
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, for any number of workers")] = 0,
-    preset: Annotated[str, typer.Option(help="easy: one sunny street; standard: as nuScenes is; hard: crowds, dusk, rain")] = "easy",
+    preset: Annotated[
+        str, typer.Option(help="easy: one sunny street; standard: as nuScenes is; hard: crowds, dusk, rain")
+    ] = "easy",
     sweeps: Annotated[bool, typer.Option("--sweeps", help="Let the lidar turn at 10 Hz between keyframes as well")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each core")] = None,
 ) -> None:
@@ -114,3 +116,30 @@ def check(
         looked = f"{sum(report.rows.values())} rows and {report.files} files, {report.decoded} of them decoded"
         console.print(f"{root}: {report.errors} errors, {report.warnings} warnings in {looked}")
     raise typer.Exit(1 if report.errors else 0)
+
+
+@data_app.command()
+def stats(
+    roots: Annotated[list[Path], typer.Argument(help="nuScenes roots, made or real, to hold against each other")],
+    out: Annotated[Path | None, typer.Option(help="Save a picture here (.png), and the figures beside it (.json)")] = None,
+) -> None:
+    """Count what roots are like, beside what is published of nuScenes: classes, sizes, distances, speeds, visibility, pixels.
+
+    Example: sparsevit3d data stats data/synthetic data/nuscenes --out stats.png
+    """
+    from data_tools.files import write_json
+    from data_tools.splits import find_version
+    from data_tools.statistics import EDGES, published, statistics
+    from data_tools.work import usual_workers
+    from visualize.statistics import save_statistics
+
+    found = {"nuScenes, published": published()}
+    for root in roots:
+        version = find_version(root, None)
+        with progress_bar(f"keyframes of {root.name}") as update:
+            found[root.name if root.name not in found else str(root)] = statistics(root, version, usual_workers(), update)
+    console.print(statistics_table(found))
+    if out is not None:
+        save_statistics(found, EDGES, out)
+        write_json(out.with_suffix(".json"), {"bars": {name: list(edges) for name, edges in EDGES.items()}, "datasets": found})
+        console.print(f"{out} and {out.with_suffix('.json')}")

@@ -61,14 +61,44 @@ def _numbers(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def problem_tables(report: dict[str, Any]) -> list[Table]:
-    """Of what ``data check`` found: a row for each kind of problem and table, with its first token."""
+    """Of what ``data check`` found: a row for each kind of problem and table, red for errors, with its first token; none if none."""
     if not report["problems"]:
         return []
-    fold = {"overflow": "fold"}
-    table = Table("", "problem", "table", "count", Column("first token", **fold), Column("what", **fold), Column("remedy", **fold))
+    table = Table("problem", "where", "count", Column("first of them, and what to do", overflow="fold"))
     for row in report["problems"]:
         first = row["examples"][0]
-        mark = "[yellow]warning[/]" if row["warning"] else "[bold red]error[/]"
-        texts = (Text(first[key]) for key in ("token", "what", "remedy"))
-        table.add_row(mark, row["kind"], row["table"], str(row["count"]), *texts)
+        mark = "yellow" if row["warning"] else "bold red"
+        told = Text(f"{first['token']}: {first['what']}\n") + Text(first["remedy"], style="green")
+        table.add_row(f"[{mark}]{row['kind']}[/]", row["table"], str(row["count"]), told)
     return [table]
+
+
+def statistics_table(found: dict[str, Any]) -> Table:
+    """Of what ``data stats`` counted: a column for each dataset."""
+    table = Table("", *found, title="mean width x length x height in metres after each class's share")
+
+    def row(name: str, cell: Callable[[dict[str, Any]], str]) -> None:
+        table.add_row(name, *(cell(each) for each in found.values()))
+
+    row("keyframes", lambda each: str(each["keyframes"]))
+    row("boxes per keyframe", lambda each: f"{each['boxes_per_keyframe']:.1f}")
+    for name in next(iter(found.values()))["class_share"]:
+        row(name, lambda each, name=name: f"{each['class_share'][name]:.1%}  {_size(each['mean_size'][name])}")  # type: ignore[misc]
+    row("covered by boxes", lambda each: _percent(each["covered_share_of_image"]))
+    for title, key, first in (
+        ("nearer than 30 m", "distance_share", 3),
+        ("slower than 0.2 m/s", "speed_share", 1),
+        ("less than 40% visible", "visibility_share", 1),
+        ("at most 4 lidar points", "lidar_points_share", 3),
+        ("smaller than 40 px", "pixels_share", 3),
+    ):
+        row(title, lambda each, key=key, first=first: _percent(sum(each[key][:first]) if each[key] else None))  # type: ignore[misc]
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _size(size: list[float] | None) -> str:
+    return "" if size is None else " x ".join(f"{side:.2f}" for side in size)

@@ -78,7 +78,10 @@ def test_equals_mmdet3ds_converter_field_by_field(with_sweeps, tmp_path, monkeyp
     write_infos(with_sweeps, VERSION, ["train", "val"], tmp_path / "ours")
     for split in ("train", "val"):
         scenes = scenes_of_split(with_sweeps, VERSION, split)
-        theirs, ours = mmdet3ds_infos(with_sweeps, VERSION, scenes, tmp_path / split, monkeypatch), read(info_path(tmp_path / "ours", split))
+        theirs, ours = (
+            mmdet3ds_infos(with_sweeps, VERSION, scenes, tmp_path / split, monkeypatch),
+            read(info_path(tmp_path / "ours", split)),
+        )
         # By design: theirs is a path from where the converter was called, ours one from the root, so that the root can be moved.
         for info in theirs["data_list"]:
             for sweep in info.get("lidar_sweeps", ()):
@@ -145,7 +148,9 @@ def test_velocities_of_a_real_keyframe_equal_mmdet3ds_once_it_has_neighbours(rea
             vx, vy = velocity[row["token"]]
             sample = f"later {row['sample_token']}"
             place = [x + 0.5 * vx, y + 0.5 * vy, z]
-            boxes.append(row | {"token": row["next"], "next": "", "prev": row["token"], "sample_token": sample, "translation": place})
+            boxes.append(
+                row | {"token": row["next"], "next": "", "prev": row["token"], "sample_token": sample, "translation": place}
+            )
     (root / "v1.0-mini/sample.json").write_text(json.dumps(tables["sample"] + [row | {"scene_token": "none"} for row in later]))
     (root / "v1.0-mini/sample_annotation.json").write_text(json.dumps(tables["sample_annotation"] + boxes))
     write_infos(root, "v1.0-mini", ["real_train"], tmp_path)
@@ -205,7 +210,9 @@ def test_the_same_bytes_for_any_number_of_workers_and_after_a_kill(synthetic, tm
     monkeypatch.setattr(convert, "CHUNK", 1)
     write_infos(synthetic, VERSION, ["train", "val"], tmp_path / "one")
     write_infos(synthetic, VERSION, ["train", "val"], tmp_path / "two", workers=2)
-    process = multiprocessing.get_context("fork").Process(target=write_infos, args=(synthetic, VERSION, ["train", "val"], tmp_path / "cut"))
+    process = multiprocessing.get_context("fork").Process(
+        target=write_infos, args=(synthetic, VERSION, ["train", "val"], tmp_path / "cut")
+    )
     process.start()
     while process.is_alive() and not list((tmp_path / "cut").glob(".infos-*/train-00000.json")):
         time.sleep(0.001)
@@ -262,7 +269,11 @@ def test_a_full_disk_or_a_read_only_folder_leaves_the_old_file(synthetic, tmp_pa
     ("table", "change", "words"),
     [
         ("ego_pose", lambda rows: rows[1:], r"ego_pose\.json: has no row '.*'; |has no row"),
-        ("sample_data", lambda rows: [row for row in rows if "/CAM_BACK_" not in row["filename"]], "has no keyframe of CAM_BACK_LEFT, CAM_BACK_R"),
+        (
+            "sample_data",
+            lambda rows: [row for row in rows if "/CAM_BACK_" not in row["filename"]],
+            "has no keyframe of CAM_BACK_LEFT, CAM_BACK_R",
+        ),
         ("sample_data", lambda rows: [*rows, {"filename": "x"}], "a row without token, sample_token"),
         ("calibrated_sensor", lambda rows: [row | {"rotation": [0, 0]} for row in rows], "do not hold together"),
     ],

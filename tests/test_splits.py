@@ -80,4 +80,6 @@ def test_real_nuscenes_lends_its_search_some_of_the_training_scenes(synthetic, t
     for split in SPLITS:
         scenes[split] = set(json.loads((tmp_path / f"nuscenes_infos_{split}.json").read_text())["metainfo"]["scenes"])
     assert scenes == {"train": {names[1]}, "search": {names[0], names[2]}, "val": set(names[3:])}
-    assert scenes_of_split(tmp_path, "v1.0-trainval", "train") == set(names[:3])  # to the devkit, a submission for train is one for all of it
+    assert scenes_of_split(tmp_path, "v1.0-trainval", "train") == set(
+        names[:3]
+    )  # to the devkit, a submission for train is one for all of it

@@ -48,7 +48,14 @@ def _file(root: Path, row: File) -> Iterator[Problem]:
     except OSError as error:
         # Many people have no sweeps and need none.
         remedy = ANEW if is_keyframe else "copy sweeps/ as well, if you want sweeps"
-        yield Problem("missing file" if is_keyframe else "missing sweep", "sample_data", token, f"{name}: {error.strerror}", remedy, not is_keyframe)
+        yield Problem(
+            "missing file" if is_keyframe else "missing sweep",
+            "sample_data",
+            token,
+            f"{name}: {error.strerror}",
+            remedy,
+            not is_keyframe,
+        )
         return
     if not size:
         yield Problem("empty file", "sample_data", token, f"{name} has no bytes", ANEW)
@@ -81,8 +88,12 @@ def _image(path: Path, token: str, name: str, wanted: tuple[int, int], decode: b
 
 def _points(path: Path, token: str, name: str, size: int, decode: bool) -> Iterator[Problem]:
     if size % POINT_BYTES:
-        yield Problem("truncated lidar", "sample_data", token, f"{name} is {size} bytes, no whole number of points ({POINT_BYTES} each)", ANEW)
+        yield Problem(
+            "truncated lidar", "sample_data", token, f"{name} is {size} bytes, no whole number of points ({POINT_BYTES} each)", ANEW
+        )
     elif decode:
         points = np.fromfile(path, np.float32).reshape(-1, 5)
         if not np.isfinite(points).all() or np.abs(points[:, :3]).max() > 1000:
-            yield Problem("impossible lidar", "sample_data", token, f"{name} has points that are no numbers, or kilometres away", ANEW)
+            yield Problem(
+                "impossible lidar", "sample_data", token, f"{name} has points that are no numbers, or kilometres away", ANEW
+            )

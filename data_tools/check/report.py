@@ -55,4 +55,8 @@ class Report:
             examples = [{key: asdict(each)[key] for key in ("token", "what", "remedy")} for each in found]
             kinds.append({"kind": kind, "table": table, "warning": warning, "count": count, "examples": examples})
         counts = {"errors": self.errors, "warnings": self.warnings, "rows": self.rows}
-        return {"root": self.root, "version": self.version} | counts | {"files": self.files, "decoded": self.decoded, "problems": kinds}
+        return (
+            {"root": self.root, "version": self.version}
+            | counts
+            | {"files": self.files, "decoded": self.decoded, "problems": kinds}
+        )

@@ -18,7 +18,9 @@ MAY_BE_EMPTY = ("map", "visibility", "attribute", "instance", "sample_annotation
 Add = Callable[[Problem], None]
 
 
-def load_tables(database: sqlite3.Connection, folder: Path, add: Add, rows: dict[str, int], progress: Callable[[int, int], None]) -> bool:
+def load_tables(
+    database: sqlite3.Connection, folder: Path, add: Add, rows: dict[str, int], progress: Callable[[int, int], None]
+) -> bool:
     """Store all tables, reporting what is wrong with their rows; ``rows`` gets their numbers. False where one cannot be read."""
     whole = True
     for number, (table, fields) in enumerate(TABLES.items()):
@@ -50,7 +52,11 @@ def _clean(found: Iterator[Any], table: str, fields: dict[str, str], add: Add, r
             continue
         token = row.get("token")
         if not isinstance(token, str) or not token:
-            add(Problem("no token", table, f"entry {number}", f"its token is {token!r}", "give it a token of its own, or take it out"))
+            add(
+                Problem(
+                    "no token", table, f"entry {number}", f"its token is {token!r}", "give it a token of its own, or take it out"
+                )
+            )
             continue
         rows[table] += 1
         clean: Row = {"token": token}

@@ -49,7 +49,9 @@ def calibrations(tables: Tables) -> Iterator[Problem]:
         yield from _rotation(row, "calibrated_sensor")
         sensor = _or_none(tables, "sensor", row["sensor_token"])
         if row["translation"] is not None and np.linalg.norm(row["translation"]) > 10:
-            yield _strange("far from its car", "calibrated_sensor", row, f"is mounted at {row['translation']} m", "give it in metres")
+            yield _strange(
+                "far from its car", "calibrated_sensor", row, f"is mounted at {row['translation']} m", "give it in metres"
+            )
         if sensor is not None and sensor["modality"] == "camera":
             yield from _camera(row, sensor["channel"])
     sizes = """SELECT calibrated_sensor.token, camera_intrinsic, MAX(width), MAX(height) FROM sample_data
@@ -64,14 +66,18 @@ def calibrations(tables: Tables) -> Iterator[Problem]:
 def _camera(row: Row, channel: str) -> Iterator[Problem]:
     matrix = row["camera_intrinsic"]
     if matrix == []:
-        yield Problem("no intrinsics", "calibrated_sensor", row["token"], "is a camera's, without camera_intrinsic", "add the 3 x 3 matrix")
+        yield Problem(
+            "no intrinsics", "calibrated_sensor", row["token"], "is a camera's, without camera_intrinsic", "add the 3 x 3 matrix"
+        )
     elif matrix is not None:
         (focal_x, _, _), (_, focal_y, _), last = matrix
         if focal_x <= 0 or focal_y <= 0 or last != [0, 0, 1]:
             what = f"camera_intrinsic is {matrix}, not [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
             yield Problem("impossible intrinsics", "calibrated_sensor", row["token"], what, "put in the camera's matrix, in pixels")
         elif not 0.8 < focal_x / focal_y < 1.25:
-            yield _strange("stretched pixels", "calibrated_sensor", row, f"fx / fy is {focal_x / focal_y:.2f}", "scale both with the image")
+            yield _strange(
+                "stretched pixels", "calibrated_sensor", row, f"fx / fy is {focal_x / focal_y:.2f}", "scale both with the image"
+            )
     if channel in HEADINGS and row["rotation"] is not None and np.linalg.norm(row["rotation"]) > 0.5:
         x, y, _ = Quaternion(row["rotation"]).rotate((0.0, 0.0, 1.0))
         turn = (np.degrees(np.arctan2(y, x)) - HEADINGS[channel] + 180) % 360 - 180
@@ -129,7 +135,10 @@ def boxes(tables: Tables) -> Iterator[Problem]:
         if place and ego:
             x, y, z = np.subtract(Tables.parse(place), Tables.parse(ego))
             if np.hypot(x, y) > FARTHEST or abs(z) > 30:
-                what, remedy = f"is {np.hypot(x, y):.0f} m from the car and {z:+.0f} m above it", "give translation in the global frame, metres"
+                what, remedy = (
+                    f"is {np.hypot(x, y):.0f} m from the car and {z:+.0f} m above it",
+                    "give translation in the global frame, metres",
+                )
                 yield Problem("far away", "sample_annotation", token, what, remedy, warning=True)
     query = """SELECT one.token, (after.timestamp - before.timestamp) / 1e6, one.translation, two.translation
         FROM sample_annotation one JOIN sample_annotation two ON one.next = two.token
@@ -139,7 +148,9 @@ def boxes(tables: Tables) -> Iterator[Problem]:
             speed = np.linalg.norm(np.subtract(Tables.parse(after), Tables.parse(before))) / seconds
             if speed > FASTEST:
                 what = f"would go {speed:.0f} m/s to where it is next"
-                yield Problem("jump of an object", "sample_annotation", token, what, "mend translation or instance_token", warning=True)
+                yield Problem(
+                    "jump of an object", "sample_annotation", token, what, "mend translation or instance_token", warning=True
+                )
 
 
 def _size(row: Row, category: str | None) -> Iterator[Problem]:
@@ -164,12 +175,20 @@ def _size(row: Row, category: str | None) -> Iterator[Problem]:
 def _attributes(tables: Tables, row: Row, category: str) -> Iterator[Problem]:
     names = [found["name"] for token in row["attribute_tokens"] if (found := _or_none(tables, "attribute", token))]
     if len(names) > 1:
-        yield Problem("several attributes", "sample_annotation", row["token"], f"has {', '.join(names)}", "leave it one: only the first counts")
+        yield Problem(
+            "several attributes",
+            "sample_annotation",
+            row["token"],
+            f"has {', '.join(names)}",
+            "leave it one: only the first counts",
+        )
     for name in names:
         part, kind = category.split("."), name.partition(".")[0]
         fits = {"cycle": part[-1] in ("bicycle", "motorcycle"), "pedestrian": part[0] == "human", "vehicle": part[0] == "vehicle"}
         if not fits.get(kind, True):
-            yield _strange("attribute of another class", "sample_annotation", row, f"a {category} is {name}", "give it one of its own kind")
+            yield _strange(
+                "attribute of another class", "sample_annotation", row, f"a {category} is {name}", "give it one of its own kind"
+            )
 
 
 def names(tables: Tables) -> Iterator[Problem]:
@@ -196,7 +215,9 @@ def splits(tables: Tables) -> Iterator[Problem]:
     present = {row["name"] for row in tables.all("scene")}
     for split, scenes in own.items():
         for scene in sorted(set(scenes) - present):
-            yield Problem("unknown scene", "splits", scene, f"{split} names it, no scene bears that name", "mend the name, or take it out")
+            yield Problem(
+                "unknown scene", "splits", scene, f"{split} names it, no scene bears that name", "mend the name, or take it out"
+            )
         for scene, count in Counter(scenes).items():
             if count > 1:
                 yield Problem("scene twice", "splits", scene, f"{split} names it {count} times", "name it once")

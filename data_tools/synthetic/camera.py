@@ -13,7 +13,7 @@ from data_tools.synthetic.render import Photo
 from data_tools.synthetic.rig import Camera
 
 NUSCENES_QUALITY = 80  # the quantisation tables of nuScenes' files are libjpeg's at this quality
-TAPS = 5  # moments of an exposure that are averaged
+TAPS = 4  # moments of an exposure that are averaged
 
 Array = NDArray[np.float32]
 
@@ -45,14 +45,20 @@ def develop(photo: Photo, camera: Camera, speed: float, light_name: str, look: L
     gain = 1.0
     if look.grey:
         low = height // 3  # cameras look at the road
-        gain = float(np.clip(look.grey / max(float(colour[low:].mean()), 1e-3), 0.5, 4.0)) * float(np.exp(rng.normal(0, look.spread)))
+        gain = float(np.clip(look.grey / max(float(colour[low:].mean()), 1e-3), 0.5, 4.0)) * float(
+            np.exp(rng.normal(0, look.spread))
+        )
     if look.vignette:
         colour *= _vignette(width, height, look.vignette)
     colour *= np.float32(gain)
     np.clip(colour, 0, 1, out=colour)
     if look.noise:
         # Photons: the deviation grows with the root of the light; what was amplified more is noisier.
-        colour += _noise(colour.size, rng).reshape(colour.shape) * (np.sqrt(colour) + np.float32(0.08)) * np.float32(look.noise * np.sqrt(gain))
+        colour += (
+            _noise(colour.size, rng).reshape(colour.shape)
+            * (np.sqrt(colour) + np.float32(0.08))
+            * np.float32(look.noise * np.sqrt(gain))
+        )
         np.clip(colour, 0, 1, out=colour)
     colour = cv2.pow(colour, 0.625)  # gamma 1.6
     return (colour * 255 + np.float32(0.5)).astype(np.uint8)
@@ -77,7 +83,9 @@ def _blur(colour: Array, depth: Array, camera: Camera, way: float) -> Array:
         return colour
     total = np.zeros_like(colour)
     for moment in np.linspace(-0.5, 0.5, TAPS, dtype=np.float32):
-        total += cv2.remap(colour, x - 0.5 + moment * flow_x, y - 0.5 + moment * flow_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        total += cv2.remap(
+            colour, x - 0.5 + moment * flow_x, y - 0.5 + moment * flow_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
     return total / np.float32(TAPS)
 
 
@@ -86,7 +94,9 @@ def _rain(colour: Array, amount: float, rng: np.random.Generator) -> Array:
     height, width = colour.shape[:2]
     streaks = np.zeros((height, width), np.float32)
     for x, y, length in zip(rng.integers(0, width, 160), rng.integers(0, height, 160), rng.uniform(0.02, 0.07, 160), strict=True):
-        cv2.line(streaks, (int(x), int(y)), (int(x + 0.1 * length * height), int(y + length * height)), float(rng.uniform(0.02, 0.10)), 1)
+        cv2.line(
+            streaks, (int(x), int(y)), (int(x + 0.1 * length * height), int(y + length * height)), float(rng.uniform(0.02, 0.10)), 1
+        )
     colour = colour + cv2.GaussianBlur(streaks, (0, 0), 0.7)[:, :, None]
     mask = np.zeros((height, width), np.float32)
     for _ in range(int(rng.poisson(14 * amount))):

@@ -147,7 +147,9 @@ def _shared_rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     return {
         "attribute": [_described("attribute", name) for name in ATTRIBUTES[:-1]],
         "category": [_described("category", name) for name in CATEGORIES],
-        "visibility": [{"token": key, "level": level, "description": f"visibility {level[1:]} %"} for key, level in VISIBILITIES.items()],
+        "visibility": [
+            {"token": key, "level": level, "description": f"visibility {level[1:]} %"} for key, level in VISIBILITIES.items()
+        ],
         "sensor": [{"token": token("sensor", channel), "channel": channel, "modality": kind} for channel, kind in channels],
         "map": [{"token": token("map"), "log_tokens": logs, "category": "semantic_prior", "filename": "maps/blank.png"}],
     }

@@ -180,7 +180,9 @@ def _thing(
         axis = float(np.cos(yaw) if band.axis == "x" else np.sin(yaw))
         ends = [edge for gap in (*band.gaps, band.stretch) for edge in gap if (edge - along) * axis > 0]
         stops = min(abs(edge - along) for edge in ends) / abs(axis) / speed
-    return Thing(name, number, size, position, yaw, speed, _attribute(rng, name, make, band, speed), int(rng.integers(2**31)), float(stops))
+    return Thing(
+        name, number, size, position, yaw, speed, _attribute(rng, name, make, band, speed), int(rng.integers(2**31)), float(stops)
+    )
 
 
 def _heading_and_speed(rng: np.random.Generator, name: str, make: Make, band: Band, heading: float) -> tuple[float, float]:

@@ -38,16 +38,16 @@ def street(trip: Trip) -> Layout:
     bands = _carriageway(trip, ego_speed, standing=0.3) | _sides(trip, ego_speed)
     works = "left works" if rng.random() < 0.5 else "right works"
     densities: list[Density] = [
-        ("bus", 0.28, ("right lane", "far lane", "oncoming lane"), 1),
-        ("trailer", 0.22, ("right lane", "far lane", "right kerb"), 1),
-        ("truck", 0.9, (*LANES, *KERBS), 1),
-        ("construction_vehicle", 0.5, (works,), 1),
-        ("barrier", 9.0 if rng.random() < 0.55 else 0.0, (works, "right line"), int(rng.integers(4, 12))),
-        ("car", 4.3, (*LANES, *KERBS, *KERBS), 1),
-        ("motorcycle", 0.22, (*LANES, *KERBS), 1),
-        ("bicycle", 0.22, ("left edge", *PAVEMENTS), 1),
-        ("traffic_cone", 6.0 if rng.random() < 0.6 else 0.0, (works, "right line"), int(rng.integers(2, 7))),
-        ("pedestrian", 4.5, PAVEMENTS, 1),
+        ("bus", 0.1, ("right lane", "far lane", "oncoming lane"), 1),
+        ("trailer", 0.14, ("right lane", "far lane", "right kerb"), 1),
+        ("truck", 0.36, (*LANES, *KERBS), 1),
+        ("construction_vehicle", 0.62, (works,), 1),
+        ("barrier", 11.58 if rng.random() < 0.55 else 0.0, (works, "right line"), int(rng.integers(4, 12))),
+        ("car", 1.85, (*LANES, *KERBS, *KERBS), 1),
+        ("motorcycle", 0.07, (*LANES, *KERBS), 1),
+        ("bicycle", 0.19, ("left edge", *PAVEMENTS), 1),
+        ("traffic_cone", 10.45 if rng.random() < 0.6 else 0.0, (works, "right line"), int(rng.integers(2, 7))),
+        ("pedestrian", 4.28, PAVEMENTS, 1),
     ]
     scenery = _houses(trip, ego_speed, front=17.0) + _furniture(trip, ego_speed, (-11.1, 11.1), (-15.4, 15.4))
     return Layout("street", bands, _wanted(trip, bands, densities), STREET_PAINTS, tuple(scenery), -1.75, ego_speed)
@@ -81,17 +81,17 @@ def crossing(trip: Trip) -> Layout:
             bands[name] = Band("x", y, 0.9, (0.0, 180.0), "walk", (middle - 6.5, middle + 6.5))
     zebras = ("near zebra", "far zebra")
     densities: list[Density] = [
-        ("bus", 0.4, (*LANES[1:], "cross up", "cross down"), 1),
-        ("trailer", 0.25, ("right lane", "far lane", "cross up"), 1),
-        ("truck", 0.9, (*LANES, "cross up", "cross down"), 1),
+        ("bus", 0.1, (*LANES[1:], "cross up", "cross down"), 1),
+        ("trailer", 0.13, ("right lane", "far lane", "cross up"), 1),
+        ("truck", 0.38, (*LANES, "cross up", "cross down"), 1),
         ("construction_vehicle", 0.3, KERBS, 1),
-        ("barrier", 6.0 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(4, 9))),
-        ("car", 5.6, (*LANES, *KERBS, "cross up", "cross down"), 1),
-        ("motorcycle", 0.3, (*LANES, "cross up", "cross down"), 1),
-        ("bicycle", 0.35, ("left edge", *PAVEMENTS), 1),
-        ("traffic_cone", 3.0 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(2, 6))),
-        ("pedestrian", 25.0, zebras, 1),
-        ("pedestrian", 4.5, PAVEMENTS, 1),
+        ("barrier", 17.82 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(4, 9))),
+        ("car", 2.13, (*LANES, *KERBS, "cross up", "cross down"), 1),
+        ("motorcycle", 0.1, (*LANES, "cross up", "cross down"), 1),
+        ("bicycle", 0.22, ("left edge", *PAVEMENTS), 1),
+        ("traffic_cone", 21.38 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(2, 6))),
+        ("pedestrian", 20.05, zebras, 1),
+        ("pedestrian", 3.61, PAVEMENTS, 1),
     ]
     paints = (*STREET_PAINTS, *_crossing_paints(middle))
     scenery = _houses(trip, ego_speed, front=17.0, gap=(middle - 14, middle + 14))
@@ -112,31 +112,36 @@ def parking(trip: Trip) -> Layout:
     ego_speed = float(rng.uniform(0.5, 3.5))
     reach = (-REACH, REACH + ego_speed * trip.seconds)
     bays = {
-        f"bays {y:+.1f}": Band("x", y, 0.25, (90.0, -90.0), "parked", reach, pitch=2.7) for y in (-25.0, -19.6, -8.0, 4.6, 16.0, 21.4)
+        f"bays {y:+.1f}": Band("x", y, 0.25, (90.0, -90.0), "parked", reach, pitch=2.7)
+        for y in (-25.0, -19.6, -8.0, 4.6, 16.0, 21.4)
     }
     bands = bays | {
         "aisle": Band("x", -1.7, 0.2, (0.0,), "lane", reach, ego_speed, gaps=((-6.0, 9.0),)),
         "oncoming aisle": Band("x", -13.8, 0.3, (0.0, 180.0), "parked", reach),
-        "walk": Band("x", 0.9, 0.4, (0.0, 180.0), "walk", reach),
-        "far walk": Band("x", 10.4, 1.2, (0.0, 180.0), "walk", reach),
+        "walk": Band("x", 0.59, 0.4, (0.0, 180.0), "walk", reach),
+        "far walk": Band("x", 6.86, 1.2, (0.0, 180.0), "walk", reach),
         "verge": Band("x", -28.6, 0.4, (0.0, 180.0), "walk", reach),
     }
     near = ("bays -8.0", "bays +4.6")
     densities: list[Density] = [
-        ("truck", 1.4, ("oncoming aisle", "bays -8.0"), 1),
-        ("trailer", 0.25, ("oncoming aisle",), 1),
-        ("construction_vehicle", 0.12, ("oncoming aisle",), 1),
-        ("car", float(rng.uniform(8, 22)), (*near, *bays), 1),
-        ("car", 0.8, ("aisle", "oncoming aisle"), 1),
-        ("barrier", 5.0 if rng.random() < 0.4 else 0.0, ("far walk", "verge"), int(rng.integers(4, 10))),
-        ("motorcycle", 0.3, near, 1),
-        ("bicycle", 0.5, ("far walk", "verge"), 1),
-        ("traffic_cone", 2.4, ("far walk", "oncoming aisle"), int(rng.integers(1, 5))),
-        ("pedestrian", 3.4, ("walk", "far walk", "verge"), 1),
+        ("truck", 0.83, ("oncoming aisle", "bays -8.0"), 1),
+        ("trailer", 0.2, ("oncoming aisle",), 1),
+        ("construction_vehicle", 0.07, ("oncoming aisle",), 1),
+        ("car", float(rng.uniform(2, 7)), (*near, *bays), 1),
+        ("car", 0.24, ("aisle", "oncoming aisle"), 1),
+        ("barrier", 4.95 if rng.random() < 0.4 else 0.0, ("far walk", "verge"), int(rng.integers(4, 10))),
+        ("motorcycle", 0.2, near, 1),
+        ("bicycle", 0.43, ("far walk", "verge"), 1),
+        ("traffic_cone", 4.18, ("far walk", "oncoming aisle"), int(rng.integers(1, 5))),
+        ("pedestrian", 2.83, ("walk", "far walk", "verge"), 1),
     ]
-    paints = [Paint(FOREVER, (-29.5, 24.8), ASPHALT, worn=0.5), Paint(FOREVER, (9.0, 11.8), PAVING), Paint(FOREVER, (-31, -28), PAVING)]
+    paints = [
+        Paint(FOREVER, (-29.5, 24.8), ASPHALT, worn=0.5),
+        Paint(FOREVER, (9.0, 11.8), PAVING),
+        Paint(FOREVER, (-31, -28), PAVING),
+    ]
     for y in (-25.0, -19.6, -8.0, 4.6, 16.0, 21.4):
-        paints.append(Paint(FOREVER, (y - 2.5, y + 2.5), LINE_WHITE, ("x", 2.7, 0.1)))
+        paints.append(Paint(FOREVER, (y - 2.5, y + 2.5), LINE_WHITE, ("x", 1.78, 0.1)))
     scenery = _houses(trip, ego_speed, front=33.0)
     for x in np.arange(reach[0], reach[1], 27.0):
         scenery += moved(tree(rng), x, 10.4 + rng.choice((-2.3, 2.3)))
@@ -162,21 +167,24 @@ def motorway(trip: Trip) -> Layout:
     bands["verge"] = Band("x", -17.9, 0.3, (0.0, 180.0), "parked", still)
     own, other = tuple(lanes), tuple(f"oncoming {name}" for name in lanes)
     densities: list[Density] = [
-        ("trailer", 0.45, ("slow lane", "oncoming slow lane", "oncoming own lane"), 1),
-        ("bus", 0.2, ("slow lane", "own lane", *other), 1),
-        ("truck", 0.75, ("slow lane", "own lane", *other[1:]), 1),
-        ("construction_vehicle", 2.2 if works else 0.0, ("verge", "shoulder"), 1),
-        ("barrier", 14.0 if works else 0.0, ("shoulder",), int(rng.integers(6, 14))),
-        ("car", 1.9, (*own, *other), 1),
-        ("car", 0.6, ("shoulder",), 1),
-        ("motorcycle", 0.1, own, 1),
-        ("traffic_cone", 12.0 if works else 0.5, ("shoulder",), int(rng.integers(3, 8))),
-        ("pedestrian", 2.6 if works else 0.0, ("verge",), 1),
+        ("trailer", 0.37, ("slow lane", "oncoming slow lane", "oncoming own lane"), 1),
+        ("bus", 0.1, ("slow lane", "own lane", *other), 1),
+        ("truck", 0.52, ("slow lane", "own lane", *other[1:]), 1),
+        ("construction_vehicle", 2.54 if works else 0.0, ("verge", "shoulder"), 1),
+        ("barrier", 26.77 if works else 0.0, ("shoulder",), int(rng.integers(6, 14))),
+        ("car", 1.61, (*own, *other), 1),
+        ("car", 0.51, ("shoulder",), 1),
+        ("motorcycle", 0.11, own, 1),
+        ("traffic_cone", 48.96 if works else 0.5, ("shoulder",), int(rng.integers(3, 8))),
+        ("pedestrian", 3.98 if works else 0.0, ("verge",), 1),
     ]
     paints = [Paint(FOREVER, (-15.0, 15.0), ASPHALT), Paint(FOREVER, (-19.0, -15.6), EARTH)]
     for side in (-1, 1):
-        paints += [Paint(FOREVER, _sorted(side * 0.7, side * 0.85), LINE_WHITE), Paint(FOREVER, _sorted(side * 11.6, side * 11.8), LINE_WHITE)]
-        paints += [Paint(FOREVER, _sorted(side * y, side * (y + 0.15)), LINE_WHITE, ("x", 12.0, 4.0)) for y in (4.33, 7.93)]
+        paints += [
+            Paint(FOREVER, _sorted(side * 0.7, side * 0.85), LINE_WHITE),
+            Paint(FOREVER, _sorted(side * 11.6, side * 11.8), LINE_WHITE),
+        ]
+        paints += [Paint(FOREVER, _sorted(side * y, side * (y + 0.15)), LINE_WHITE, ("x", 10.2, 4.0)) for y in (4.33, 7.93)]
     scenery = _motorway_side(trip, ego_speed)
     return Layout("motorway", bands, _wanted(trip, bands, densities), tuple(paints), tuple(scenery), -6.2, ego_speed)
 
@@ -256,7 +264,12 @@ def _stretch(trip: Trip, ego_speed: float, speed: float) -> tuple[float, float]:
 def _carriageway(trip: Trip, ego_speed: float, standing: float) -> dict[str, Band]:
     """Two lanes each way; each but the ego's stands still with the probability ``standing``."""
     bands = {}
-    for name, y, heading in (("own lane", -1.75, 0.0), ("right lane", -5.25, 0.0), ("oncoming lane", 1.75, 180.0), ("far lane", 5.25, 180.0)):
+    for name, y, heading in (
+        ("own lane", -1.75, 0.0),
+        ("right lane", -5.25, 0.0),
+        ("oncoming lane", 1.75, 180.0),
+        ("far lane", 5.25, 180.0),
+    ):
         speed = 0.0 if trip.rng.random() < standing else float(trip.rng.uniform(3, 11))
         speed = ego_speed if name == "own lane" else speed
         gaps = ((-4.5, 7.0),) if name == "own lane" else ()  # the ego itself, and room to brake
@@ -361,7 +374,11 @@ def _motorway_side(trip: Trip, ego_speed: float) -> list[Part]:
             if kind == 0:
                 parts += [span((x, x + length), _sorted(side * 21.0, side * 21.3), (0.0, 3.6), GRASS)]
             elif kind == 1:
-                parts += [part for place in np.arange(x, x + length, 6.0) for part in moved(tree(rng), place, side * (21 + rng.uniform(0, 6)))]
+                parts += [
+                    part
+                    for place in np.arange(x, x + length, 6.0)
+                    for part in moved(tree(rng), place, side * (21 + rng.uniform(0, 6)))
+                ]
             else:
                 parts += building(rng, side, x, 30.0, length, float(rng.uniform(7, 25)), 12.0)
             x += length

@@ -57,7 +57,9 @@ def make_light(rng: np.random.Generator, name: str) -> Light:
         )
     grey = rng.uniform(0.6, 0.85) if name == "overcast" else rng.uniform(0.42, 0.62)
     low, high = (grey * 1.05, grey * 1.06, grey * 1.08), (grey * 0.88, grey * 0.9, grey * 0.95)
-    overcast = Light(name, _sun(rng, 78, 88), (0.22 * grey,) * 3, (0.62 * grey, 0.64 * grey, 0.67 * grey), low, high, rng.uniform(150, 320), 0.5)
+    overcast = Light(
+        name, _sun(rng, 78, 88), (0.22 * grey,) * 3, (0.62 * grey, 0.64 * grey, 0.67 * grey), low, high, rng.uniform(150, 320), 0.5
+    )
     if name == "overcast":
         return overcast
     if name == "rain":

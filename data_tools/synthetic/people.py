@@ -53,17 +53,32 @@ def in_dress(rng: np.random.Generator, phase: float) -> Shape:
 
 
 def with_umbrella(rng: np.random.Generator, phase: float) -> Shape:
-    low = [part._replace(middle=(*part.middle[:2], part.middle[2] * 0.84), size=(*part.size[:2], part.size[2] * 0.84)) for part in adult(rng, phase)]
-    return [*low, Part("tube_z", (0.1, 0.1, 0.76), (0.04, 0.04, 0.4), STEEL), Part("cone", (0.0, 0.0, 0.93), (0.9, 1.1, 0.16), choose(rng, CLOTHES))]
+    low = [
+        part._replace(middle=(*part.middle[:2], part.middle[2] * 0.84), size=(*part.size[:2], part.size[2] * 0.84))
+        for part in adult(rng, phase)
+    ]
+    return [
+        *low,
+        Part("tube_z", (0.1, 0.1, 0.76), (0.04, 0.04, 0.4), STEEL),
+        Part("cone", (0.0, 0.0, 0.93), (0.9, 1.1, 0.16), choose(rng, CLOTHES)),
+    ]
 
 
 def worker(rng: np.random.Generator, phase: float) -> Shape:
     vest = (HIGH_VISIBILITY, ORANGE)[rng.integers(2)]
-    return [*_body(rng, phase, vest), span((-0.14, 0.14), (-0.32, 0.32), (0.6, 0.64), WHITE), Part("ball", (0.0, 0.0, 0.95), (0.24, 0.36, 0.12), (YELLOW, WHITE)[rng.integers(2)])]
+    return [
+        *_body(rng, phase, vest),
+        span((-0.14, 0.14), (-0.32, 0.32), (0.6, 0.64), WHITE),
+        Part("ball", (0.0, 0.0, 0.95), (0.24, 0.36, 0.12), (YELLOW, WHITE)[rng.integers(2)]),
+    ]
 
 
 def police_officer(rng: np.random.Generator, phase: float) -> Shape:
-    return [*_body(rng, phase, (0.10, 0.13, 0.25)), span((-0.14, 0.14), (-0.32, 0.32), (0.66, 0.72), HIGH_VISIBILITY), Part("tube_z", (0.0, 0.0, 0.97), (0.24, 0.36, 0.06), BLACK)]
+    return [
+        *_body(rng, phase, (0.10, 0.13, 0.25)),
+        span((-0.14, 0.14), (-0.32, 0.32), (0.66, 0.72), HIGH_VISIBILITY),
+        Part("tube_z", (0.0, 0.0, 0.97), (0.24, 0.36, 0.06), BLACK),
+    ]
 
 
 def _rider(rng: np.random.Generator, shirt: Colour, phase: float) -> Shape:
@@ -72,7 +87,10 @@ def _rider(rng: np.random.Generator, shirt: Colour, phase: float) -> Shape:
     return [
         Part("tube_z", (-0.06, 0.0, 0.70), (0.18, 0.6, 0.34), shirt, 0.0, 0.35),
         span((-0.02, 0.24), (-0.5, 0.5), (0.66, 0.73), shirt, tilt=-0.1),
-        *(Part("tube_z", (0.02 + side * knee, side * 0.3, 0.44), (0.14, 0.2, 0.3), trousers, 0.0, -0.6 - side * knee) for side in (-1, 1)),
+        *(
+            Part("tube_z", (0.02 + side * knee, side * 0.3, 0.44), (0.14, 0.2, 0.3), trousers, 0.0, -0.6 - side * knee)
+            for side in (-1, 1)
+        ),
         Part("ball", (0.02, 0.0, 0.93), (0.14, 0.36, 0.14), choose(rng, (*SKINS, WHITE, BLACK))),
     ]
 

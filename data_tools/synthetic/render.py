@@ -20,6 +20,7 @@ from data_tools.synthetic.shapes import Mesh, filling, mesh_of
 GROUND, SCENERY = -1, -2  # owners of a hit that is no thing's; NOTHING is the sky
 NOTHING = -3
 FAR = 400.0  # metres: the edge of the ground
+PIECE = 48_000  # rays that go through all steps together: what they need stays in the cache
 SIGHT = 150.0  # metres from the ego within which scenery and things are there at all
 COARSE = 5  # visibility is counted on every fifth pixel, across and down, of an image of 800 x 450
 
@@ -39,9 +40,9 @@ class World:
     """One moment of a drive, in the road frame, ready for rays."""
 
     caster: o3d.t.geometry.RaycastingScene
-    colours: Array  # (T, 3) by triangle
-    glow: Array  # (T,) by triangle
-    owners: NDArray[np.int64]  # (T,) by triangle
+    colours: Array  # (T + 1, 3) by triangle; the last one stands for none
+    glow: Array  # (T + 1,)
+    owners: NDArray[np.int64]  # (T + 1,)
     paints: tuple[Paint, ...]
     light: Light
     ego: tuple[float, float]
@@ -61,9 +62,9 @@ class World:
         caster.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(triangles))
         return cls(
             caster,
-            np.concatenate([mesh.colours for mesh in meshes]),
-            np.concatenate([mesh.glow for mesh in meshes]),
-            np.repeat(owners, [len(mesh.triangles) for mesh in meshes]),
+            np.concatenate([*(mesh.colours for mesh in meshes), np.zeros((1, 3), np.float32)]),
+            np.concatenate([*(mesh.glow for mesh in meshes), np.zeros(1, np.float32)]),
+            np.append(np.repeat(owners, [len(mesh.triangles) for mesh in meshes]), NOTHING),
             drive.layout.paints,
             drive.light,
             ego,
@@ -74,22 +75,20 @@ class World:
         answer = self.caster.cast_rays(o3d.core.Tensor(_rays(origins, directions)))
         distance = answer["t_hit"].numpy()
         triangle = answer["primitive_ids"].numpy().astype(np.int64)
-        hit = np.isfinite(distance)
-        triangle[~hit] = 0
-        normal = answer["primitive_normals"].numpy()
-        away = np.einsum("ij,ij->i", normal, directions) > 0
-        normal[away] *= -1
-        point = directions * np.where(hit, distance, 0)[:, None]
+        np.minimum(triangle, len(self.owners) - 1, out=triangle)  # the last one is nothing, and stands for what was not hit
+        with np.errstate(invalid="ignore"):
+            point = directions * distance[:, None]
         point += origins
-        return Hits(distance, np.where(hit, self.owners[triangle], NOTHING), triangle, normal, point)
+        return Hits(distance, self.owners.take(triangle), triangle, answer["primitive_normals"].numpy(), point)
 
     def shade(self, hits: Hits, directions: Array) -> Array:
         """(N, 3) linear colours of hits as their rays see them: lit, hazy, with the sky where there is nothing."""
         solid = hits.owner != NOTHING
         shaded = np.empty((len(directions), 3), np.float32)
         shaded[~solid] = self._sky(directions[~solid])
-        hits = Hits(*(part[solid] for part in hits))
-        colour = self.colours[hits.triangle]
+        where = np.flatnonzero(solid)
+        hits = Hits(*(part.take(where, axis=0) for part in hits))
+        colour = self.colours.take(hits.triangle, axis=0)
         ground = np.flatnonzero(hits.owner == GROUND)
         colour[ground] = colour_of(hits.point[ground], self.paints)
         still = np.flatnonzero(hits.owner == SCENERY)
@@ -104,7 +103,7 @@ class World:
         for channel in range(3):
             lit = sunlight * np.float32(self.light.sunlight[channel]) + around * np.float32(self.light.ambient[channel])
             lit *= colour[:, channel]
-            shaded[solid, channel] = lit + (1 - clear) * np.float32(self.light.sky_low[channel])
+            shaded[where, channel] = lit + (1 - clear) * np.float32(self.light.sky_low[channel])
         return shaded
 
     def _sunlight(self, hits: Hits) -> Array:
@@ -136,12 +135,19 @@ class Photo(NamedTuple):
 def take_photo(world: World, camera: Camera, size: tuple[int, int]) -> Photo:
     """What a lens throws on a sensor of ``size`` (width, height)."""
     directions, cosine = _directions(camera, size)
-    hits = world.cast(_mounted(world.ego, camera.position), directions)
-    colour = world.shade(hits, directions)
-    if world.light.wet:
-        _reflect(world, hits, directions, colour)
-    height, width = size[1], size[0]
-    return Photo(colour.reshape(height, width, 3), hits.owner.reshape(height, width), (hits.distance * cosine).reshape(height, width))
+    width, height = size
+    origin = _mounted(world.ego, camera.position)
+    photo = Photo(
+        np.empty((height * width, 3), np.float32), np.empty(height * width, np.int64), np.empty(height * width, np.float32)
+    )
+    for start in range(0, len(directions), PIECE):
+        piece = slice(start, start + PIECE)
+        hits = world.cast(origin, directions[piece])
+        colour = world.shade(hits, directions[piece])
+        if world.light.wet:
+            _reflect(world, hits, directions[piece], colour)
+        photo.colour[piece], photo.owner[piece], photo.depth[piece] = colour, hits.owner, hits.distance * cosine[piece]
+    return Photo(photo.colour.reshape(height, width, 3), photo.owner.reshape(height, width), photo.depth.reshape(height, width))
 
 
 def _reflect(world: World, hits: Hits, directions: Array, colour: Array) -> None:
@@ -172,9 +178,9 @@ def take_sweep(world: World, position: tuple[float, float, float], rotation: NDA
     hits = world.cast(_mounted(world.ego, position), np.ascontiguousarray(directions @ rotation.T.astype(np.float32)))
     near = hits.distance < LIDAR_RANGE
     ring = np.repeat(np.arange(32, dtype=np.float32), len(directions) // 32)
-    points = directions * np.where(near, hits.distance, 0)[:, None]
-    intensity = world.colours[hits.triangle].mean(-1) * 255
-    return Sweep(np.column_stack([points, intensity, ring]).astype(np.float32)[near], hits.owner[near])
+    points = directions[near] * hits.distance[near, None]
+    intensity = world.colours[hits.triangle[near]].mean(-1) * 255
+    return Sweep(np.column_stack([points, intensity, ring[near]]).astype(np.float32), hits.owner[near])
 
 
 def visible_shares(world: World, things: int) -> Array:
@@ -189,7 +195,7 @@ def visible_shares(world: World, things: int) -> Array:
         pairs = np.unique(ray[of_things] * things + owner[of_things])  # a ray meets a thing in several triangles
         there += np.bincount(pairs % things, minlength=things)
         first = world.caster.cast_rays(o3d.core.Tensor(rays))["primitive_ids"].numpy().astype(np.int64)
-        first = world.owners[first[first < len(world.owners)]]
+        first = world.owners[np.minimum(first, len(world.owners) - 1)]
         seen += np.bincount(first[first >= 0], minlength=things)
     return np.divide(seen, there, out=np.zeros(things), where=there > 0).clip(0, 1).astype(np.float32)
 
@@ -218,7 +224,9 @@ def _rays(origins: Array, directions: Array) -> Array:
 
 
 def _ground_mesh(ego: tuple[float, float]) -> Mesh:
-    corners = np.array([(-FAR, -FAR, 0), (FAR, -FAR, 0), (FAR, FAR, 0), (-FAR, FAR, 0)], np.float32) + np.array((*ego, 0), np.float32)
+    corners = np.array([(-FAR, -FAR, 0), (FAR, -FAR, 0), (FAR, FAR, 0), (-FAR, FAR, 0)], np.float32) + np.array(
+        (*ego, 0), np.float32
+    )
     return Mesh(corners, np.array([(0, 1, 2), (0, 2, 3)], np.uint32), np.full((2, 3), 0.35, np.float32), np.zeros(2, np.float32))
 
 

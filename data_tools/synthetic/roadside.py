@@ -8,7 +8,23 @@ from __future__ import annotations
 import numpy as np
 
 from data_tools.synthetic.people import CLOTHES, adult
-from data_tools.synthetic.shapes import BLACK, CONCRETE, GLASS, LEAVES, ORANGE, RED, STEEL, WHITE, WOOD, YELLOW, Colour, Part, choose, moved, span
+from data_tools.synthetic.shapes import (
+    BLACK,
+    CONCRETE,
+    GLASS,
+    LEAVES,
+    ORANGE,
+    RED,
+    STEEL,
+    WHITE,
+    WOOD,
+    YELLOW,
+    Colour,
+    Part,
+    choose,
+    moved,
+    span,
+)
 from data_tools.synthetic.vehicles import LOADS, PAINTS, Shape, hatchback, sedan
 
 WALLS: tuple[Colour, ...] = (
@@ -33,11 +49,18 @@ def cone(rng: np.random.Generator, phase: float) -> Shape:
 def delineator(rng: np.random.Generator, phase: float) -> Shape:
     colour = choose(rng, (ORANGE, YELLOW))
     bands = [Part("tube_z", (0.0, 0.0, z), (0.52, 0.52, 0.1), WHITE) for z in (0.55, 0.78)]
-    return [Part("tube_z", (0.0, 0.0, 0.05), (1.0, 1.0, 0.1), BLACK), Part("tube_z", (0.0, 0.0, 0.53), (0.5, 0.5, 0.94), colour), *bands]
+    return [
+        Part("tube_z", (0.0, 0.0, 0.05), (1.0, 1.0, 0.1), BLACK),
+        Part("tube_z", (0.0, 0.0, 0.53), (0.5, 0.5, 0.94), colour),
+        *bands,
+    ]
 
 
 def striped_barrier(rng: np.random.Generator, phase: float) -> Shape:
-    stripes = [span((-0.3, 0.3), (y, y + 0.125), (0.45, 1.0), RED if number % 2 else WHITE) for number, y in enumerate(np.arange(-0.5, 0.5, 0.125))]
+    stripes = [
+        span((-0.3, 0.3), (y, y + 0.125), (0.45, 1.0), RED if number % 2 else WHITE)
+        for number, y in enumerate(np.arange(-0.5, 0.5, 0.125))
+    ]
     return [*stripes, *(span((-0.5, 0.5), (y - 0.05, y + 0.05), (0.0, 0.45), STEEL) for y in (-0.4, 0.4))]
 
 
@@ -53,7 +76,11 @@ def filled_barrier(rng: np.random.Generator, phase: float) -> Shape:
 
 def concrete_barrier(rng: np.random.Generator, phase: float) -> Shape:
     grey = choose(rng, (CONCRETE, (0.6, 0.6, 0.58)))
-    return [span((-0.5, 0.5), (-0.5, 0.5), (0.0, 0.2), grey), span((-0.32, 0.32), (-0.5, 0.5), (0.2, 0.5), grey), span((-0.2, 0.2), (-0.5, 0.5), (0.5, 1.0), grey)]
+    return [
+        span((-0.5, 0.5), (-0.5, 0.5), (0.0, 0.2), grey),
+        span((-0.32, 0.32), (-0.5, 0.5), (0.2, 0.5), grey),
+        span((-0.2, 0.2), (-0.5, 0.5), (0.5, 1.0), grey),
+    ]
 
 
 def in_metres(shape: Shape, length: float, width: float, height: float) -> Shape:
@@ -75,45 +102,75 @@ def statue(rng: np.random.Generator) -> Shape:
 def poster(rng: np.random.Generator) -> Shape:
     """A board along x with a flat car or person on it, facing the street on both sides."""
     if rng.random() < 0.5:
-        flat = [part for part in in_metres((sedan, hatchback)[rng.integers(2)](rng, 0.0), 2.6, 0.02, 1.1) if abs(part.middle[1]) < 0.009]
+        flat = [
+            part for part in in_metres((sedan, hatchback)[rng.integers(2)](rng, 0.0), 2.6, 0.02, 1.1) if abs(part.middle[1]) < 0.009
+        ]
         width = 3.2
     else:
         flat, width = in_metres(adult(rng, 1.0), 0.7, 0.02, 1.5), 1.3
     board = span((-width / 2, width / 2), (-0.04, 0.04), (0.9, 2.7), choose(rng, (*LOADS, *CLOTHES)))
     legs = [Part("tube_z", (side * width * 0.4, 0.0, 0.5), (0.08, 0.08, 1.0), STEEL) for side in (-1, 1)]
-    faces = [part._replace(middle=(part.middle[0], side * 0.05, part.middle[2] + 1.1), size=(part.size[0], 0.02, part.size[2])) for part in flat for side in (-1, 1)]
+    faces = [
+        part._replace(middle=(part.middle[0], side * 0.05, part.middle[2] + 1.1), size=(part.size[0], 0.02, part.size[2]))
+        for part in flat
+        for side in (-1, 1)
+    ]
     return [board, *legs, *faces]
 
 
 def bollard(rng: np.random.Generator) -> Shape:
     colour = choose(rng, (ORANGE, STEEL, BLACK, WHITE, YELLOW))
-    return [Part("tube_z", (0.0, 0.0, 0.45), (0.16, 0.16, 0.9), colour), Part("tube_z", (0.0, 0.0, 0.75), (0.17, 0.17, 0.08), WHITE)]
+    return [
+        Part("tube_z", (0.0, 0.0, 0.45), (0.16, 0.16, 0.9), colour),
+        Part("tube_z", (0.0, 0.0, 0.75), (0.17, 0.17, 0.08), WHITE),
+    ]
 
 
 def bin_(rng: np.random.Generator) -> Shape:
-    return [span((-0.3, 0.3), (-0.28, 0.28), (0.08, 0.95), choose(rng, ((0.1, 0.3, 0.15), (0.1, 0.1, 0.11), (0.2, 0.3, 0.5)))), span((-0.32, 0.32), (-0.3, 0.3), (0.95, 1.05), BLACK)]
+    return [
+        span((-0.3, 0.3), (-0.28, 0.28), (0.08, 0.95), choose(rng, ((0.1, 0.3, 0.15), (0.1, 0.1, 0.11), (0.2, 0.3, 0.5)))),
+        span((-0.32, 0.32), (-0.3, 0.3), (0.95, 1.05), BLACK),
+    ]
 
 
 def hydrant(rng: np.random.Generator) -> Shape:
-    return [Part("tube_z", (0.0, 0.0, 0.32), (0.24, 0.24, 0.64), RED), Part("ball", (0.0, 0.0, 0.66), (0.26, 0.26, 0.2), RED), Part("tube_x", (0.0, 0.0, 0.42), (0.42, 0.12, 0.12), RED)]
+    return [
+        Part("tube_z", (0.0, 0.0, 0.32), (0.24, 0.24, 0.64), RED),
+        Part("ball", (0.0, 0.0, 0.66), (0.26, 0.26, 0.2), RED),
+        Part("tube_x", (0.0, 0.0, 0.42), (0.42, 0.12, 0.12), RED),
+    ]
 
 
 def bench(rng: np.random.Generator) -> Shape:
-    return [span((-0.9, 0.9), (-0.22, 0.22), (0.4, 0.46), WOOD), span((-0.9, 0.9), (0.2, 0.26), (0.5, 0.85), WOOD), *(span((x - 0.05, x + 0.05), (-0.2, 0.2), (0.0, 0.4), STEEL) for x in (-0.7, 0.7))]
+    return [
+        span((-0.9, 0.9), (-0.22, 0.22), (0.4, 0.46), WOOD),
+        span((-0.9, 0.9), (0.2, 0.26), (0.5, 0.85), WOOD),
+        *(span((x - 0.05, x + 0.05), (-0.2, 0.2), (0.0, 0.4), STEEL) for x in (-0.7, 0.7)),
+    ]
 
 
 def planter(rng: np.random.Generator) -> Shape:
-    return [span((-0.6, 0.6), (-0.4, 0.4), (0.0, 0.5), CONCRETE), Part("ball", (0.0, 0.0, 0.7), (1.2, 0.9, 0.8), choose(rng, GREENS))]
+    return [
+        span((-0.6, 0.6), (-0.4, 0.4), (0.0, 0.5), CONCRETE),
+        Part("ball", (0.0, 0.0, 0.7), (1.2, 0.9, 0.8), choose(rng, GREENS)),
+    ]
 
 
 def container(rng: np.random.Generator) -> Shape:
     colour = choose(rng, LOADS)
-    return [span((-3.0, 3.0), (-1.2, 1.2), (0.0, 2.55), colour), *(span((x - 0.06, x + 0.06), (-1.24, 1.24), (0.0, 2.6), colour) for x in np.linspace(-2.94, 2.94, 12))]
+    return [
+        span((-3.0, 3.0), (-1.2, 1.2), (0.0, 2.55), colour),
+        *(span((x - 0.06, x + 0.06), (-1.24, 1.24), (0.0, 2.6), colour) for x in np.linspace(-2.94, 2.94, 12)),
+    ]
 
 
 def kiosk(rng: np.random.Generator) -> Shape:
     colour = choose(rng, PAINTS)
-    return [span((-1.4, 1.4), (-1.0, 1.0), (0.0, 2.3), colour), span((-1.2, 1.2), (-1.04, 1.04), (1.0, 1.9), GLASS, 0.9), span((-1.6, 1.6), (-1.3, 1.3), (2.3, 2.45), choose(rng, (WHITE, RED, YELLOW)))]
+    return [
+        span((-1.4, 1.4), (-1.0, 1.0), (0.0, 2.3), colour),
+        span((-1.2, 1.2), (-1.04, 1.04), (1.0, 1.9), GLASS, 0.9),
+        span((-1.6, 1.6), (-1.3, 1.3), (2.3, 2.45), choose(rng, (WHITE, RED, YELLOW))),
+    ]
 
 
 def bus_stop(rng: np.random.Generator) -> Shape:
@@ -131,30 +188,53 @@ def sign(rng: np.random.Generator) -> Shape:
         Part("tube_x", (0.0, 0.0, 2.5), (0.03, 0.7, 0.7), choose(rng, (RED, (0.1, 0.25, 0.6)))),
         span((-0.02, 0.02), (-0.35, 0.35), (2.15, 2.85), choose(rng, (YELLOW, WHITE, (0.1, 0.25, 0.6)))),
     ][rng.integers(2)]
-    return [Part("tube_z", (0.03, 0.0, 1.3), (0.07, 0.07, 2.6), STEEL), face, span((-0.03, 0.03), (-0.14, 0.14), (2.44, 2.56), WHITE)]
+    return [
+        Part("tube_z", (0.03, 0.0, 1.3), (0.07, 0.07, 2.6), STEEL),
+        face,
+        span((-0.03, 0.03), (-0.14, 0.14), (2.44, 2.56), WHITE),
+    ]
 
 
 def traffic_light(rng: np.random.Generator) -> Shape:
     lit = int(rng.integers(3))
     colours = ((0.9, 0.08, 0.05), (0.95, 0.6, 0.05), (0.1, 0.85, 0.4))
     lamps = [
-        Part("tube_x", (-0.13, 0.0, 3.2 - 0.28 * place), (0.06, 0.2, 0.2), colours[place] if place == lit else BLACK, 1.5 if place == lit else 0.0)
+        Part(
+            "tube_x",
+            (-0.13, 0.0, 3.2 - 0.28 * place),
+            (0.06, 0.2, 0.2),
+            colours[place] if place == lit else BLACK,
+            1.5 if place == lit else 0.0,
+        )
         for place in range(3)
     ]
-    return [Part("tube_z", (0.0, 0.0, 1.5), (0.12, 0.12, 3.0), STEEL), span((-0.12, 0.12), (-0.17, 0.17), (2.45, 3.4), BLACK), *lamps]
+    return [
+        Part("tube_z", (0.0, 0.0, 1.5), (0.12, 0.12, 3.0), STEEL),
+        span((-0.12, 0.12), (-0.17, 0.17), (2.45, 3.4), BLACK),
+        *lamps,
+    ]
 
 
 def lamp_post(rng: np.random.Generator, over: float) -> Shape:
     """Its lamp hangs ``over`` metres to the left (negative: right) of its post."""
     grey = (0.3, 0.32, 0.34)
     arm = span((-0.06, 0.06), tuple(sorted((0.0, over))), (7.0, 7.1), grey)  # type: ignore[arg-type]
-    return [Part("tube_z", (0.0, 0.0, 3.5), (0.15, 0.15, 7.0), grey), arm, Part("box", (0.0, over, 6.97), (0.25, 0.7, 0.1), (1.0, 0.92, 0.7), 2.5)]
+    return [
+        Part("tube_z", (0.0, 0.0, 3.5), (0.15, 0.15, 7.0), grey),
+        arm,
+        Part("box", (0.0, over, 6.97), (0.25, 0.7, 0.1), (1.0, 0.92, 0.7), 2.5),
+    ]
 
 
 def tree(rng: np.random.Generator) -> Shape:
     tall, crown, green = rng.uniform(2.4, 4.2), rng.uniform(2.4, 4.4), choose(rng, GREENS)
     tufts = [
-        Part("ball", (*rng.uniform(-0.35, 0.35, 2) * crown, tall + crown * rng.uniform(0.1, 0.55)), tuple(crown * rng.uniform(0.55, 0.95, 3)), choose(rng, (green,)))
+        Part(
+            "ball",
+            (*rng.uniform(-0.35, 0.35, 2) * crown, tall + crown * rng.uniform(0.1, 0.55)),
+            tuple(crown * rng.uniform(0.55, 0.95, 3)),
+            choose(rng, (green,)),
+        )
         for _ in range(5)
     ]
     return [Part("tube_z", (0.0, 0.0, tall / 2), (0.35, 0.35, tall), choose(rng, (WOOD,))), *tufts]
@@ -163,7 +243,12 @@ def tree(rng: np.random.Generator) -> Shape:
 def hedge(rng: np.random.Generator, length: float) -> Shape:
     height, green = rng.uniform(0.7, 1.5), choose(rng, GREENS)
     return [
-        Part("ball", (x, rng.uniform(-0.15, 0.15), height * 0.42), (rng.uniform(1.1, 1.7), rng.uniform(1.0, 1.5), height * rng.uniform(0.9, 1.2)), choose(rng, (green,)))
+        Part(
+            "ball",
+            (x, rng.uniform(-0.15, 0.15), height * 0.42),
+            (rng.uniform(1.1, 1.7), rng.uniform(1.0, 1.5), height * rng.uniform(0.9, 1.2)),
+            choose(rng, (green,)),
+        )
         for x in np.arange(-length / 2, length / 2, 0.8)
     ]
 

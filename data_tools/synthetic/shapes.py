@@ -104,12 +104,13 @@ def _unit_primitive(kind: str) -> tuple[NDArray[np.float32], NDArray[np.uint32]]
     if kind == "box":
         mesh = make.create_box()
     elif kind == "ball":
-        mesh = make.create_sphere(0.5, resolution=8)
+        mesh = make.create_sphere(0.5, resolution=6)
     elif kind == "cone":
-        mesh = make.create_cone(0.5, 1.0, resolution=14, split=1)
+        mesh = make.create_cone(0.5, 1.0, resolution=12, split=1)
     else:
-        mesh = make.create_cylinder(0.5, 1.0, resolution=14, split=1)
+        mesh = make.create_cylinder(0.5, 1.0, resolution=12, split=1)
     points = np.asarray(mesh.vertices)
-    points = points[:, {"tube_x": [2, 0, 1], "tube_y": [0, 2, 1]}.get(kind, [0, 1, 2])]
+    # The axes in turn, not two of them swapped: that would turn the triangles inside out.
+    points = points[:, {"tube_x": [2, 0, 1], "tube_y": [1, 2, 0]}.get(kind, [0, 1, 2])]
     low, high = points.min(0), points.max(0)
     return ((points - low) / (high - low) - 0.5).astype(np.float32), np.asarray(mesh.triangles).astype(np.uint32)

@@ -68,7 +68,9 @@ def _record_keyframe(root: Path, drive: Drive, look: Look, index: int, size: tup
         for turn in range(1, TURNS):
             between = World.of(drive, seconds + turn * KEYFRAME_SECONDS / TURNS)
             data.append(_sensor_row(drive, LIDAR, index, turn, None))
-            write_bytes(root / data[-1]["filename"], take_sweep(between, LIDAR_POSITION, LIDAR_ROTATION.rotation_matrix).points.tobytes())
+            write_bytes(
+                root / data[-1]["filename"], take_sweep(between, LIDAR_POSITION, LIDAR_ROTATION.rotation_matrix).points.tobytes()
+            )
     for row in data:
         pose = _global_pose(drive, drive.ego((row["timestamp"] - _stamp(drive, 0)) / 1e6), 0.0, 0.0)
         poses.append({"token": row["ego_pose_token"], "timestamp": row["timestamp"]} | pose)
@@ -76,7 +78,11 @@ def _record_keyframe(root: Path, drive: Drive, look: Look, index: int, size: tup
     points = np.bincount(sweep.owner[sweep.owner >= 0], minlength=len(drive.things))
     shares = visible_shares(world, len(drive.things))
     measured = [int(thing) for thing in np.flatnonzero(points)]  # like nuScenes, nothing is annotated that no sensor measured
-    sample = {"token": token(drive.name, "sample", index), "timestamp": _stamp(drive, seconds), "scene_token": token(drive.name, "scene")}
+    sample = {
+        "token": token(drive.name, "sample", index),
+        "timestamp": _stamp(drive, seconds),
+        "scene_token": token(drive.name, "scene"),
+    }
     return {
         "sample": [sample],
         "sample_data": data,
@@ -147,7 +153,11 @@ def _annotation(drive: Drive, number: int, index: int, points: int, visible: flo
 
 def _link(rows: Rows) -> None:
     """Chain samples, each sensor's data and each instance's annotations in time, and add the instances."""
-    for table, owner in (("sample", "scene_token"), ("sample_data", "calibrated_sensor_token"), ("sample_annotation", "instance_token")):
+    for table, owner in (
+        ("sample", "scene_token"),
+        ("sample_data", "calibrated_sensor_token"),
+        ("sample_annotation", "instance_token"),
+    ):
         chains: dict[str, list[Row]] = {}
         for row in rows[table]:
             chains.setdefault(row[owner], []).append(row)

@@ -35,7 +35,14 @@ PAINTS: tuple[Colour, ...] = (
     (0.13, 0.26, 0.20),
     (0.75, 0.63, 0.12),
 )
-LOADS: tuple[Colour, ...] = ((0.82, 0.82, 0.80), (0.70, 0.71, 0.72), (0.10, 0.32, 0.55), (0.55, 0.30, 0.15), (0.16, 0.42, 0.30), (0.60, 0.12, 0.10))
+LOADS: tuple[Colour, ...] = (
+    (0.82, 0.82, 0.80),
+    (0.70, 0.71, 0.72),
+    (0.10, 0.32, 0.55),
+    (0.55, 0.30, 0.15),
+    (0.16, 0.42, 0.30),
+    (0.60, 0.12, 0.10),
+)
 
 Shape = list[Part]
 
@@ -50,11 +57,23 @@ def _wheels(xs: tuple[float, ...], diameter: float, length: float) -> Shape:
 def _lights(height: float) -> Shape:
     """Head lights in front and tail lights behind, by which heading is told; and a number plate."""
     lights = [
-        Part("box", (end * 0.49, side * 0.34, height), (0.02, 0.26, 0.12), HEADLIGHT if end > 0 else TAIL_LIGHT, 1.6 if end > 0 else 0.8)
+        Part(
+            "box",
+            (end * 0.49, side * 0.34, height),
+            (0.02, 0.26, 0.12),
+            HEADLIGHT if end > 0 else TAIL_LIGHT,
+            1.6 if end > 0 else 0.8,
+        )
         for end in (-1, 1)
         for side in (-1, 1)
     ]
-    return [*lights, *(span((end * 0.495 - 0.005, end * 0.495 + 0.005), (-0.12, 0.12), (height - 0.16, height - 0.07), WHITE) for end in (-1, 1))]
+    return [
+        *lights,
+        *(
+            span((end * 0.495 - 0.005, end * 0.495 + 0.005), (-0.12, 0.12), (height - 0.16, height - 0.07), WHITE)
+            for end in (-1, 1)
+        ),
+    ]
 
 
 def _mirrors(x: float, height: float, colour: Colour) -> Shape:
@@ -96,7 +115,7 @@ def off_roader(rng: np.random.Generator, phase: float) -> Shape:
         span((-0.48, 0.17), (-0.43, 0.43), (0.58, 0.90), GLASS),
         span((-0.48, 0.14), (-0.43, 0.43), (0.88, 0.97), paint),
         *(span((-0.4, 0.1), (side * 0.36 - 0.02, side * 0.36 + 0.02), (0.97, 1.0), BLACK) for side in (-1, 1)),
-        *(span((x, x + 0.03), (-0.44, 0.44), (0.58, 0.9), paint) for x in (-0.48, -0.2, 0.14)),
+        *(span((x, x + 0.03), (-0.44, 0.44), (0.58, 0.9), paint) for x in (-0.47, -0.2, 0.13)),
         *_mirrors(0.17, 0.64, paint),
         *_wheels((-0.3, 0.3), 0.44, 0.17),
         *_lights(0.45),
@@ -121,7 +140,10 @@ def van(rng: np.random.Generator, phase: float) -> Shape:
 def taxi(rng: np.random.Generator, phase: float) -> Shape:
     paint = ((0.85, 0.62, 0.05), (0.12, 0.25, 0.55), (0.75, 0.1, 0.1))[rng.integers(3)]
     body = [part._replace(colour=paint) if part.size[2] == 0.56 - 0.14 else part for part in sedan(rng, phase)]
-    return [*(part._replace(middle=(part.middle[0], part.middle[1], part.middle[2] * 0.93)) for part in body), span((-0.1, 0.0), (-0.12, 0.12), (0.92, 1.0), WHITE, 1.0)]
+    return [
+        *(part._replace(middle=(part.middle[0], part.middle[1], part.middle[2] * 0.93)) for part in body),
+        span((-0.1, 0.0), (-0.12, 0.12), (0.92, 1.0), WHITE, 1.0),
+    ]
 
 
 def lorry(rng: np.random.Generator, phase: float) -> Shape:
@@ -221,7 +243,7 @@ def bendy_bus(rng: np.random.Generator, phase: float) -> Shape:
 
 def trailer(rng: np.random.Generator, phase: float) -> Shape:
     load = choose(rng, LOADS)
-    ribs = [span((x - 0.01, x + 0.01), (-0.5, 0.5), (0.32, 1.0), STEEL) for x in np.linspace(-0.48, 0.38, 7)]
+    ribs = [span((x - 0.01, x + 0.01), (-0.5, 0.5), (0.32, 1.0), STEEL) for x in np.linspace(-0.47, 0.38, 7)]
     return [
         span((-0.49, 0.4), (-0.48, 0.48), (0.32, 0.98), load),
         span((-0.5, 0.42), (-0.4, 0.4), (0.24, 0.32), BLACK),

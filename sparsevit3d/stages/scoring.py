@@ -59,7 +59,9 @@ def open_root(root: str, version: str) -> NuScenes:
     try:
         return NuScenes(version, root, verbose=False)
     except (AssertionError, OSError, ValueError, KeyError) as error:
-        raise ScoringError(f"{root}/{version}: the devkit cannot read these tables ({error!r}); see 'sparsevit3d data check'") from error
+        raise ScoringError(
+            f"{root}/{version}: the devkit cannot read these tables ({error!r}); see 'sparsevit3d data check'"
+        ) from error
 
 
 def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score:

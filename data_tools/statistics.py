@@ -1,0 +1,164 @@
+"""What a nuScenes root is like, in numbers that can be held against another's: of the ten classes alone, from the tables alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.database import Row, Tables, build
+from data_tools.infos import keyframe
+from data_tools.schema import CLASSES
+from data_tools.splits import scene_names
+from data_tools.work import in_order
+
+CHUNK = 16  # keyframes of a piece of work
+CELLS = (90, 160)  # rows, columns by which it is counted how much of an image boxes cover
+
+# Bounds of the bars: metres from the lidar, metres per second, lidar points, pixels (root of a 2D box's area at 1600 x 900).
+EDGES = {
+    "distance": (0, 10, 20, 30, 40, 50, 60, 80, 120),
+    "speed": (0, 0.2, 1, 2, 5, 10, 15, 20, 60),
+    "lidar_points": (0, 1, 2, 5, 10, 20, 50, 100, 1000, 100000),
+    "pixels": (0, 10, 20, 40, 80, 160, 320, 640, 1600),
+}
+
+# v1.0-trainval as the devkit's list_categories() prints it: boxes, and mean width, length, height in metres. 34,149 keyframes.
+PUBLISHED_KEYFRAMES = 34_149
+PUBLISHED: dict[str, tuple[int, tuple[float, float, float]]] = {
+    "car": (493_322, (1.95, 4.62, 1.73)),
+    "truck": (88_519, (2.51, 6.93, 2.84)),
+    "trailer": (24_860, (2.90, 12.29, 3.87)),
+    "bus": (16_321, (2.93, 11.07, 3.47)),  # rigid and bendy, by their numbers
+    "construction_vehicle": (14_671, (2.85, 6.37, 3.19)),
+    "bicycle": (11_859, (0.60, 1.70, 1.28)),
+    "motorcycle": (12_617, (0.77, 2.11, 1.47)),
+    "pedestrian": (220_194, (0.67, 0.73, 1.77)),  # adults, children, construction workers, police officers; the size is adults'
+    "traffic_cone": (97_959, (0.41, 0.41, 1.07)),
+    "barrier": (152_087, (2.53, 0.50, 0.98)),
+}
+
+
+@dataclass
+class Statistics:
+    """Sums, so that those of two pieces can be added."""
+
+    keyframes: int = 0
+    boxes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASSES), np.int64))
+    sizes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), 3)))  # summed width, length, height
+    visibility: NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))  # nuScenes' four levels
+    covered: float = 0.0  # summed share of each image that 2D boxes cover
+    bars: dict[str, NDArray[np.int64]] = field(
+        default_factory=lambda: {name: np.zeros(len(edges) - 1, np.int64) for name, edges in EDGES.items()}
+    )
+
+    def add(self, other: Statistics) -> None:
+        self.keyframes += other.keyframes
+        self.covered += other.covered
+        for mine, theirs in ((self.boxes, other.boxes), (self.sizes, other.sizes), (self.visibility, other.visibility)):
+            mine += theirs
+        for name, bars in other.bars.items():
+            self.bars[name] += bars
+
+    def as_dict(self) -> dict[str, Any]:
+        """Means and shares, ready for a table or a picture; None where a root says nothing."""
+        total = int(self.boxes.sum())
+        known = int(self.visibility.sum())
+        return {
+            "keyframes": self.keyframes,
+            "boxes_per_keyframe": total / self.keyframes,
+            "class_share": {name: _share(int(count), total) for name, count in zip(CLASSES, self.boxes, strict=True)},
+            "mean_size": {
+                name: (size / count).round(3).tolist() if count else None
+                for name, size, count in zip(CLASSES, self.sizes, self.boxes, strict=True)
+            },
+            "visibility_share": [_share(int(count), known) for count in self.visibility] if known > total / 2 else None,
+            "covered_share_of_image": self.covered / self.keyframes / 6,
+            **{f"{name}_share": [_share(int(count), int(bars.sum())) for count in bars] for name, bars in self.bars.items()},
+        }
+
+
+def _share(count: int, total: int) -> float:
+    return count / total if total else 0.0
+
+
+def published() -> dict[str, Any]:
+    """What nuScenes' makers have published of v1.0-trainval, in the same form; None for the rest."""
+    total = sum(count for count, _ in PUBLISHED.values())
+    return {
+        "keyframes": PUBLISHED_KEYFRAMES,
+        "boxes_per_keyframe": total / PUBLISHED_KEYFRAMES,
+        "class_share": {name: PUBLISHED[name][0] / total for name in CLASSES},
+        "mean_size": {name: list(PUBLISHED[name][1]) for name in CLASSES},
+        "visibility_share": None,
+        "covered_share_of_image": None,
+        **{f"{name}_share": None for name in EDGES},
+    }
+
+
+def statistics(
+    root: Path, version: str, workers: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Any]:
+    """Of all keyframes of a root. Raises DataError where the tables do not hold together."""
+    total, folder = Statistics(), root / version
+    with tempfile.TemporaryDirectory() as scratch:
+        index = Path(scratch) / "tables.sqlite"
+        build(folder, index, lambda done, total: None)
+        tables = Tables(index, folder)
+        (count,) = tables.database.execute("SELECT COUNT(*) FROM sample").fetchone()
+        for piece in in_order(_piece, _jobs(index, folder), workers):
+            total.add(piece)
+            progress(total.keyframes, count)
+    return total.as_dict()
+
+
+def _jobs(index: Path, folder: Path) -> Iterator[tuple[Path, Path, list[str]]]:
+    tokens = Tables(index, folder).samples(set(scene_names(folder)))
+    while piece := list(islice(tokens, CHUNK)):
+        yield index, folder, piece
+
+
+def _piece(index: Path, folder: Path, tokens: list[str]) -> Statistics:
+    tables, found = _tables(index, folder), Statistics()
+    for token in tokens:
+        _count(found, keyframe(tables, token), tables.where("sample_annotation", "sample_token", token))
+    return found
+
+
+@lru_cache(1)
+def _tables(index: Path, folder: Path) -> Tables:
+    return Tables(index, folder)
+
+
+def _count(found: Statistics, info: Row, annotations: list[Row]) -> None:
+    found.keyframes += 1
+    values: dict[str, list[float]] = {name: [] for name in EDGES}
+    for row, annotation in zip(info["instances"], annotations, strict=True):
+        if row["bbox_label"] < 0:
+            continue
+        x, y, _, length, width, height, _ = row["bbox_3d"]
+        found.boxes[row["bbox_label"]] += 1
+        found.sizes[row["bbox_label"]] += (width, length, height)
+        values["distance"].append(float(np.hypot(x, y)))
+        values["lidar_points"].append(row["num_lidar_pts"])
+        if np.isfinite(row["velocity"][0]):
+            values["speed"].append(float(np.hypot(*row["velocity"])))
+        if annotation["visibility_token"] in ("1", "2", "3", "4"):
+            found.visibility[int(annotation["visibility_token"]) - 1] += 1
+    for name, instances in info.get("cam_instances", {}).items():
+        scale = 1600 / info["images"][name]["width"]
+        covered = np.zeros(CELLS, bool)
+        for row in instances:
+            left, top, right, bottom = np.array(row["bbox"]) * scale
+            values["pixels"].append(float(np.sqrt((right - left) * (bottom - top))))
+            covered[int(top / 10) : int(np.ceil(bottom / 10)), int(left / 10) : int(np.ceil(right / 10))] = True
+        found.covered += float(covered.mean())
+    for name, edges in EDGES.items():
+        found.bars[name] += np.histogram(np.clip(values[name], edges[0], edges[-1] - 1e-6), edges)[0]
