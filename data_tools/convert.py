@@ -102,7 +102,7 @@ def _write_split(index: Path, folder: Path, split: str, scenes: set[str], path: 
                 file.write((b",\n" if count else b"") + json.dumps({"sample_idx": count} | info).encode())
                 count += 1
             progress(title, count, total)
-    categories = {name: label for label, name in enumerate(CLASSES)} | {name: -1 for name in sorted(ignored)}
+    categories = {name: label for label, name in enumerate(CLASSES)} | dict.fromkeys(sorted(ignored), -1)
     metainfo = {"categories": categories, "dataset": "nuscenes", "version": folder.name, "info_version": "1.1"}
     head = json.dumps(metainfo | {"split": split, "scenes": sorted(scenes)})
     with whole_file(path) as file, body.open("rb") as source:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +81,7 @@ def _image(tables: Tables, data: Row, lidar2global: Matrix) -> Row:
 
 def _sweeps(tables: Tables, lidar: Row, lidar2global: Matrix) -> list[Row]:
     """The lidar's turns before a keyframe's own, newest first; ``lidar2sensor`` is from the keyframe's lidar to the sweep's."""
-    sweeps = []
+    sweeps: list[Row] = []
     while lidar["prev"] and len(sweeps) < SWEEPS:
         lidar = tables.get("sample_data", lidar["prev"])
         mount, pose = _mount(tables, lidar), _pose(tables, lidar)

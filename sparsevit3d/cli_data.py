@@ -143,3 +143,23 @@ def stats(
         save_statistics(found, EDGES, out)
         write_json(out.with_suffix(".json"), {"bars": {name: list(edges) for name, edges in EDGES.items()}, "datasets": found})
         console.print(f"{out} and {out.with_suffix('.json')}")
+
+
+@data_app.command()
+def sheet(
+    root: Annotated[Path, typer.Argument(help="A nuScenes root, made or real")],
+    out: Annotated[Path, typer.Option(help="The picture to save")] = Path("sheet.png"),
+    count: Annotated[int, typer.Option(min=1, help="Frames")] = 24,
+    seed: Annotated[int, typer.Option(help="Which ones")] = 0,
+) -> None:
+    """Put random camera frames of a root on one sheet, to look at.
+
+    Example: sparsevit3d data sheet data/synthetic --out sheet.png
+    """
+    from data_tools.frames import random_frames
+    from data_tools.splits import find_version
+    from visualize.sheet import save_contact_sheet
+
+    frames = random_frames(root, find_version(root, None), count, seed)
+    save_contact_sheet(frames, out, f"{len(frames)} random frames of {root.name}")
+    console.print(out)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet3d.registry import TRANSFORMS
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
 
+ORIENTATION = ExifTags.Base.Orientation  # of a camera held upright, 5 and above: width and height change places
 PER_OBJECT = ("gt_bboxes", "gt_bboxes_labels", "gt_bboxes_3d", "gt_labels_3d", "attr_labels", "centers_2d", "depths")
 
 
@@ -24,30 +26,52 @@ class ImageError(ValueError):
         super().__init__(message.rpartition("ImageError: ")[2].strip())
 
 
+def scaled_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an image of ``size``, scaled until it covers ``wanted``, both (width, height)."""
+    cover = max(wanted[0] / size[0], wanted[1] / size[1])
+    return round(size[0] * cover), round(size[1] * cover)
+
+
 @TRANSFORMS.register_module()
 class LoadCalibratedImage(BaseTransform):
-    """Load an image and its camera's matrix, which has to be for an image of this size: for another, every box would be elsewhere."""
+    """Load an image and its camera's matrix, which has to be for an image of this size: for another, every box would be elsewhere.
+
+    Given the network's ``width`` and ``height``, a JPEG is decoded no larger than FitCamera will need it: at a half, a quarter or an
+    eighth of its size, for which the decoder computes fewer of its cosines. ``ori_shape`` is the file's own, whatever ``img`` is.
+    """
+
+    def __init__(self, width: int | None = None, height: int | None = None) -> None:
+        self.wanted = (width, height) if width and height else None
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         (camera,) = results["images"].values()
-        path, wanted = camera["img_path"], (camera["width"], camera["height"])
-        try:
-            image = mmcv.imread(path)
-        except OSError as error:
-            raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
-        except cv2.error:  # raised for an empty file; for any other that is no image, cv2 returns None
-            image = None
-        if image is None:
-            raise ImageError(f"{path}: not a readable image; put it back, or leave its keyframe out of the info file")
-        found = (image.shape[1], image.shape[0])
-        if found != wanted:
+        image, found = self._read(camera["img_path"])
+        if found != (camera["width"], camera["height"]):
             raise ImageError(
-                f"{path}: is {found[0]} x {found[1]}, but its camera is calibrated for {wanted[0]} x {wanted[1]}; "
-                "use the original image, or scale the calibration with it"
+                f"{camera['img_path']}: is {found[0]} x {found[1]}, but its camera is calibrated for "
+                f"{camera['width']} x {camera['height']}; use the original image, or scale the calibration with it"
             )
         results["img"], results["cam2img"] = image, camera["cam2img"]
-        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        results["img_shape"], results["ori_shape"] = image.shape[:2], (found[1], found[0])
         return results
+
+    def _read(self, path: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+        """(H, W, 3) BGR, perhaps reduced, and the width and height of the whole."""
+        try:
+            with Image.open(path) as file:
+                turned = file.getexif().get(ORIENTATION, 1) >= 5
+                found = (file.height, file.width) if turned else file.size
+                if self.wanted:
+                    width, height = scaled_size(file.size, self.wanted)
+                    file.draft("RGB", (width, height))  # the smallest that is as large; does nothing for what is no JPEG
+                image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
+            raise ImageError(
+                f"{path}: not a readable image ({error}); put it back, or leave its keyframe out of the info file"
+            ) from error
+        return np.ascontiguousarray(image[:, :, ::-1]), found
 
 
 @TRANSFORMS.register_module()
@@ -63,13 +87,12 @@ class FitCamera(BaseTransform):
         self.width, self.height = width, height
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        old_height, old_width = results["img"].shape[:2]
-        cover = max(self.width / old_width, self.height / old_height)
-        scaled_width, scaled_height = round(old_width * cover), round(old_height * cover)
+        old_height, old_width = results.get("ori_shape", results["img"].shape)[:2]
+        scaled_width, scaled_height = scaled_size((old_width, old_height), (self.width, self.height))
         scale = np.array([scaled_width / old_width, scaled_height / old_height])
         offset = np.array([(scaled_width - self.width) // 2, scaled_height - self.height])
         # Averaging over areas, not interpolating between points: at a quarter of the size, thin things would flicker.
-        method = "area" if cover < 1 else "bilinear"
+        method = "area" if scaled_width < results["img"].shape[1] else "bilinear"
         image = mmcv.imresize(results["img"], (scaled_width, scaled_height), interpolation=method)
         image = image[offset[1] : offset[1] + self.height, offset[0] : offset[0] + self.width]
 

@@ -26,6 +26,9 @@ def run(*arguments, cwd=ROOT, check=True):
     [
         "data synth",
         "data infos",
+        "data check",
+        "data stats",
+        "data sheet",
         "train",
         "adapt",
         "search",

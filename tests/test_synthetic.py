@@ -1,7 +1,10 @@
+"""The synthetic nuScenes: whole, the same for a seed, and of things that stand where they say and not inside each other."""
+
 import hashlib
 import json
 import multiprocessing
 import time
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,17 +12,34 @@ import pytest
 from nuscenes import NuScenes
 from nuscenes.utils.data_classes import LidarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box
+from shapely import STRtree
+from shapely.affinity import rotate, translate
+from shapely.geometry import box as rectangle
 
-from data_tools.synthetic.drives import SIZES, make_drive
-from data_tools.synthetic.shapes import SHAPES, mesh_of
-from data_tools.synthetic.dataset import TABLES, VERSION, Settings, SyntheticError, make_dataset
+from data_tools.check.run import check
+from data_tools.schema import TABLES
+from data_tools.synthetic.camera import develop
+from data_tools.synthetic.catalogue import CATALOGUE
+from data_tools.synthetic.dataset import VERSION, Settings, SyntheticError, make_dataset
+from data_tools.synthetic.drives import GROUND_CLEARANCE
+from data_tools.synthetic.presets import PRESETS, make_drive
+from data_tools.synthetic.render import World, take_photo, visible_shares
+from data_tools.synthetic.rig import CAMERAS
+from data_tools.synthetic.shapes import filling, mesh_of
 
 LITTLE = Settings((1, 1, 0), 1, 64, 36, seed=9)
+VEHICLES = {"car", "truck", "bus", "trailer", "construction_vehicle"}
 
 
 @pytest.fixture(scope="module")
 def nusc(synthetic):
     return NuScenes(VERSION, str(synthetic), verbose=False)
+
+
+@pytest.fixture(scope="module")
+def with_sweeps(tmp_path_factory):
+    settings = Settings((2, 0, 1), 3, 96, 54, seed=2, preset="standard", sweeps=True)
+    return make_dataset(tmp_path_factory.mktemp("sweeps") / "root", settings)
 
 
 def fingerprint(root):
@@ -30,19 +50,12 @@ def fingerprint(root):
     }
 
 
-def test_all_13_tables_and_every_reference_hold(synthetic, nusc):
-    rows = {name: json.loads((synthetic / VERSION / f"{name}.json").read_text()) for name in TABLES}
-    assert len(rows) == 13
-    tokens = {name: {row["token"] for row in table} for name, table in rows.items()}
-    assert all(len(tokens[name]) == len(table) for name, table in rows.items())
-    for table in rows.values():
-        for row in table:
-            for key, value in row.items():
-                kind = key.removesuffix("_token")
-                if key.endswith("_token") and kind in tokens and value:
-                    assert value in tokens[kind], (key, value)
-    for data in nusc.sample_data:
-        assert (synthetic / data["filename"]).is_file()
+def test_nothing_is_wrong_with_it(synthetic, with_sweeps):
+    for root in (synthetic, with_sweeps):
+        report = check(root, VERSION, True, 2)
+        assert report.as_dict()["problems"] == []
+        assert set(report.rows) == set(TABLES)
+        assert report.decoded == report.files > 0
 
 
 def test_splits_are_disjoint_and_have_all_ten_classes(synthetic, nusc):
@@ -66,72 +79,148 @@ def test_lidar_points_in_each_box_are_counted_truly(nusc):
             assert points_in_box(box, points).sum() == nusc.get("sample_annotation", box.token)["num_lidar_pts"] > 0
 
 
-def test_boxes_project_to_where_their_pixels_are():
-    """Render one keyframe again: the pixels of each thing lie within its projected annotation box, and reach its sides."""
-    from data_tools.synthetic.drives import EGO_LANE, GROUND_CLEARANCE
-    from data_tools.synthetic.render import World, take_photo
-    from data_tools.synthetic.rig import CAMERAS
+def test_the_lidar_turns_ten_times_a_second_between_keyframes(with_sweeps):
+    nusc = NuScenes(VERSION, str(with_sweeps), verbose=False)
+    for scene in nusc.scene:
+        token = nusc.get("sample", scene["first_sample_token"])["data"]["LIDAR_TOP"]
+        turns = []
+        while token:
+            turns.append(nusc.get("sample_data", token))
+            token = turns[-1]["next"]
+        assert [row["is_key_frame"] for row in turns] == [True, *[False] * 4, True, *[False] * 4, True]
+        assert set(np.diff([row["timestamp"] for row in turns])) == {100_000}
+        clouds = [np.fromfile(with_sweeps / row["filename"], np.float32).reshape(-1, 5) for row in turns]
+        assert min(map(len, clouds)) > 10_000
+        assert len({cloud.tobytes() for cloud in clouds}) > 1
 
-    drive = make_drive("look", 1, 0, 1)
-    world, ego, size = World.of(drive, 0.0), (0.0, EGO_LANE), (320, 180)
-    checked = 0
-    for camera in CAMERAS:
-        photo = take_photo(world, camera, ego, size)
-        for number, thing in enumerate(drive.things):
-            rows, columns = np.nonzero(photo.owner == number)
-            width, length, height = thing.size
-            x, y, z = np.meshgrid([-length / 2, length / 2], [-width / 2, width / 2], [0, height])
-            turn = np.array([[np.cos(thing.yaw), -np.sin(thing.yaw)], [np.sin(thing.yaw), np.cos(thing.yaw)]])
-            ground = np.stack([x.ravel(), y.ravel()], 1) @ turn.T + thing.position
-            corners = np.column_stack([ground, z.ravel() + GROUND_CLEARANCE]) - (ego[0], ego[1], 0) - camera.position
-            corners = corners @ camera.rotation().rotation_matrix
-            if len(rows) < 40 or (corners[:, 2] < 0.5).any():
-                continue
-            pixels = corners @ camera.intrinsic(size).T
-            pixels = pixels[:, :2] / pixels[:, 2:]
-            (left, top), (right, bottom) = pixels.min(0), pixels.max(0)
-            assert left - 1 <= columns.min() <= columns.max() <= right + 1
-            assert top - 1 <= rows.min() <= rows.max() <= bottom + 1
-            checked += 1
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_boxes_project_to_where_their_pixels_are(preset):
+    """Render keyframes again: the pixels of each thing lie within its projected annotation box."""
+    size, checked = (320, 180), 0
+    for number in range(3):
+        drive = make_drive("look", preset, 1, number, 4)
+        seconds = drive.times()[-1]
+        world, ego = World.of(drive, seconds), drive.ego(seconds)
+        for camera in CAMERAS:
+            photo = take_photo(world, camera, size)
+            for index, thing in enumerate(drive.things):
+                rows, columns = np.nonzero(photo.owner == index)
+                width, length, height = thing.size
+                x, y, z = np.meshgrid([-length / 2, length / 2], [-width / 2, width / 2], [0, height])
+                turn = np.array([[np.cos(thing.yaw), -np.sin(thing.yaw)], [np.sin(thing.yaw), np.cos(thing.yaw)]])
+                ground = np.stack([x.ravel(), y.ravel()], 1) @ turn.T + thing.at(seconds)
+                corners = np.column_stack([ground, z.ravel() + GROUND_CLEARANCE]) - (*ego, 0) - camera.position
+                corners = corners @ camera.rotation().rotation_matrix
+                if len(rows) < 40 or (corners[:, 2] < 0.5).any():
+                    continue
+                pixels = corners @ camera.intrinsic(size).T
+                pixels = pixels[:, :2] / pixels[:, 2:]
+                (left, top), (right, bottom) = pixels.min(0), pixels.max(0)
+                assert left - 1 <= columns.min() <= columns.max() <= right + 1
+                assert top - 1 <= rows.min() <= rows.max() <= bottom + 1
+                checked += 1
     assert checked > 20
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_shapes_fill_their_box(name):
-    mesh = mesh_of(SHAPES[name](np.random.default_rng(0)))
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    assert (low >= (-0.501, -0.501, -0.001)).all()
-    assert (high <= (0.501, 0.501, 1.001)).all()
-    assert ((high - low) > 0.85).all()
+def test_visibility_is_the_share_of_pixels_that_nothing_hides():
+    """Against images of each thing by itself."""
+    drive, size = make_drive("look", "standard", 1, 0, 1), (800, 450)
+    world, checked = World.of(drive, 0.0), 0
+    shares = visible_shares(world, len(drive.things))
+    owners = [take_photo(world, camera, size).owner for camera in CAMERAS]
+    empty = replace(drive.layout, scenery=drive.layout.scenery[:1])
+    near = sorted(range(len(drive.things)), key=lambda index: np.hypot(*np.subtract(drive.things[index].at(0), drive.ego(0))))
+    for index in near[:12]:
+        alone = World.of(replace(drive, things=(drive.things[index],), layout=empty, seed=(-1, index)), 0.0)
+        there = sum(int((take_photo(alone, camera, size).owner == 0).sum()) for camera in CAMERAS)
+        seen = sum(int((owner == index).sum()) for owner in owners)
+        if there > 1500:
+            assert shares[index] == pytest.approx(seen / there, abs=0.12)
+            checked += 1
+    assert checked > 4
 
 
-def test_nothing_runs_into_anything():
-    for number in range(5):
-        drive = make_drive("drive", 3, number, 10)
-        for seconds in drive.times():
-            places = [(thing, *thing.at(seconds)) for thing in drive.things]
-            for (one, x, y), (other, u, v) in combinations(places, 2):
-                reach = [
-                    (thing.size[0], thing.size[1]) if abs(np.sin(thing.yaw)) > 0.5 else (thing.size[1], thing.size[0])
-                    for thing in (one, other)
-                ]
-                along, across = ((reach[0][axis] + reach[1][axis]) / 2 for axis in (0, 1))
-                if {one.name, other.name} != {"pedestrian"} and not {one.name, other.name} & {
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_makes_fill_their_box_in_every_pose(name):
+    for make in CATALOGUE[name]:
+        for phase in (0.0, 1.0, 4.0):
+            mesh = filling(mesh_of(make.shape(np.random.default_rng(0), phase)))
+            assert np.allclose(mesh.vertices.min(0), (-0.5, -0.5, 0), atol=1e-6)
+            assert np.allclose(mesh.vertices.max(0), (0.5, 0.5, 1), atol=1e-6)
+    assert sum(make.share for make in CATALOGUE[name]) == pytest.approx(1.0)
+
+
+def test_who_walks_moves_its_legs_and_who_stands_does_not():
+    drive = make_drive("look", "standard", 1, 0, 10)
+    people = [thing for thing in drive.things if thing.name == "pedestrian"]
+    assert all((thing.phase(0.3) != thing.phase(0.0)) == (thing.speed > 0 and thing.stops > 0) for thing in people)
+    assert all(thing.attribute_at(1e9) == "pedestrian.standing" for thing in people if thing.speed)
+
+
+def footprint(thing, seconds):
+    shape = rectangle(-thing.size[1] / 2, -thing.size[0] / 2, thing.size[1] / 2, thing.size[0] / 2)
+    return translate(rotate(shape, thing.yaw, origin=(0, 0), use_radians=True), *thing.at(seconds)).buffer(-0.2)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_nothing_stands_in_anything(preset):
+    """No vehicle, barrier or cone in another, nobody in a vehicle, nothing in a wall or a post, and nothing in the ego."""
+    for number in range(8):
+        drive = make_drive("drive", preset, 3, number, 20)
+        solid = [
+            part
+            for part in drive.layout.scenery
+            if part.middle[2] - part.size[2] / 2 < 1.0 and part.kind != "ball" and part.size[2] > 0.3
+        ]
+        walls = STRtree(
+            [
+                rectangle(
+                    *(part.middle[i] - part.size[i] / 2 for i in (0, 1)), *(part.middle[i] + part.size[i] / 2 for i in (0, 1))
+                )
+                for part in solid
+            ]
+        )
+        for seconds in drive.times()[::5]:
+            x, y = drive.ego(seconds)
+            shapes = [*(footprint(thing, seconds) for thing in drive.things), rectangle(x - 0.9, y - 0.8, x + 3.4, y + 0.8)]
+            names = [*(thing.name for thing in drive.things), "car"]
+            tree = STRtree(shapes)
+            for one, other in tree.query(shapes, predicate="intersects").T:
+                pair = {names[one], names[other]}
+                loose = pair <= {"pedestrian", "bicycle", "motorcycle", "traffic_cone", "barrier"} and pair & {
                     "pedestrian",
                     "bicycle",
-                    "traffic_cone",
-                }:
-                    assert abs(x - u) > along - 0.6 or abs(y - v) > across - 0.6, (one.name, other.name)
+                    "motorcycle",
+                }
+                assert one >= other or loose, (drive.layout.name, pair, number, seconds)
+            for one, wall in walls.query(shapes[:-1], predicate="intersects").T:
+                assert not names[one], (drive.layout.name, names[one], solid[wall], number, seconds)
 
 
-def test_all_ten_classes_have_sizes_and_shapes():
-    assert set(SHAPES) == set(SIZES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_image_is_black_white_or_empty(preset):
+    layouts, lights = set(), set()
+    for number in range(16):
+        drive = make_drive("look", preset, 7, number, 1)
+        camera = CAMERAS[number % 6]
+        photo = take_photo(World.of(drive, 0.0), camera, (160, 90))
+        rng = np.random.default_rng(number)
+        image = develop(photo, camera, drive.layout.ego_speed, drive.light.name, PRESETS[preset].look, rng)
+        assert 20 < image.mean() < 225
+        assert image.std() > 12
+        layouts.add(drive.layout.name)
+        lights.add(drive.light.name)
+    if preset != "easy":
+        assert layouts == {"street", "crossing", "parking", "motorway"}
+        assert lights == {"day", "overcast", "rain", "dusk"}
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path):
-    one, two = make_dataset(tmp_path / "one", LITTLE), make_dataset(tmp_path / "two", LITTLE)
+def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(tmp_path):
+    settings = Settings((2, 1, 0), 2, 64, 36, seed=9, preset="standard", sweeps=True)
+    one, two = make_dataset(tmp_path / "one", settings), make_dataset(tmp_path / "two", settings, workers=2)
     assert fingerprint(one) == fingerprint(two)
-    other = make_dataset(tmp_path / "other", Settings((1, 1, 0), 1, 64, 36, seed=10))
+    other = make_dataset(tmp_path / "other", replace(settings, seed=10))
     assert fingerprint(other) != fingerprint(one)
 
 
@@ -144,7 +233,7 @@ def test_killed_and_called_again_ends_the_same(tmp_path):
     process.kill()
     process.join()
     done = []
-    killed = make_dataset(tmp_path / "killed", settings, lambda count, total: done.append(count))
+    killed = make_dataset(tmp_path / "killed", settings, progress=lambda count, total: done.append(count))
     assert done[-1] == 4
     assert fingerprint(killed) == fingerprint(make_dataset(tmp_path / "whole", settings))
 
@@ -158,3 +247,5 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         make_dataset(tmp_path, LITTLE)
     with pytest.raises(SyntheticError, match="not all 0"):
         Settings((0, 0, 0))
+    with pytest.raises(SyntheticError, match="there are easy, standard, hard"):
+        Settings(preset="harder")

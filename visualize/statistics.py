@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def save_statistics(found: Mapping[str, Mapping[str, Any]], edges: Mapping[str, 
             labels = ["0-40", "40-60", "60-80", "80-100"]
         else:
             bounds = edges[key.removesuffix("_share")]
-            labels = [f"{low:g}-{high:g}" for low, high in zip(bounds, bounds[1:], strict=False)]
+            labels = [f"{low:g}-{high:g}" for low, high in itertools.pairwise(bounds)]
         _bars(axes, {name: row[key] for name, row in found.items()}, labels, title)
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))

@@ -1,7 +1,7 @@
 """nuScenes for a monocular detector, one image at a time: loaders of the three splits and the official metric.
 
 Expects `sparsevit3d data infos ROOT` to have been run; `--data ROOT` and `--infos DIR` on the command line say where the dataset and its
-info files are. A config that inherits this sets `image_size`, (width, height) of the network's images: each FitCamera below gets it.
+info files are. A config that inherits this sets `image_size`, (width, height) of the network's images: each loader and FitCamera below gets it.
 """
 
 data_root = "data/nuscenes"

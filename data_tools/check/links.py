@@ -83,7 +83,8 @@ def keyframes(tables: Tables) -> Iterator[Problem]:
         LEFT JOIN sensor ON sensor.token = calibrated_sensor.sensor_token
         GROUP BY sample.token, sensor.channel ORDER BY sample.token"""
     rows = iter(tables.database.execute(query))
-    token, found = None, {}
+    token: str | None = None
+    found: dict[str | None, int] = {}
     for sample, channel, count in (*rows, (None, None, 0)):
         if sample != token:
             if token is not None:

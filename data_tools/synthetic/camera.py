@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from data_tools.synthetic.rig import Camera
 NUSCENES_QUALITY = 80  # the quantisation tables of nuScenes' files are libjpeg's at this quality
 TAPS = 4  # moments of an exposure that are averaged
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # of float32, linear; OpenCV does not say so
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,18 @@ def _rain(colour: Array, amount: float, rng: np.random.Generator) -> Array:
     streaks = np.zeros((height, width), np.float32)
     for x, y, length in zip(rng.integers(0, width, 160), rng.integers(0, height, 160), rng.uniform(0.02, 0.07, 160), strict=True):
         cv2.line(
-            streaks, (int(x), int(y)), (int(x + 0.1 * length * height), int(y + length * height)), float(rng.uniform(0.02, 0.10)), 1
+            streaks,
+            (int(x), int(y)),
+            (int(x + 0.1 * length * height), int(y + length * height)),
+            (float(rng.uniform(0.02, 0.10)),),
+            1,
         )
     colour = colour + cv2.GaussianBlur(streaks, (0, 0), 0.7)[:, :, None]
     mask = np.zeros((height, width), np.float32)
     for _ in range(int(rng.poisson(14 * amount))):
         radius = float(rng.uniform(0.008, 0.03)) * height
         centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
-        cv2.ellipse(mask, centre, (int(radius), int(radius * rng.uniform(1.0, 1.5))), 0, 0, 360, 1.0, -1)
+        cv2.ellipse(mask, centre, (int(radius), int(radius * rng.uniform(1.0, 1.5))), 0, 0, 360, (1.0,), -1)
     mask = cv2.GaussianBlur(mask, (0, 0), 0.004 * height)[:, :, None]
     blurred = cv2.GaussianBlur(colour, (0, 0), 0.02 * height)[::-1]
     return colour * (1 - 0.75 * mask) + blurred * (0.75 * mask)

@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
     """How many of a class, in which bands."""
 
     name: str
-    count: int
+    number: int
     bands: tuple[str, ...]
     row: int = 1  # they stand in rows of so many
     close: bool = False  # the first of them stands within 20 m of the ego's start
@@ -112,11 +112,11 @@ def populate(rng: np.random.Generator, layout: Layout, plain: bool) -> tuple[Thi
     taken: dict[str, list[tuple[float, float]]] = {name: list(band.gaps) for name, band in layout.bands.items()}
     things: list[Thing] = []
     for wanted in layout.wanted:
-        for number in range(0, wanted.count, wanted.row):
+        for number in range(0, wanted.number, wanted.row):
             makes = CATALOGUE[wanted.name]
             shares = np.array([make.share for make in makes])
             make = 0 if plain else int(rng.choice(len(makes), p=shares / shares.sum()))
-            row = min(wanted.row, wanted.count - number)
+            row = min(wanted.row, wanted.number - number)
             things += _place(rng, layout, wanted, make, row, taken, close=wanted.close and number == 0)
     return tuple(things)
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools.synthetic.drives import Band, Layout, Wanted
-from data_tools.synthetic.ground import ASPHALT, EARTH, FOREVER, GRASS, KERB, LINE_WHITE, LINE_YELLOW, PAVING, Paint
-from data_tools.synthetic.roadside import LARGE, SMALL, building, fence, hedge, lamp_post, traffic_light, tree
-from data_tools.synthetic.shapes import CONCRETE, STEEL, Part, moved, span, turned
+from data_tools.synthetic.ground import ASPHALT, EARTH, FOREVER, KERB, LINE_WHITE, LINE_YELLOW, PAVING, Paint
+from data_tools.synthetic.roadside import building, lamp_post, traffic_light, tree
+from data_tools.synthetic.scenery import furniture, houses, motorway_side, scatter
+from data_tools.synthetic.shapes import between, moved, turned
 
 REACH = 75.0  # metres before and behind the ego within which there is traffic
 VIEW = 120.0  # the same for scenery
@@ -28,6 +29,8 @@ class Trip(NamedTuple):
     busy: float  # how much more traffic than usual
 
 
+BAYS = (-26.2, -19.8, -8.0, 4.6, 16.0, 22.4)  # middles of a car park's rows
+
 Density = tuple[str, float, tuple[str, ...], int]  # class, objects per 100 m of these bands, the bands, length of a row
 
 
@@ -38,18 +41,18 @@ def street(trip: Trip) -> Layout:
     bands = _carriageway(trip, ego_speed, standing=0.3) | _sides(trip, ego_speed)
     works = "left works" if rng.random() < 0.5 else "right works"
     densities: list[Density] = [
-        ("bus", 0.1, ("right lane", "far lane", "oncoming lane"), 1),
-        ("trailer", 0.14, ("right lane", "far lane", "right kerb"), 1),
-        ("truck", 0.36, (*LANES, *KERBS), 1),
-        ("construction_vehicle", 0.62, (works,), 1),
-        ("barrier", 11.58 if rng.random() < 0.55 else 0.0, (works, "right line"), int(rng.integers(4, 12))),
-        ("car", 1.85, (*LANES, *KERBS, *KERBS), 1),
-        ("motorcycle", 0.07, (*LANES, *KERBS), 1),
-        ("bicycle", 0.19, ("left edge", *PAVEMENTS), 1),
-        ("traffic_cone", 10.45 if rng.random() < 0.6 else 0.0, (works, "right line"), int(rng.integers(2, 7))),
-        ("pedestrian", 4.28, PAVEMENTS, 1),
+        ("bus", 0.086, ("right lane", "far lane", "oncoming lane"), 1),
+        ("trailer", 0.12, ("right lane", "far lane", "right kerb"), 1),
+        ("truck", 0.31, (*LANES, *KERBS), 1),
+        ("construction_vehicle", 0.53, (works,), 1),
+        ("barrier", 10.0 if rng.random() < 0.55 else 0.0, (works, "right line"), int(rng.integers(4, 12))),
+        ("car", 1.6, (*LANES, *KERBS, *KERBS), 1),
+        ("motorcycle", 0.06, (*LANES, *KERBS), 1),
+        ("bicycle", 0.16, ("left edge", *PAVEMENTS), 1),
+        ("traffic_cone", 6.7 if rng.random() < 0.6 else 0.0, (works, "right line"), int(rng.integers(2, 7))),
+        ("pedestrian", 3.7, PAVEMENTS, 1),
     ]
-    scenery = _houses(trip, ego_speed, front=17.0) + _furniture(trip, ego_speed, (-11.1, 11.1), (-15.4, 15.4))
+    scenery = houses(rng, _view(trip, ego_speed), front=17.0) + furniture(rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4))
     return Layout("street", bands, _wanted(trip, bands, densities), STREET_PAINTS, tuple(scenery), -1.75, ego_speed)
 
 
@@ -58,7 +61,7 @@ def crossing(trip: Trip) -> Layout:
     rng = trip.rng
     waits = bool(rng.random() < 0.5)  # the ego's street
     middle = float(rng.uniform(15.5, 26)) if waits else float(rng.uniform(15, 45))
-    ego_speed = 0.0 if waits else float(rng.uniform(2, 7))
+    ego_speed = 0.0 if waits else float(rng.uniform(2, 6))
     box = (middle - 13.5, middle + 13.5)
     bands = {
         name: band._replace(gaps=(*band.gaps, box), speed=0.0 if waits else band.speed)
@@ -81,21 +84,21 @@ def crossing(trip: Trip) -> Layout:
             bands[name] = Band("x", y, 0.9, (0.0, 180.0), "walk", (middle - 6.5, middle + 6.5))
     zebras = ("near zebra", "far zebra")
     densities: list[Density] = [
-        ("bus", 0.1, (*LANES[1:], "cross up", "cross down"), 1),
-        ("trailer", 0.13, ("right lane", "far lane", "cross up"), 1),
-        ("truck", 0.38, (*LANES, "cross up", "cross down"), 1),
-        ("construction_vehicle", 0.3, KERBS, 1),
-        ("barrier", 17.82 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(4, 9))),
-        ("car", 2.13, (*LANES, *KERBS, "cross up", "cross down"), 1),
-        ("motorcycle", 0.1, (*LANES, "cross up", "cross down"), 1),
-        ("bicycle", 0.22, ("left edge", *PAVEMENTS), 1),
-        ("traffic_cone", 21.38 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(2, 6))),
-        ("pedestrian", 20.05, zebras, 1),
-        ("pedestrian", 3.61, PAVEMENTS, 1),
+        ("bus", 0.086, (*LANES[1:], "cross up", "cross down"), 1),
+        ("trailer", 0.11, ("right lane", "far lane", "cross up"), 1),
+        ("truck", 0.33, (*LANES, "cross up", "cross down"), 1),
+        ("construction_vehicle", 0.26, KERBS, 1),
+        ("barrier", 15.0 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(4, 9))),
+        ("car", 1.8, (*LANES, *KERBS, "cross up", "cross down"), 1),
+        ("motorcycle", 0.086, (*LANES, "cross up", "cross down"), 1),
+        ("bicycle", 0.19, ("left edge", *PAVEMENTS), 1),
+        ("traffic_cone", 14.0 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(2, 6))),
+        ("pedestrian", 17.0, zebras, 1),
+        ("pedestrian", 3.1, PAVEMENTS, 1),
     ]
     paints = (*STREET_PAINTS, *_crossing_paints(middle))
-    scenery = _houses(trip, ego_speed, front=17.0, gap=(middle - 14, middle + 14))
-    scenery += _furniture(trip, ego_speed, (-11.1, 11.1), (-15.4, 15.4), gap=(middle - 15, middle + 15))
+    scenery = houses(rng, _view(trip, ego_speed), front=17.0, gap=(middle - 14, middle + 14))
+    scenery += furniture(rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4), gap=(middle - 15, middle + 15))
     for side in (-1, 1):
         scenery += moved(traffic_light(rng), middle - 11.5, side * 11.2)
         scenery += moved(turned(traffic_light(rng)), middle + side * 11.3, side * 15.0)
@@ -111,42 +114,39 @@ def parking(trip: Trip) -> Layout:
     rng = trip.rng
     ego_speed = float(rng.uniform(0.5, 3.5))
     reach = (-REACH, REACH + ego_speed * trip.seconds)
-    bays = {
-        f"bays {y:+.1f}": Band("x", y, 0.25, (90.0, -90.0), "parked", reach, pitch=2.7)
-        for y in (-25.0, -19.6, -8.0, 4.6, 16.0, 21.4)
-    }
+    bays = {f"bays {y:+.1f}": Band("x", y, 0.25, (90.0, -90.0), "parked", reach, pitch=2.7) for y in BAYS}
     bands = bays | {
         "aisle": Band("x", -1.7, 0.2, (0.0,), "lane", reach, ego_speed, gaps=((-6.0, 9.0),)),
         "oncoming aisle": Band("x", -13.8, 0.3, (0.0, 180.0), "parked", reach),
-        "walk": Band("x", 0.59, 0.4, (0.0, 180.0), "walk", reach),
-        "far walk": Band("x", 6.86, 1.2, (0.0, 180.0), "walk", reach),
-        "verge": Band("x", -28.6, 0.4, (0.0, 180.0), "walk", reach),
+        "walk": Band("x", 0.51, 0.4, (0.0, 180.0), "walk", reach),
+        "far walk": Band("x", 5.9, 1.2, (0.0, 180.0), "walk", reach),
+        "verge": Band("x", -31.2, 0.4, (0.0, 180.0), "walk", reach),
     }
     near = ("bays -8.0", "bays +4.6")
     densities: list[Density] = [
-        ("truck", 0.83, ("oncoming aisle", "bays -8.0"), 1),
-        ("trailer", 0.2, ("oncoming aisle",), 1),
-        ("construction_vehicle", 0.07, ("oncoming aisle",), 1),
-        ("car", float(rng.uniform(2, 7)), (*near, *bays), 1),
-        ("car", 0.24, ("aisle", "oncoming aisle"), 1),
-        ("barrier", 4.95 if rng.random() < 0.4 else 0.0, ("far walk", "verge"), int(rng.integers(4, 10))),
-        ("motorcycle", 0.2, near, 1),
-        ("bicycle", 0.43, ("far walk", "verge"), 1),
-        ("traffic_cone", 4.18, ("far walk", "oncoming aisle"), int(rng.integers(1, 5))),
-        ("pedestrian", 2.83, ("walk", "far walk", "verge"), 1),
+        ("truck", 0.71, ("oncoming aisle", "bays -8.0"), 1),
+        ("trailer", 0.17, ("oncoming aisle",), 1),
+        ("construction_vehicle", 0.06, ("oncoming aisle",), 1),
+        ("car", float(rng.uniform(2, 6)), (*near, *bays), 1),
+        ("car", 0.21, ("aisle", "oncoming aisle"), 1),
+        ("barrier", 4.3 if rng.random() < 0.4 else 0.0, ("far walk", "verge"), int(rng.integers(4, 10))),
+        ("motorcycle", 0.17, near, 1),
+        ("bicycle", 0.37, ("far walk", "verge"), 1),
+        ("traffic_cone", 2.7, ("far walk", "oncoming aisle"), int(rng.integers(1, 5))),
+        ("pedestrian", 2.4, ("walk", "far walk", "verge"), 1),
     ]
     paints = [
-        Paint(FOREVER, (-29.5, 24.8), ASPHALT, worn=0.5),
+        Paint(FOREVER, (-29.8, 25.8), ASPHALT, worn=0.5),
         Paint(FOREVER, (9.0, 11.8), PAVING),
-        Paint(FOREVER, (-31, -28), PAVING),
+        Paint(FOREVER, (-33, -29.8), PAVING),
     ]
-    for y in (-25.0, -19.6, -8.0, 4.6, 16.0, 21.4):
-        paints.append(Paint(FOREVER, (y - 2.5, y + 2.5), LINE_WHITE, ("x", 1.78, 0.1)))
-    scenery = _houses(trip, ego_speed, front=33.0)
+    for y in BAYS:
+        paints.append(Paint(FOREVER, (y - 2.5, y + 2.5), LINE_WHITE, ("x", 1.5, 0.1)))
+    scenery = houses(rng, _view(trip, ego_speed), front=37.0)
     for x in np.arange(reach[0], reach[1], 27.0):
         scenery += moved(tree(rng), x, 10.4 + rng.choice((-2.3, 2.3)))
-        scenery += moved(lamp_post(rng, 1.6), x + 9, -22.3)
-    scenery += _scatter(trip, ego_speed, (12.1, -30.4), 12.0)
+        scenery += moved(lamp_post(rng, 1.6), x + 9, -23.0)
+    scenery += scatter(rng, _view(trip, ego_speed), (-33.4,), 12.0)
     return Layout("parking", bands, _wanted(trip, bands, densities), tuple(paints), tuple(scenery), -1.7, ego_speed)
 
 
@@ -167,25 +167,25 @@ def motorway(trip: Trip) -> Layout:
     bands["verge"] = Band("x", -17.9, 0.3, (0.0, 180.0), "parked", still)
     own, other = tuple(lanes), tuple(f"oncoming {name}" for name in lanes)
     densities: list[Density] = [
-        ("trailer", 0.37, ("slow lane", "oncoming slow lane", "oncoming own lane"), 1),
-        ("bus", 0.1, ("slow lane", "own lane", *other), 1),
-        ("truck", 0.52, ("slow lane", "own lane", *other[1:]), 1),
-        ("construction_vehicle", 2.54 if works else 0.0, ("verge", "shoulder"), 1),
-        ("barrier", 26.77 if works else 0.0, ("shoulder",), int(rng.integers(6, 14))),
-        ("car", 1.61, (*own, *other), 1),
-        ("car", 0.51, ("shoulder",), 1),
-        ("motorcycle", 0.11, own, 1),
-        ("traffic_cone", 48.96 if works else 0.5, ("shoulder",), int(rng.integers(3, 8))),
-        ("pedestrian", 3.98 if works else 0.0, ("verge",), 1),
+        ("trailer", 0.32, ("slow lane", "oncoming slow lane", "oncoming own lane"), 1),
+        ("bus", 0.086, ("slow lane", "own lane", *other), 1),
+        ("truck", 0.45, ("slow lane", "own lane", *other[1:]), 1),
+        ("construction_vehicle", 2.2 if works else 0.0, ("verge", "shoulder"), 1),
+        ("barrier", 23.0 if works else 0.0, ("shoulder",), int(rng.integers(6, 14))),
+        ("car", 1.4, (*own, *other), 1),
+        ("car", 0.44, ("shoulder",), 1),
+        ("motorcycle", 0.095, own, 1),
+        ("traffic_cone", 32.0 if works else 0.5, ("shoulder",), int(rng.integers(3, 8))),
+        ("pedestrian", 3.4 if works else 0.0, ("verge",), 1),
     ]
     paints = [Paint(FOREVER, (-15.0, 15.0), ASPHALT), Paint(FOREVER, (-19.0, -15.6), EARTH)]
     for side in (-1, 1):
         paints += [
-            Paint(FOREVER, _sorted(side * 0.7, side * 0.85), LINE_WHITE),
-            Paint(FOREVER, _sorted(side * 11.6, side * 11.8), LINE_WHITE),
+            Paint(FOREVER, between(side * 0.7, side * 0.85), LINE_WHITE),
+            Paint(FOREVER, between(side * 11.6, side * 11.8), LINE_WHITE),
         ]
-        paints += [Paint(FOREVER, _sorted(side * y, side * (y + 0.15)), LINE_WHITE, ("x", 10.2, 4.0)) for y in (4.33, 7.93)]
-    scenery = _motorway_side(trip, ego_speed)
+        paints += [Paint(FOREVER, between(side * y, side * (y + 0.15)), LINE_WHITE, ("x", 8.8, 4.0)) for y in (4.33, 7.93)]
+    scenery = motorway_side(rng, _view(trip, ego_speed))
     return Layout("motorway", bands, _wanted(trip, bands, densities), tuple(paints), tuple(scenery), -6.2, ego_speed)
 
 
@@ -210,7 +210,7 @@ def plain_street(trip: Trip) -> Layout:
         ("pedestrian", 5, 6, PAVEMENTS),
     )
     wanted = tuple(Wanted(name, int(rng.integers(least, most + 1)), where, close=True) for name, least, most, where in quotas)
-    scenery = _houses(trip, ego_speed, front=17.0)
+    scenery = houses(rng, _view(trip, ego_speed), front=17.0)
     for side in (-1, 1):
         for x in np.arange(-80.0, 120.0, 14.0) + rng.uniform(-3, 3):
             scenery += moved(tree(rng), x, side * 15.2) + moved(lamp_post(rng, -side * 0.8), x + 7, side * 10.9)
@@ -225,17 +225,13 @@ LANES, KERBS = ("own lane", "right lane", "oncoming lane", "far lane"), ("right 
 PAVEMENTS = ("right pavement", "left pavement")
 
 
-def _sorted(one: float, other: float) -> tuple[float, float]:
-    return min(one, other), max(one, other)
-
-
 STREET_PAINTS = (
     Paint(FOREVER, (-14.2, 14.2), PAVING, worn=0.35),
     Paint(FOREVER, (-14.2, 14.2), (0.38, 0.37, 0.36), ("x", 1.5, 0.06)),
     Paint(FOREVER, (-10.82, 10.82), KERB),
     Paint(FOREVER, (-10.6, 10.6), ASPHALT),
-    *(Paint(FOREVER, _sorted(side * 7.0, side * 7.12), LINE_WHITE) for side in (-1, 1)),
-    *(Paint(FOREVER, _sorted(side * 3.44, side * 3.58), LINE_WHITE, ("x", 6.0, 3.0)) for side in (-1, 1)),
+    *(Paint(FOREVER, between(side * 7.0, side * 7.12), LINE_WHITE) for side in (-1, 1)),
+    *(Paint(FOREVER, between(side * 3.44, side * 3.58), LINE_WHITE, ("x", 6.0, 3.0)) for side in (-1, 1)),
     Paint(FOREVER, (-0.1, 0.1), LINE_YELLOW),
 )
 
@@ -243,7 +239,7 @@ STREET_PAINTS = (
 def _crossing_paints(middle: float) -> tuple[Paint, ...]:
     across = (middle - 7.3, middle + 7.3)
     zebras = [Paint((x - 1.5, x + 1.5), (-10.4, 10.4), LINE_WHITE, ("y", 1.2, 0.6)) for x in (middle - 9, middle + 9)]
-    zebras += [Paint(across, _sorted(side * 10.8, side * 13.6), LINE_WHITE, ("x", 1.2, 0.6)) for side in (-1, 1)]
+    zebras += [Paint(across, between(side * 10.8, side * 13.6), LINE_WHITE, ("x", 1.2, 0.6)) for side in (-1, 1)]
     return (
         Paint((middle - 10.6, middle + 10.6), FOREVER, PAVING),
         Paint(across, FOREVER, ASPHALT),
@@ -290,7 +286,7 @@ def _sides(trip: Trip, ego_speed: float) -> dict[str, Band]:
         bands[f"{name} pavement"] = Band("x", side * 12.9, 0.8, (0.0, 180.0), "walk", still)
     bands["right kerb"] = bands["right kerb"]._replace(stretch=half)
     bands["right line"] = Band("x", -7.4, 0.05, (0.0,), "parked", still)
-    bands["left edge"] = Band("x", 7.4, 0.05, (180.0,), "lane", _stretch(trip, ego_speed, -3.5), 3.5)
+    bands["left edge"] = Band("x", 7.3, 0.05, (180.0,), "lane", _stretch(trip, ego_speed, -3.5), 3.5)
     return bands
 
 
@@ -302,90 +298,6 @@ def _wanted(trip: Trip, bands: dict[str, Band], densities: list[Density]) -> tup
     return tuple(wanted)
 
 
-def _span_of(trip: Trip, ego_speed: float) -> tuple[float, float]:
+def _view(trip: Trip, ego_speed: float) -> tuple[float, float]:
+    """Where along the road there is scenery."""
     return -VIEW, VIEW + ego_speed * trip.seconds
-
-
-def _houses(trip: Trip, ego_speed: float, front: float, gap: tuple[float, float] | None = None) -> list[Part]:
-    rng, parts = trip.rng, []
-    low, high = _span_of(trip, ego_speed)
-    for side in (-1, 1):
-        x = low
-        while x < high:
-            length = float(rng.uniform(10, 24))
-            if gap and x < gap[1] and x + length > gap[0]:
-                x = gap[1]
-                continue
-            if rng.random() < 0.86:
-                parts += building(rng, side, x, front, length, float(rng.uniform(6, 22)), float(rng.uniform(8, 14)))
-            else:
-                parts += moved(hedge(rng, length), x + length / 2, side * front)
-            x += length + float(rng.uniform(0.5, 6))
-    return parts
-
-
-def _furniture(
-    trip: Trip, ego_speed: float, kerbs: tuple[float, float], walls: tuple[float, float], gap: tuple[float, float] = (0.0, 0.0)
-) -> list[Part]:
-    """Lamp posts at the kerb, trees by the walls, and between them what may stand on a pavement."""
-    rng, parts = trip.rng, []
-    low, high = _span_of(trip, ego_speed)
-    for kerb, wall in zip(kerbs, walls, strict=True):
-        for x in np.arange(low, high, 15.0) + rng.uniform(-4, 4):
-            if gap[0] < x < gap[1]:
-                continue
-            parts += moved(lamp_post(rng, -1.4 * np.sign(kerb)), x, kerb)
-            if rng.random() < 0.7:
-                parts += moved(tree(rng), x + rng.uniform(4, 9), wall)
-    return parts + _scatter(trip, ego_speed, walls, 13.0, gap)
-
-
-def _scatter(
-    trip: Trip, ego_speed: float, lines: tuple[float, ...], every: float, gap: tuple[float, float] = (0.0, 0.0)
-) -> list[Part]:
-    """Things that are no objects, along lines beside the road, one to about ``every`` so many metres."""
-    rng, parts = trip.rng, []
-    low, high = _span_of(trip, ego_speed)
-    for y in lines:
-        for x in np.arange(low, high, every):
-            place = x + rng.uniform(0, every / 2)
-            kinds = LARGE if rng.random() < 0.15 else SMALL
-            found = kinds[rng.integers(len(kinds))](rng)
-            if not gap[0] < place < gap[1]:
-                parts += moved(found, place, y + np.sign(y) * (0.9 if kinds is LARGE else 0.0))
-        for x in np.arange(low, high, 40.0):
-            if rng.random() < 0.4 and not gap[0] - 8 < x < gap[1] + 8:
-                parts += moved((fence, hedge)[rng.integers(2)](rng, 8.0), x, y + 0.5 * np.sign(y))
-    return parts
-
-
-def _motorway_side(trip: Trip, ego_speed: float) -> list[Part]:
-    """A wall between the directions, rails, gantries, and green or noise barriers beyond."""
-    rng = trip.rng
-    low, high = _span_of(trip, ego_speed)
-    parts = [span((low, high), (-0.3, 0.3), (0.0, 0.25), CONCRETE), span((low, high), (-0.14, 0.14), (0.25, 0.95), CONCRETE)]
-    for side in (-1, 1):
-        parts += [span((low, high), _sorted(side * 15.2, side * 15.3), (0.5, 0.85), STEEL)]
-        parts += [Part("box", (x, side * 15.4, 0.4), (0.12, 0.12, 0.8), STEEL) for x in np.arange(low, high, 4.0)]
-        x = low
-        while x < high:
-            length = float(rng.uniform(20, 60))
-            kind = rng.integers(3)
-            if kind == 0:
-                parts += [span((x, x + length), _sorted(side * 21.0, side * 21.3), (0.0, 3.6), GRASS)]
-            elif kind == 1:
-                parts += [
-                    part
-                    for place in np.arange(x, x + length, 6.0)
-                    for part in moved(tree(rng), place, side * (21 + rng.uniform(0, 6)))
-                ]
-            else:
-                parts += building(rng, side, x, 30.0, length, float(rng.uniform(7, 25)), 12.0)
-            x += length
-        for x in np.arange(low, high, 35.0):
-            parts += moved(lamp_post(rng, -side * 2.2), x, side * 15.9)
-    for x in np.arange(low + 60, high, 140.0) + rng.uniform(-30, 30):
-        parts += [Part("tube_z", (x, side * 16.0, 3.2), (0.3, 0.3, 6.4), STEEL) for side in (-1, 1)]
-        parts += [span((x - 0.2, x + 0.2), (-16, 16), (6.0, 6.5), STEEL)]
-        parts += [span((x - 0.26, x - 0.2), (y - 1.6, y + 1.6), (5.6, 7.6), (0.08, 0.22, 0.5)) for y in (-9.8, -4.4)]
-    return parts

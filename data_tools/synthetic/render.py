@@ -87,7 +87,7 @@ class World:
         shaded = np.empty((len(directions), 3), np.float32)
         shaded[~solid] = self._sky(directions[~solid])
         where = np.flatnonzero(solid)
-        hits = Hits(*(part.take(where, axis=0) for part in hits))
+        hits = Hits(*(part.take(where, axis=0) for part in hits))  # type: ignore[arg-type]
         colour = self.colours.take(hits.triangle, axis=0)
         ground = np.flatnonzero(hits.owner == GROUND)
         colour[ground] = colour_of(hits.point[ground], self.paints)
@@ -120,8 +120,8 @@ class World:
         sky = low + (high - low) * np.clip(up * np.float32(2.2), 0, 1)
         if self.light.clouds:
             flat = directions[:, :2] / np.maximum(up, 0.05)
-            cover = sum(smooth_noise(flat[:, 0], flat[:, 1], scale) * share for scale, share in ((1.7, 0.7), (0.45, 0.4)))
-            cover = np.clip(cover + 0.1, 0, 1) * np.clip(up[:, 0] * 5, 0, 1)
+            thin, thick = (smooth_noise(flat[:, 0], flat[:, 1], scale) for scale in (0.45, 1.7))
+            cover = np.clip(0.4 * thin + 0.7 * thick + 0.1, 0, 1) * np.clip(up[:, 0] * 5, 0, 1)
             sky += cover[:, None] * np.float32(0.6 * self.light.clouds) * (np.float32(max(self.light.sky_low)) - sky)
         return sky
 

@@ -49,6 +49,10 @@ def span(
     return Part("box", middle, (x[1] - x[0], y[1] - y[0], z[1] - z[0]), colour, glow, tilt)
 
 
+def between(one: float, other: float) -> tuple[float, float]:
+    return min(one, other), max(one, other)
+
+
 def moved(parts: Iterable[Part], x: float, y: float, z: float = 0.0) -> list[Part]:
     return [part._replace(middle=(part.middle[0] + x, part.middle[1] + y, part.middle[2] + z)) for part in parts]
 

@@ -169,6 +169,6 @@ def _link(rows: Rows) -> None:
 
 
 def _instance(name: str, track: list[Row]) -> Row:
-    category = [annotation.pop("category_token") for annotation in track][0]
+    category = next(annotation.pop("category_token") for annotation in track)
     ends = {"first_annotation_token": track[0]["token"], "last_annotation_token": track[-1]["token"]}
     return {"token": name, "category_token": category, "nbr_annotations": len(track), **ends}

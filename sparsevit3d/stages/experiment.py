@@ -47,7 +47,7 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
     """Read a config as ``stage`` runs it, with ``options`` such as ``train_cfg.max_epochs=2``.
 
     What the config's ``stages`` say of this stage overrides the rest of it. What it says once is put where it belongs: ``image_size``
-    to every FitCamera, the head's ``regress_ranges`` from the pixels they are given in to the network's, the end of training to the
+    to every loader and FitCamera, the head's ``regress_ranges`` from the pixels they are given in to the network's, the end of training to the
     schedules by epoch. Raises ExperimentError for a missing file or an option the config does not know.
     """
     if not path.is_file():
@@ -75,7 +75,7 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
         if schedule.by_epoch:
             schedule.end = config.train_cfg.max_epochs
     for part in _dicts(config._cfg_dict):
-        if part.get("type") == "FitCamera":
+        if part.get("type") in ("LoadCalibratedImage", "FitCamera"):
             part.update(width=width, height=height)
     return config
 

@@ -1,0 +1,36 @@
+"""Random frames of a root, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from data_tools.database import rows_of
+from data_tools.files import DataError
+
+
+def random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple[Path, str]]:
+    """``count`` camera keyframes drawn evenly (by reservoir sampling), with their scene's description and channel, in file order.
+
+    Raises DataError where there are none.
+    """
+    rng, chosen, seen = random.Random(seed), [], 0
+    for row in rows_of(root / version / "sample_data.json"):
+        if row["is_key_frame"] and row["fileformat"] == "jpg":
+            seen += 1
+            if len(chosen) < count:
+                chosen.append(row)
+            elif (place := rng.randrange(seen)) < count:
+                chosen[place] = row
+    if not chosen:
+        raise DataError(f"{root / version}: has no camera keyframe")
+    samples = {row["sample_token"]: "" for row in chosen}
+    for row in rows_of(root / version / "sample.json"):
+        if row["token"] in samples:
+            samples[row["token"]] = row["scene_token"]
+    scenes = {row["token"]: f"{row['name']}: {row['description']}"[:60] for row in rows_of(root / version / "scene.json")}
+    frames = []
+    for row in sorted(chosen, key=lambda row: str(row["filename"])):
+        caption = f"{scenes[samples[row['sample_token']]]}\n{Path(row['filename']).parent.name}"
+        frames.append((root / row["filename"], caption))
+    return frames
