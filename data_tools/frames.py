@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from data_tools.database import rows_of
 from data_tools.files import DataError
@@ -14,7 +15,8 @@ def random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple
 
     Raises DataError where there are none.
     """
-    rng, chosen, seen = random.Random(seed), [], 0
+    rng, seen = random.Random(seed), 0
+    chosen: list[Any] = []
     for row in rows_of(root / version / "sample_data.json"):
         if row["is_key_frame"] and row["fileformat"] == "jpg":
             seen += 1

@@ -35,7 +35,7 @@ class Look:
 
 def develop(photo: Photo, camera: Camera, speed: float, light_name: str, look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
     """(H, W, 3) RGB. ``speed``: of the ego, metres per second; only what stands still is blurred as it should be."""
-    colour = np.ascontiguousarray(photo.colour)
+    colour: Array = np.ascontiguousarray(photo.colour)
     height, width = colour.shape[:2]
     if look.shutter * speed:
         colour = _blur(colour, photo.depth, camera, speed * look.shutter)
@@ -103,7 +103,7 @@ def _rain(colour: Array, amount: float, rng: np.random.Generator) -> Array:
             1,
         )
     colour = colour + cv2.GaussianBlur(streaks, (0, 0), 0.7)[:, :, None]
-    mask = np.zeros((height, width), np.float32)
+    mask: Array = np.zeros((height, width), np.float32)
     for _ in range(int(rng.poisson(14 * amount))):
         radius = float(rng.uniform(0.008, 0.03)) * height
         centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))

@@ -118,8 +118,8 @@ def parking(trip: Trip) -> Layout:
     bands = bays | {
         "aisle": Band("x", -1.7, 0.2, (0.0,), "lane", reach, ego_speed, gaps=((-6.0, 9.0),)),
         "oncoming aisle": Band("x", -13.8, 0.3, (0.0, 180.0), "parked", reach),
-        "walk": Band("x", 0.51, 0.4, (0.0, 180.0), "walk", reach),
-        "far walk": Band("x", 5.9, 1.2, (0.0, 180.0), "walk", reach),
+        "walk": Band("x", 0.5, 0.3, (0.0, 180.0), "walk", reach),
+        "far walk": Band("x", 10.4, 1.2, (0.0, 180.0), "walk", reach),
         "verge": Band("x", -31.2, 0.4, (0.0, 180.0), "walk", reach),
     }
     near = ("bays -8.0", "bays +4.6")

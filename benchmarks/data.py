@@ -1,0 +1,95 @@
+"""What the data tools cost as a dataset grows: time in proportion to it, memory not at all.
+
+For 1, 10 and 100 synthetic scenes of ten keyframes (with images of 64 x 36, for what is measured here does not open them) each tool
+runs in a process of its own, with one worker, whose peak memory is its own. Then the rate at which frames of 800 x 450 are rendered, with a
+worker for each core, start-up included.
+
+    python benchmarks/data.py --out benchmarks/results/data_cpu.json     # about 8 minutes on two cores
+
+The last line is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+SCENES, KEYFRAMES = (1, 10, 100), 10
+
+
+def run(tool: str, root: Path, scenes: int, answer: Connection) -> None:
+    """One tool in this process; sends its seconds, and its peak and starting memory in MiB."""
+    from data_tools.check.run import check
+    from data_tools.convert import write_infos
+    from data_tools.statistics import statistics
+    from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.perf_counter()
+    if tool == "synth":
+        make_dataset(root, Settings((scenes, 0, 0), KEYFRAMES, 64, 36, preset="standard"))
+    elif tool == "infos":
+        write_infos(root, VERSION, ["train"])
+    elif tool == "check":
+        check(root, VERSION, False, 1)
+    else:
+        statistics(root, VERSION, 1)
+    seconds = time.perf_counter() - start
+    answer.send({"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "imports_mib": before})
+
+
+def measure(tool: str, root: Path, scenes: int) -> dict[str, float]:
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=run, args=(tool, root, scenes, there))
+    process.start()
+    answer: dict[str, float] = here.recv()
+    process.join()
+    return answer | {"keyframes_per_second": scenes * KEYFRAMES / answer["seconds"]}
+
+
+def rendering(scratch: Path) -> dict[str, float]:
+    from data_tools.synthetic.dataset import Settings, make_dataset
+    from data_tools.synthetic.presets import PRESETS
+    from data_tools.work import usual_workers
+
+    rates = {}
+    for preset in PRESETS:
+        start = time.perf_counter()
+        make_dataset(scratch / preset, Settings((8, 0, 0), 8, 800, 450, preset=preset), usual_workers())
+        rates[preset] = 8 * 8 * 6 / (time.perf_counter() - start)
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    result: dict[str, dict[str, dict[str, float]] | dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for tool in ("synth", "infos", "check", "stats"):
+            rows = result[tool] = {str(scenes): measure(tool, Path(scratch) / str(scenes), scenes) for scenes in SCENES}
+            for scenes, row in rows.items():
+                print(
+                    f"{tool:6s} {scenes:>4s} scenes: {row['seconds']:7.2f} s, {row['keyframes_per_second']:6.1f} keyframes/s, "
+                    f"peak {row['peak_mib']:.0f} MiB, of which {row['imports_mib']:.0f} before it began",
+                    flush=True,
+                )
+        result["frames_per_second_800x450"] = rendering(Path(scratch))
+        print(
+            "frames of 800 x 450 per second:",
+            {name: round(value, 1) for name, value in result["frames_per_second_800x450"].items()},
+        )
+    line = json.dumps(result)
+    if arguments.out:
+        arguments.out.write_text(line + "\n")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""How many images a second the training pipeline delivers, and how many the detector can take.
+
+A frame of nuScenes is a JPEG of 1600 x 900. To decode all of it costs more than all else that the pipeline does; a network that sees
+704 x 256 needs it at 704 x 396, for which the decoder can stop at a half of the size. Both ways take turns, on the same files, in one
+process; then a DataLoader with a worker for each core runs the whole pipeline, boxes and flip included. What the detector takes is read
+from the results of ``sparsevit3d benchmark``.
+
+    python benchmarks/loading.py --data ROOT --infos DIR --split SPLIT --out benchmarks/results/loading_cpu.json
+
+Without --data it renders a small synthetic root of the native size first. The last line is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mmcv
+from mmengine.registry import DATASETS
+from torch.utils.data import DataLoader
+
+from data_tools.convert import write_infos
+from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
+from data_tools.work import usual_workers
+from sparsevit3d.stages.experiment import load_config
+from sparsevit3d.transforms import FitCamera, LoadCalibratedImage
+
+HERE = Path(__file__).parent
+CONFIGS = {"704 x 256": "fcos3d_swin-t_704x256", "1600 x 900": "fcos3d_swin-t_1600x900"}
+ROUNDS = 7
+
+
+def rate(work: Callable[[], int]) -> float:
+    start = time.perf_counter()
+    count = work()
+    return count / (time.perf_counter() - start)
+
+
+def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, float]:
+    """Images a second, medians: whole JPEGs, as small as they may be, and the pipeline with all workers."""
+    config = load_config(HERE.parent / f"configs/{config_name}.py", root, infos)
+    config.train_dataloader.dataset.ann_file = str((infos / f"nuscenes_infos_{split}.json").absolute())
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    entries = [dataset.get_data_info(index) for index in range(len(dataset))]
+    load, fit = LoadCalibratedImage(*config.image_size), FitCamera(*config.image_size)
+
+    def ours() -> int:
+        for entry in entries:
+            fit(load({"images": entry["images"]}))
+        return len(entries)
+
+    def whole() -> int:
+        for entry in entries:
+            (camera,) = entry["images"].values()
+            fit({"img": mmcv.imread(camera["img_path"]), "cam2img": camera["cam2img"]})
+        return len(entries)
+
+    rates: dict[str, list[float]] = {"whole": [], "ours": []}
+    for _ in range(ROUNDS):
+        rates["whole"].append(rate(whole))
+        rates["ours"].append(rate(ours))
+    workers = usual_workers()
+    loader = DataLoader(
+        [entry for entry in entries for _ in range(8)],  # type: ignore[arg-type]
+        batch_size=8,
+        num_workers=workers,
+        collate_fn=lambda batch: len([dataset.pipeline({**entry}) for entry in batch]),
+        persistent_workers=True,
+        multiprocessing_context="fork",
+    )
+    sum(loader)  # workers start
+    loaded = rate(lambda: sum(loader))
+    return {name: statistics.median(values) for name, values in rates.items()} | {"pipeline": loaded, "workers": workers}
+
+
+def appetite() -> float:
+    """Images a second of the fastest detector that has been measured on six cameras."""
+    result = json.loads((HERE / "results/cpu_6x3x256x704.json").read_text())
+    return 6000 / min(row["p50_ms"] for row in result["detector"].values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--infos", type=Path)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = arguments.data
+        if root is None:
+            root = make_dataset(Path(scratch) / "root", Settings((2, 0, 0), 2, 1600, 900, preset="standard"), usual_workers())
+            write_infos(root, VERSION, ["train"])
+        result = {
+            "images_per_second": {
+                size: measure(name, root, arguments.infos or root, arguments.split) for size, name in CONFIGS.items()
+            },
+            "detector_takes_at_704x256": appetite(),
+            "data": "real nuScenes" if arguments.data else "synthetic, 1600 x 900",
+        }
+    for size, rates in result["images_per_second"].items():
+        gain = rates["ours"] / rates["whole"]
+        print(
+            f"{size}: whole JPEGs {rates['whole']:.0f}, no larger than needed {rates['ours']:.0f} images/s in one process ({gain:.2f}x); "
+            f"the training pipeline {rates['pipeline']:.0f} images/s with {rates['workers']} workers"
+        )
+    print(f"the fastest detector on this machine takes {result['detector_takes_at_704x256']:.1f} images/s at 704 x 256")
+    line = json.dumps(result)
+    if arguments.out:
+        arguments.out.write_text(line + "\n")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()
