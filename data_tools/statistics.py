@@ -70,7 +70,6 @@ class Statistics:
     def as_dict(self) -> dict[str, Any]:
         """Means and shares, ready for a table or a picture; None where a root says nothing."""
         total = int(self.boxes.sum())
-        known = int(self.visibility.sum())
         return {
             "keyframes": self.keyframes,
             "boxes_per_keyframe": total / self.keyframes,
@@ -79,14 +78,19 @@ class Statistics:
                 name: (size / count).round(3).tolist() if count else None
                 for name, size, count in zip(CLASSES, self.sizes, self.boxes, strict=True)
             },
-            "visibility_share": [_share(int(count), known) for count in self.visibility] if known > total / 2 else None,
+            "visibility_share": _shares(self.visibility) if self.visibility.sum() > total / 2 else None,
             "covered_share_of_image": self.covered / self.keyframes / 6,
-            **{f"{name}_share": [_share(int(count), int(bars.sum())) for count in bars] for name, bars in self.bars.items()},
+            **{f"{name}_share": _shares(bars) for name, bars in self.bars.items()},
         }
 
 
 def _share(count: int, total: int) -> float:
     return count / total if total else 0.0
+
+
+def _shares(bars: NDArray[np.int64]) -> list[float] | None:
+    total = int(bars.sum())
+    return [count / total for count in bars.tolist()] if total else None
 
 
 def published() -> dict[str, Any]:

@@ -7,6 +7,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run in as many processes as there are cores; more threads would only wait
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 if not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:  # before anything imports Triton: then it is settled what its functions are
         patch.setenv("TRITON_INTERPRET", "1")
@@ -30,7 +34,7 @@ def synthetic(tmp_path_factory):
     from data_tools.convert import write_infos
     from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
 
-    root = make_dataset(tmp_path_factory.mktemp("nuscenes") / "root", Settings((2, 1, 2), 2, 640, 360, seed=10))
+    root = make_dataset(tmp_path_factory.mktemp("nuscenes") / "root", Settings((2, 1, 2), 2, 640, 360, seed=11))
     write_infos(root, VERSION, SPLITS)
     return root
 

@@ -107,6 +107,7 @@ def train_two_iterations(config, coco, work_dir):
     return runner.model, snapshot.start
 
 
+@pytest.mark.slow
 def test_mask_rcnn_trains_adapts_and_is_finetuned_under_the_papers_plans(coco, tmp_path, monkeypatch):
     """Each begins with what the one before left. The configs as they are, but for what small images and a CPU ask for."""
     monkeypatch.chdir(tmp_path)

@@ -50,6 +50,6 @@ def _bars(axes: Axes, shares: Mapping[str, Any], labels: Sequence[str], title: s
         places = np.arange(len(labels)) + (number - (len(shares) - 1) / 2) * width
         axes.bar(places, [100 * height for height in heights], width, color=COLOURS[number % len(COLOURS)], label=name)
     axes.set_title(title)
-    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8)
     axes.set_ylabel("% of boxes")
     axes.spines[["top", "right"]].set_visible(False)

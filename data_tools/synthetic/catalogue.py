@@ -45,8 +45,8 @@ CATALOGUE: dict[str, tuple[Make, ...]] = {
         Make(vehicles.bendy_bus, (2.9, 16.0, 3.3), 0.03, 0.1, "vehicle.bus.bendy"),
     ),
     "trailer": (
-        Make(vehicles.trailer, (2.8, 11.0, 3.8), 0.08, 0.75, "vehicle.trailer"),
-        Make(vehicles.tank_trailer, (2.6, 10.0, 3.5), 0.08, 0.25, "vehicle.trailer"),
+        Make(vehicles.trailer, (2.8, 12.5, 3.8), 0.08, 0.75, "vehicle.trailer"),
+        Make(vehicles.tank_trailer, (2.6, 11.4, 3.5), 0.08, 0.25, "vehicle.trailer"),
     ),
     "construction_vehicle": (
         Make(vehicles.excavator, (2.7, 6.4, 3.2), 0.12, 0.5, "vehicle.construction"),

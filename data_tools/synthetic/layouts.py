@@ -44,7 +44,7 @@ def street(trip: Trip) -> Layout:
         ("bus", 0.086, ("right lane", "far lane", "oncoming lane"), 1),
         ("trailer", 0.12, ("right lane", "far lane", "right kerb"), 1),
         ("truck", 0.31, (*LANES, *KERBS), 1),
-        ("construction_vehicle", 0.53, (works,), 1),
+        ("construction_vehicle", 0.32, (works,), 1),
         ("barrier", 10.0 if rng.random() < 0.55 else 0.0, (works, "right line"), int(rng.integers(4, 12))),
         ("car", 1.6, (*LANES, *KERBS, *KERBS), 1),
         ("motorcycle", 0.06, (*LANES, *KERBS), 1),
@@ -87,7 +87,7 @@ def crossing(trip: Trip) -> Layout:
         ("bus", 0.086, (*LANES[1:], "cross up", "cross down"), 1),
         ("trailer", 0.11, ("right lane", "far lane", "cross up"), 1),
         ("truck", 0.33, (*LANES, "cross up", "cross down"), 1),
-        ("construction_vehicle", 0.26, KERBS, 1),
+        ("construction_vehicle", 0.16, KERBS, 1),
         ("barrier", 15.0 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(4, 9))),
         ("car", 1.8, (*LANES, *KERBS, "cross up", "cross down"), 1),
         ("motorcycle", 0.086, (*LANES, "cross up", "cross down"), 1),
@@ -126,7 +126,7 @@ def parking(trip: Trip) -> Layout:
     densities: list[Density] = [
         ("truck", 0.71, ("oncoming aisle", "bays -8.0"), 1),
         ("trailer", 0.17, ("oncoming aisle",), 1),
-        ("construction_vehicle", 0.06, ("oncoming aisle",), 1),
+        ("construction_vehicle", 0.04, ("oncoming aisle",), 1),
         ("car", float(rng.uniform(2, 6)), (*near, *bays), 1),
         ("car", 0.21, ("aisle", "oncoming aisle"), 1),
         ("barrier", 4.3 if rng.random() < 0.4 else 0.0, ("far walk", "verge"), int(rng.integers(4, 10))),
@@ -170,7 +170,7 @@ def motorway(trip: Trip) -> Layout:
         ("trailer", 0.32, ("slow lane", "oncoming slow lane", "oncoming own lane"), 1),
         ("bus", 0.086, ("slow lane", "own lane", *other), 1),
         ("truck", 0.45, ("slow lane", "own lane", *other[1:]), 1),
-        ("construction_vehicle", 2.2 if works else 0.0, ("verge", "shoulder"), 1),
+        ("construction_vehicle", 1.3 if works else 0.0, ("verge", "shoulder"), 1),
         ("barrier", 23.0 if works else 0.0, ("shoulder",), int(rng.integers(6, 14))),
         ("car", 1.4, (*own, *other), 1),
         ("car", 0.44, ("shoulder",), 1),
@@ -213,7 +213,7 @@ def plain_street(trip: Trip) -> Layout:
     scenery = houses(rng, _view(trip, ego_speed), front=17.0)
     for side in (-1, 1):
         for x in np.arange(-80.0, 120.0, 14.0) + rng.uniform(-3, 3):
-            scenery += moved(tree(rng), x, side * 15.2) + moved(lamp_post(rng, -side * 0.8), x + 7, side * 10.9)
+            scenery += moved(tree(rng), x, side * 15.2) + moved(lamp_post(rng, -side * 0.8), x + 7, side * 11.3)
     return Layout("street", bands, wanted, STREET_PAINTS, tuple(scenery), -1.75, ego_speed)
 
 
