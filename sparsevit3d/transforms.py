@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -59,19 +60,21 @@ class LoadCalibratedImage(BaseTransform):
         """(H, W, 3) BGR, perhaps reduced, and the width and height of the whole."""
         try:
             with Image.open(path) as file:
-                turned = file.getexif().get(ORIENTATION, 1) >= 5
-                found = (file.height, file.width) if turned else file.size
+                turn = file.getexif().get(ORIENTATION, 1)
+                found = (file.height, file.width) if turn >= 5 else file.size
                 if self.wanted:
                     width, height = scaled_size(file.size, self.wanted)
                     file.draft("RGB", (width, height))  # the smallest that is as large; does nothing for what is no JPEG
-                image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+                upright = file if turn == 1 else ImageOps.exif_transpose(file)  # each of these steps copies the image
+                image = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
             raise ImageError(
                 f"{path}: not a readable image ({error}); put it back, or leave its keyframe out of the info file"
             ) from error
-        return np.ascontiguousarray(image[:, :, ::-1]), found
+        blue_first: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        return blue_first, found
 
 
 @TRANSFORMS.register_module()
