@@ -48,6 +48,7 @@ def measure(tool: str, root: Path, scenes: int) -> dict[str, float]:
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=run, args=(tool, root, scenes, there))
     process.start()
+    there.close()  # so that a process that dies is noticed
     answer: dict[str, float] = here.recv()
     process.join()
     return answer | {"keyframes_per_second": scenes * KEYFRAMES / answer["seconds"]}

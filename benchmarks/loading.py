@@ -1,9 +1,9 @@
 """How many images a second the training pipeline delivers, and how many the detector can take.
 
-A frame of nuScenes is a JPEG of 1600 x 900. To decode all of it costs more than all else that the pipeline does; a network that sees
-704 x 256 needs it at 704 x 396, for which the decoder can stop at a half of the size. Both ways take turns, on the same files, in one
-process; then a DataLoader with a worker for each core runs the whole pipeline, boxes and flip included. What the detector takes is read
-from the results of ``sparsevit3d benchmark``.
+A frame of nuScenes is a JPEG of 1600 x 900. A network that sees 704 x 256 needs it at 704 x 396, for which the decoder can stop at a half
+of the size, which leaves less to scale down. Both ways take turns, on the same files, in one process; then a DataLoader with a worker
+for each core runs the whole training pipeline, up to batches in the training process. What the detector takes is read from the results
+of ``sparsevit3d benchmark``.
 
     python benchmarks/loading.py --data ROOT --infos DIR --split SPLIT --out benchmarks/results/loading_cpu.json
 
@@ -21,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mmcv
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
@@ -66,16 +67,15 @@ def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, 
         rates["ours"].append(rate(ours))
     workers = usual_workers()
     loader = DataLoader(
-        [entry for entry in entries for _ in range(8)],  # type: ignore[arg-type]
-        batch_size=8,
-        num_workers=workers,
-        collate_fn=lambda batch: len([dataset.pipeline({**entry}) for entry in batch]),
-        persistent_workers=True,
-        multiprocessing_context="fork",
+        ConcatDataset([dataset] * 8), batch_size=8, num_workers=workers, collate_fn=pseudo_collate, persistent_workers=True
     )
-    sum(loader)  # workers start
-    loaded = rate(lambda: sum(loader))
-    return {name: statistics.median(values) for name, values in rates.items()} | {"pipeline": loaded, "workers": workers}
+
+    def pipeline() -> int:
+        return sum(len(batch["inputs"]["img"]) for batch in loader)
+
+    pipeline()  # workers start
+    rates["pipeline"] = [rate(pipeline) for _ in range(ROUNDS)]
+    return {name: statistics.median(values) for name, values in rates.items()} | {"workers": workers}
 
 
 def appetite() -> float:

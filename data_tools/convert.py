@@ -6,22 +6,19 @@ same tables give the same bytes, for any number of workers and after any interru
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
-from data_tools.database import Tables, build, fingerprint
-from data_tools.files import DataError, whole_file, write_bytes, write_json
-from data_tools.infos import keyframe, undetected
+from data_tools.database import Tables, build, fingerprint, rows_of
+from data_tools.files import DataError, alone_in, whole_file, write_bytes, write_json
+from data_tools.infos import held_together, keyframe, undetected
 from data_tools.schema import CAMERAS, CLASSES
 from data_tools.splits import training_scenes
 from data_tools.work import in_order
@@ -53,28 +50,17 @@ def write_infos(
     out.mkdir(parents=True, exist_ok=True)
     scratch = out / f".infos-{version}"
     index, counts = scratch / "tables.sqlite", {}
-    with _alone_in(out):
+    with alone_in(out):
         _claim(scratch, fingerprint(tables))
         if not index.exists():
             build(tables, index, lambda done, total: progress("reading tables", done, total))
-        for split, scenes in wanted.items():
-            counts[split] = _write_split(index, tables, split, scenes, info_path(out, split), workers, progress)
-        _tables.cache_clear()
+        try:
+            for split, scenes in wanted.items():
+                counts[split] = _write_split(index, tables, split, scenes, info_path(out, split), workers, progress)
+        finally:
+            _tables.cache_clear()  # after an error the next call may read mended tables
         shutil.rmtree(scratch)
     return counts
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two at once would write the same files."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DataError(f"{folder}: another call is writing here; wait for it to end, or use another folder") from None
-    finally:
-        os.close(handle)
 
 
 def _claim(scratch: Path, tables: str) -> None:
@@ -115,14 +101,12 @@ def _write_split(index: Path, folder: Path, split: str, scenes: set[str], path: 
 def _convert(index: Path, folder: Path, tokens: list[str], path: Path) -> Path:
     """One worker's piece of work, unless an earlier call did it."""
     if not path.exists():
-        tables = _tables(index, folder)
-        names = sorted(set().union(*(undetected(tables, token) for token in tokens)))
-        try:
-            write_json(path, {"undetected": names, "keyframes": [keyframe(tables, token) for token in tokens]})
-        except (ValueError, TypeError, IndexError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{folder}: the tables do not hold together ({error}); run 'sparsevit3d data check'") from error
+        tables, names, keyframes = _tables(index, folder), set(), []
+        for token in tokens:
+            with held_together(tables, token):
+                names |= undetected(tables, token)
+                keyframes.append(keyframe(tables, token))
+        write_json(path, {"undetected": sorted(names), "keyframes": keyframes})
     return path
 
 
@@ -131,10 +115,10 @@ def _tables(index: Path, folder: Path) -> Tables:
     return Tables(index, folder)
 
 
-def from_mmdet3d(source: Path, root: Path, path: Path) -> int:
-    """Write mmdet3d's own info file of ``root``, a pickle, as JSON at ``path``; returns its number of keyframes.
+def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) -> int:
+    """Write mmdet3d's own info file of a split of ``root``, a pickle, as JSON into ``out``; returns its number of keyframes.
 
-    It does not say how large the images are: that is read off them.
+    It does not say how large the images are, which is read off them, nor of which scenes it is, which the tables of ``version`` do.
 
     Reading a pickle runs whatever code is in it: only for files whose maker is trusted. Raises DataError where it holds another
     schema than 1.1, the cameras of another order, or no cameras.
@@ -143,21 +127,35 @@ def from_mmdet3d(source: Path, root: Path, path: Path) -> int:
         with source.open("rb") as file:
             document = pickle.load(file)
         metainfo, keyframes = document["metainfo"], document["data_list"]
-        cameras = [list(info["images"]) for info in keyframes]
+        cameras, schema = [list(info["images"]) for info in keyframes], metainfo.get("info_version")
+        tokens = {info["token"] for info in keyframes}
+        images = [(name, image, image["img_path"]) for info in keyframes for name, image in info["images"].items()]
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror})") from error
     except Exception as error:  # a pickle can fail in every way
         raise DataError(
             f"{source}: is no info file of mmdet3d 1.x ({error!r}); make info files anew with 'sparsevit3d data infos ROOT'"
         ) from error
-    if metainfo.get("info_version") != "1.1" or any(names != list(CAMERAS) for names in cameras):
+    if schema != "1.1" or any(names != list(CAMERAS) for names in cameras):
         raise DataError(
-            f"{source}: is of info version {metainfo.get('info_version')} or has other cameras than {', '.join(CAMERAS)}, in this order; "
+            f"{source}: is of info version {schema} or has other cameras than {', '.join(CAMERAS)}, in this order; "
             "make info files anew with 'sparsevit3d data infos ROOT'"
         )
-    for info in keyframes:
-        for name, image in info["images"].items():
-            with Image.open(root / "samples" / name / image["img_path"]) as opened:
-                image["width"], image["height"] = opened.size
-    write_bytes(path, json.dumps(document, default=lambda value: value.tolist()).encode())
+    for name, image, file_name in images:
+        with Image.open(root / "samples" / name / file_name) as opened:
+            image["width"], image["height"] = opened.size
+    metainfo |= {"version": version, "split": split, "scenes": _scenes_of(root / version, tokens, source)}
+    out.mkdir(parents=True, exist_ok=True)
+    write_bytes(info_path(out, split), json.dumps(document, default=lambda value: value.tolist()).encode())
     return len(keyframes)
+
+
+def _scenes_of(folder: Path, samples: set[str], source: Path) -> list[str]:
+    """Names of the scenes of samples."""
+    scenes = {row["token"]: row["scene_token"] for row in rows_of(folder / "sample.json") if row["token"] in samples}
+    if lost := samples - scenes.keys():
+        raise DataError(
+            f"{source}: keyframe {min(lost)} is not in {folder / 'sample.json'}; name the root and --version that it is of"
+        )
+    wanted = set(scenes.values())
+    return sorted(row["name"] for row in rows_of(folder / "scene.json") if row["token"] in wanted)

@@ -19,6 +19,7 @@ from data_tools.files import DataError
 from data_tools.schema import TABLES
 
 CHUNK = 1 << 20  # characters read at a time
+LONGEST = 32 << 20  # characters of a row; one that has no end by then has none
 INDEXES = (
     *((table, "token") for table in TABLES),
     ("sample", "scene_token"),
@@ -39,7 +40,7 @@ def rows_of(path: Path) -> Iterator[Any]:
 
     Raises TableError that names the file where it is missing, not UTF-8, cut off or no list.
     """
-    decoder, buffer, start = json.JSONDecoder(), "", 0
+    decoder, buffer, start, last = json.JSONDecoder(), "", 0, None
     try:
         with path.open(encoding="utf-8") as file:
             buffer = file.read(CHUNK).lstrip()
@@ -55,23 +56,17 @@ def rows_of(path: Path) -> Iterator[Any]:
                     if buffer[start : start + 1] == "]":
                         return
                     more = file.read(CHUNK)
-                    if not more:
-                        raise TableError(
-                            f"{path}: is no whole JSON ({error.msg}, after {_last(buffer, start)}); get it anew"
-                        ) from error
+                    if not more or len(buffer) - start > LONGEST:
+                        after = f"the row of {last['token']}" if isinstance(last, dict) and "token" in last else "its beginning"
+                        raise TableError(f"{path}: is no whole JSON ({error.msg}, after {after}); get it anew") from error
                     buffer, start = buffer[start:] + more, 0
                     continue
                 yield row
-                start = end
+                start, last = end, row
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror}); put it back") from error
-
-
-def _last(buffer: str, start: int) -> str:
-    token = buffer.rfind('"token"', 0, start)
-    return f"the row of {buffer[token : token + 44]}" if token >= 0 else "its beginning"
 
 
 def fingerprint(folder: Path) -> str:
@@ -119,7 +114,10 @@ def store(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None
     values = ([row.get("token"), *(_stored(kind, row.get(field)) for field, kind in fields.items())] for row in rows)
     database.execute(f"CREATE TABLE {table} (token, {', '.join(fields)})")
     database.execute("BEGIN")
-    database.executemany(f"INSERT INTO {table} VALUES (?{', ?' * len(fields)})", values)
+    try:
+        database.executemany(f"INSERT INTO {table} VALUES (?{', ?' * len(fields)})", values)
+    except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+        raise TableError(f"{table}.json: has a value of the wrong kind ({error}); 'sparsevit3d data check' names it") from error
     database.execute("COMMIT")
 
 

@@ -13,8 +13,15 @@ from data_tools.files import DataError
 def random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple[Path, str]]:
     """``count`` camera keyframes drawn evenly (by reservoir sampling), with their scene's description and channel, in file order.
 
-    Raises DataError where there are none.
+    Raises DataError where there are none, or the tables are not what they should be.
     """
+    try:
+        return _random_frames(root, version, count, seed)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{root / version}: a row lacks {error}; 'sparsevit3d data check' lists what is wrong") from error
+
+
+def _random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple[Path, str]]:
     rng, seen = random.Random(seed), 0
     chosen: list[Any] = []
     for row in rows_of(root / version / "sample_data.json"):

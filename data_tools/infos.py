@@ -7,6 +7,8 @@ Cameras stand in the order on which mmdet3d's metric relies.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,19 @@ SWEEPS = 10  # lidar turns before the keyframe's own, as mmdet3d keeps them
 LONGEST_GAP = 1.5  # seconds over which the devkit still trusts a velocity; twice that where it has a box on either side
 
 Matrix = NDArray[np.float64]
+
+
+@contextmanager
+def held_together(tables: Tables, token: str) -> Iterator[None]:
+    """Whatever goes wrong in a sample, said as DataError: values that no check has looked at can fail in every way."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{tables.folder}: the tables do not hold together at sample {token} ({error!r}); run 'sparsevit3d data check'"
+        ) from error
 
 
 def keyframe(tables: Tables, token: str) -> Row:

@@ -57,8 +57,8 @@ def own_splits(folder: Path) -> dict[str, list[str]]:
 
 def usual_splits(root: Path, version: str) -> list[str]:
     """The splits that people mean who name none: train, search and val where the root has its own, else all its own, else official ones."""
-    own = own_splits(root / version)
-    return [name for name in ("train", "search", "val") if name in own] or list(own) or list(USUAL.get(version, ()))
+    own = [name for name, scenes in own_splits(root / version).items() if scenes]
+    return [name for name in ("train", "search", "val") if name in own] or own or list(USUAL.get(version, ()))
 
 
 def scene_names(folder: Path) -> list[str]:

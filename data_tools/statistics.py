@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.database import Row, Tables, build
-from data_tools.infos import keyframe
+from data_tools.files import DataError
+from data_tools.infos import held_together, keyframe
 from data_tools.schema import CLASSES
 from data_tools.splits import scene_names
 from data_tools.work import in_order
@@ -117,9 +118,14 @@ def statistics(
         build(folder, index, lambda done, total: None)
         tables = Tables(index, folder)
         (count,) = tables.database.execute("SELECT COUNT(*) FROM sample").fetchone()
-        for piece in in_order(_piece, _jobs(index, folder), workers):
-            total.add(piece)
-            progress(total.keyframes, count)
+        if not count:
+            raise DataError(f"{folder / 'sample.json'}: has no keyframe; 'sparsevit3d data check' lists what is wrong")
+        try:
+            for piece in in_order(_piece, _jobs(index, folder), workers):
+                total.add(piece)
+                progress(total.keyframes, count)
+        finally:
+            _tables.cache_clear()
     return total.as_dict()
 
 
@@ -132,7 +138,8 @@ def _jobs(index: Path, folder: Path) -> Iterator[tuple[Path, Path, list[str]]]:
 def _piece(index: Path, folder: Path, tokens: list[str]) -> Statistics:
     tables, found = _tables(index, folder), Statistics()
     for token in tokens:
-        _count(found, keyframe(tables, token), tables.where("sample_annotation", "sample_token", token))
+        with held_together(tables, token):
+            _count(found, keyframe(tables, token), tables.where("sample_annotation", "sample_token", token))
     return found
 
 

@@ -71,8 +71,8 @@ def infos(
             raise typer.BadParameter(f"reading {source} runs whatever code is in it; if you trust its maker, add --trust-pickle")
         if len(names) != 1:
             raise typer.BadParameter("name the one split that it is of with --splits", param_hint="--from")
-        path = info_path(out or root, names[0])
-        console.print(f"{path}: {from_mmdet3d(source, root, path)} keyframes")
+        count = from_mmdet3d(source, root, find_version(root, version), names[0], out or root)
+        console.print(f"{info_path(out or root, names[0])}: {count} keyframes")
         return
     version = find_version(root, version)
     names = names or usual_splits(root, version)
@@ -121,6 +121,7 @@ def check(
 @data_app.command()
 def stats(
     roots: Annotated[list[Path], typer.Argument(help="nuScenes roots, made or real, to hold against each other")],
+    version: Annotated[str | None, typer.Option(help="The folder of tables; default: the only one of each root")] = None,
     out: Annotated[Path | None, typer.Option(help="Save a picture here (.png), and the figures beside it (.json)")] = None,
 ) -> None:
     """Count what roots are like, beside what is published of nuScenes: classes, sizes, distances, speeds, visibility, pixels.
@@ -135,9 +136,9 @@ def stats(
 
     found = {"nuScenes, published": published()}
     for root in roots:
-        version = find_version(root, None)
+        tables = find_version(root, version)
         with progress_bar(f"keyframes of {root.name}") as update:
-            found[root.name if root.name not in found else str(root)] = statistics(root, version, usual_workers(), update)
+            found[root.name if root.name not in found else str(root)] = statistics(root, tables, usual_workers(), update)
     console.print(statistics_table(found))
     if out is not None:
         save_statistics(found, EDGES, out)
@@ -148,6 +149,7 @@ def stats(
 @data_app.command()
 def sheet(
     root: Annotated[Path, typer.Argument(help="A nuScenes root, made or real")],
+    version: Annotated[str | None, typer.Option(help="The folder of tables; default: the only one")] = None,
     out: Annotated[Path, typer.Option(help="The picture to save")] = Path("sheet.png"),
     count: Annotated[int, typer.Option(min=1, help="Frames")] = 24,
     seed: Annotated[int, typer.Option(help="Which ones")] = 0,
@@ -160,6 +162,6 @@ def sheet(
     from data_tools.splits import find_version
     from visualize.sheet import save_contact_sheet
 
-    frames = random_frames(root, find_version(root, None), count, seed)
+    frames = random_frames(root, find_version(root, version), count, seed)
     save_contact_sheet(frames, out, f"{len(frames)} random frames of {root.name}")
     console.print(out)

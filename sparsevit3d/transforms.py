@@ -63,8 +63,9 @@ class LoadCalibratedImage(BaseTransform):
                 turn = file.getexif().get(ORIENTATION, 1)
                 found = (file.height, file.width) if turn >= 5 else file.size
                 if self.wanted:
-                    width, height = scaled_size(file.size, self.wanted)
-                    file.draft("RGB", (width, height))  # the smallest that is as large; does nothing for what is no JPEG
+                    width, height = scaled_size(found, self.wanted)
+                    # The smallest that is as large; does nothing for what is no JPEG.
+                    file.draft("RGB", (height, width) if turn >= 5 else (width, height))
                 upright = file if turn == 1 else ImageOps.exif_transpose(file)  # each of these steps copies the image
                 image = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:

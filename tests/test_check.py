@@ -438,6 +438,36 @@ def an_image_is_a_web_page(root):
     return keyframe_file(root, ".jpg", lambda old: b"<html>404</html>")
 
 
+@damage("no JPEG", "sample_data")
+def an_image_is_of_another_format(root):
+    Image.new("RGB", (96, 54)).save(root / "frame.png")
+    return keyframe_file(root, ".jpg", lambda old: (root / "frame.png").read_bytes())
+
+
+@damage("wrong kind of value", "sample_annotation")
+def a_count_is_beyond_any_integer(root):
+    return put(root, "sample_annotation", 0, num_lidar_pts=10**20)
+
+
+@damage("wrong kind of value", "log")
+def a_text_cannot_be_written(root):
+    return put(root, "log", 0, vehicle="\ud800")
+
+
+@damage("wrong kind of value", "sample_data")
+def a_file_name_has_a_null(root):
+    return put(root, "sample_data", 0, filename="samples/CAM_FRONT/a\0.jpg")
+
+
+@damage("timestamps out of order", "sample_annotation")
+def an_object_goes_back_in_time(root):
+    index = row_of(root, "sample_annotation", lambda row: row["next"])
+    rows = json.loads((root / VERSION / "sample_annotation.json").read_text())
+    other = next(number for number, row in enumerate(rows) if row["token"] == rows[index]["next"])
+    put(root, "sample_annotation", other, sample_token=rows[index]["sample_token"])
+    return put(root, "sample_annotation", index, sample_token=rows[other]["sample_token"])
+
+
 @damage("image of another size", "sample_data")
 def an_image_is_scaled(root):
     Image.new("RGB", (48, 27)).save(root / "small.jpg")
@@ -476,6 +506,46 @@ def test_damage_is_named_by_table_token_and_remedy(name, root):
     assert found[0].warning == warning
     assert len(found[0].what) > 5
     assert len(found[0].remedy) > 5
+
+
+def test_padding_after_an_images_end_is_no_damage(root):
+    keyframe_file(root, ".jpg", lambda old: old + b"\0\0")
+    assert check(root, VERSION, True, 1).errors == check(root, VERSION, False, 1).errors == 0
+
+
+def test_a_box_is_measured_from_the_lidar_alone(root):
+    """Radar files are pcd as well."""
+    with_radar(root)
+    token = put(root, "sample_annotation", 0, translation=[1e5, 0.0, 0.0])
+    (problem,) = [row for row in check(root, VERSION, False, 1).as_dict()["problems"] if row["kind"] == "far away"]
+    assert (problem["count"], problem["examples"][0]["token"]) == (1, token)
+
+
+def with_radar(root):
+    """A radar's rows, and files, for every keyframe of the lidar."""
+    sensors = json.loads((root / VERSION / "sensor.json").read_text())
+    lidar = next(row["token"] for row in sensors if row["channel"] == "LIDAR_TOP")
+    edit(root, "sensor", lambda rows: rows.append({"token": "radar", "channel": "RADAR_FRONT", "modality": "radar"}))
+    mounts = json.loads((root / VERSION / "calibrated_sensor.json").read_text())
+    own = {row["token"]: f"radar-{row['token']}" for row in mounts if row["sensor_token"] == lidar}
+    radars = [row | {"token": own[row["token"]], "sensor_token": "radar"} for row in mounts if row["token"] in own]
+    edit(root, "calibrated_sensor", lambda rows: rows.extend(radars))
+
+    def add(rows):
+        scans = [row for row in rows if row["calibrated_sensor_token"] in own and row["is_key_frame"]]
+        for row in scans:
+            new = {"token": f"radar-{row['token']}", "calibrated_sensor_token": own[row["calibrated_sensor_token"]]}
+            new |= {
+                "filename": row["filename"].replace("LIDAR_TOP", "RADAR_FRONT").replace(".pcd.bin", ".pcd"),
+                "prev": "",
+                "next": "",
+            }
+            (root / new["filename"]).parent.mkdir(exist_ok=True)
+            (root / new["filename"]).write_bytes(b"VERSION 0.7")
+            rows.append(row | new)
+
+    edit(root, "sample_data", add)
+    assert check(root, VERSION, True, 1).errors == 0
 
 
 def test_there_are_many_kinds():

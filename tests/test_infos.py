@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from nuscenes import NuScenes
 
-from data_tools import convert
+from data_tools import convert, database
 from data_tools.convert import from_mmdet3d, info_path, write_infos
-from data_tools.files import DataError
+from data_tools.files import DataError, alone_in
 from data_tools.schema import CAMERAS, CLASSES
 from data_tools.splits import find_version, scenes_of_split, usual_splits
+from data_tools.statistics import statistics
 from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
 
 
@@ -244,7 +245,7 @@ def test_tables_that_changed_since_are_read_anew(synthetic, tmp_path, monkeypatc
 
 
 def test_two_calls_do_not_write_into_one_folder(synthetic, tmp_path):
-    with convert._alone_in(tmp_path), pytest.raises(DataError, match="another call is writing here"):
+    with alone_in(tmp_path), pytest.raises(DataError, match="another call is writing here"):
         write_infos(synthetic, VERSION, ["val"], tmp_path)
 
 
@@ -275,17 +276,41 @@ def test_a_full_disk_or_a_read_only_folder_leaves_the_old_file(synthetic, tmp_pa
             "has no keyframe of CAM_BACK_LEFT, CAM_BACK_R",
         ),
         ("sample_data", lambda rows: [*rows, {"filename": "x"}], "a row without token, sample_token"),
-        ("calibrated_sensor", lambda rows: [row | {"rotation": [0, 0]} for row in rows], "do not hold together"),
+        ("calibrated_sensor", lambda rows: [row | {"rotation": [0, 0]} for row in rows], r"do not hold together at sample \w{32} "),
+        ("sample_annotation", lambda rows: [row | {"translation": [float("nan")] * 3} for row in rows], r"at sample \w{32} "),
+        ("sample_annotation", lambda rows: [row | {"size": None} for row in rows], r"at sample \w{32} "),
+        ("attribute", lambda rows: [row | {"name": "asleep"} for row in rows], r"at sample \w{32} "),
+        ("sample_annotation", lambda rows: [row | {"num_lidar_pts": 10**20} for row in rows], "value of the wrong kind"),
+        ("scene", lambda rows: [row | {"description": {}} for row in rows], "value of the wrong kind"),
     ],
 )
 def test_damaged_tables_are_named_and_nothing_is_written(synthetic, tmp_path, table, change, words):
     shutil.copytree(synthetic / VERSION, tmp_path / VERSION)
     path = tmp_path / VERSION / f"{table}.json"
     path.write_text(json.dumps(change(read(path))))
-    with pytest.raises(DataError, match=words) as caught:
-        write_infos(tmp_path, VERSION, ["train", "search", "val"])
-    assert "sparsevit3d data check" in str(caught.value) or table == "sample_data"
+    for work in (lambda: write_infos(tmp_path, VERSION, ["train", "search", "val"]), lambda: statistics(tmp_path, VERSION, 1)):
+        with pytest.raises(DataError, match=words) as caught:
+            work()
+        assert "sparsevit3d data check" in str(caught.value) or table == "sample_data"
     assert not list(tmp_path.glob("nuscenes_infos_train.json"))
+    shutil.copy(synthetic / VERSION / f"{table}.json", path)  # mended, it is read anew in the same process
+    assert sum(write_infos(tmp_path, VERSION, ["train", "search", "val"]).values()) == 10
+
+
+def test_splits_without_scenes_are_not_asked_for(tmp_path):
+    make_dataset(tmp_path / "root", Settings((1, 0, 1), 1, 64, 36))
+    assert usual_splits(tmp_path / "root", VERSION) == ["train", "val"]
+
+
+def test_a_damaged_row_is_not_looked_for_to_the_end_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "LONGEST", 1000)
+    monkeypatch.setattr(database, "CHUNK", 100)
+    rows = ",".join(json.dumps({"token": f"{number:032}"}) for number in range(2000))
+    (tmp_path / "sample.json").write_text("[" + rows.replace("0100", '01"00') + "]")
+    found = []
+    with pytest.raises(DataError, match=f"after the row of {99:032}"):
+        found.extend(database.rows_of(tmp_path / "sample.json"))
+    assert len(found) == 100
 
 
 class Exploit:
@@ -297,19 +322,21 @@ class Exploit:
 
 
 def test_mmdet3ds_pickle_becomes_json_only_on_trust(real, tmp_path):
-    assert from_mmdet3d(real / "mmdet3d_demo_infos.pkl", real, tmp_path / "infos.json") == 1
+    assert from_mmdet3d(real / "mmdet3d_demo_infos.pkl", real, "v1.0-mini", "real_train", tmp_path / "new") == 1
     write_infos(real, "v1.0-mini", ["real_train"], tmp_path)
-    found = differences(read(tmp_path / "infos.json")["data_list"], read(info_path(tmp_path, "real_train"))["data_list"])
+    theirs, ours = read(info_path(tmp_path / "new", "real_train")), read(info_path(tmp_path, "real_train"))
+    found = differences(theirs["data_list"], ours["data_list"])
     assert {line.split(":")[0].rpartition("/")[2] for line in found} == {"velocity"}
-    assert read(tmp_path / "infos.json")["data_list"][0]["images"]["CAM_BACK"]["width"] == 1600
+    assert theirs["data_list"][0]["images"]["CAM_BACK"]["width"] == 1600
+    assert theirs["metainfo"]["scenes"] == ours["metainfo"]["scenes"] == ["scene-0061"]  # by which it is scored
 
 
 @pytest.mark.parametrize("document", [{"infos": []}, {"metainfo": {"info_version": "1.0"}, "data_list": []}, [1]])
 def test_another_schema_in_a_pickle_is_refused(document, tmp_path):
     (tmp_path / "old.pkl").write_bytes(pickle.dumps(document))
     with pytest.raises(DataError, match="make info files anew"):
-        from_mmdet3d(tmp_path / "old.pkl", tmp_path, tmp_path / "infos.json")
-    assert not (tmp_path / "infos.json").exists()
+        from_mmdet3d(tmp_path / "old.pkl", tmp_path, VERSION, "train", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_no_stage_runs_a_pickle(synthetic, tmp_path):

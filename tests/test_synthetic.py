@@ -17,6 +17,7 @@ from shapely.affinity import rotate, translate
 from shapely.geometry import box as rectangle
 
 from data_tools.check.run import check
+from data_tools.files import DataError, alone_in
 from data_tools.schema import TABLES
 from data_tools.synthetic.camera import develop
 from data_tools.synthetic.catalogue import CATALOGUE
@@ -236,6 +237,12 @@ def test_killed_and_called_again_ends_the_same(tmp_path):
     killed = make_dataset(tmp_path / "killed", settings, progress=lambda count, total: done.append(count))
     assert done[-1] == 4
     assert fingerprint(killed) == fingerprint(make_dataset(tmp_path / "whole", settings))
+
+
+def test_two_calls_do_not_render_into_one_folder(tmp_path):
+    (tmp_path / "root").mkdir()
+    with alone_in(tmp_path / "root"), pytest.raises(DataError, match="another call is writing here"):
+        make_dataset(tmp_path / "root", Settings((1, 0, 0), 1, 64, 36))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from data_tools.database import Tables
 
 ANEW = "copy it again from where it came from"
 BATCH = 512  # files under way at once
+END_MARK = b"\xff\xd9"  # of a JPEG; what follows it is padding
 POINT_BYTES = 20  # x, y, z, intensity, ring in float32
 
 File = tuple[str, str, str, int, int, int, int]  # token, filename, fileformat, is_key_frame, width, height, whether to decode it
@@ -28,8 +29,8 @@ def files(tables: Tables, root: Path, decode_all: bool, report: Report, workers:
     (total,) = tables.database.execute("SELECT COUNT(*) FROM sample_data").fetchone()
     query = """SELECT sample_data.token, filename, fileformat, is_key_frame, width, height,
             ? OR (is_key_frame AND sample_token IN (SELECT first_sample_token FROM scene))
-        FROM sample_data WHERE filename IS NOT NULL ORDER BY rowid"""
-    rows = iter(tables.database.execute(query.replace("rowid", "sample_data.rowid"), (decode_all,)))
+        FROM sample_data WHERE filename IS NOT NULL ORDER BY sample_data.rowid"""
+    rows = iter(tables.database.execute(query, (decode_all,)))
     with ThreadPoolExecutor(workers) as threads:
         while batch := list(islice(rows, BATCH)):
             for found in threads.map(lambda row: list(_file(root, row)), batch):
@@ -68,14 +69,14 @@ def _file(root: Path, row: File) -> Iterator[Problem]:
 def _image(path: Path, token: str, name: str, wanted: tuple[int, int], decode: bool) -> Iterator[Problem]:
     try:
         with Image.open(path) as image:
-            size = image.size
+            size, form = image.size, image.format
             if decode:
                 image.load()
-        with path.open("rb") as file:
-            file.seek(-2, 2)
-            if file.read() != b"\xff\xd9":
-                yield Problem("truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW)
-                return
+        if form not in ("JPEG", "MPO"):
+            yield Problem("no JPEG", "sample_data", token, f"{name} is a {form}, sample_data says jpg", "save it as a JPEG")
+        elif not decode and END_MARK not in path.read_bytes()[-1024:]:  # the decoder would have said so itself
+            yield Problem("truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW)
+            return
     except OSError as error:
         kind = "truncated image" if "truncated" in str(error) else "undecodable image"
         yield Problem(kind, "sample_data", token, f"{name}: {error}", ANEW)

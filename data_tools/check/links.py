@@ -5,6 +5,7 @@ All of it is asked of the database, so nothing grows with the dataset. Rows that
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from data_tools.check.report import Problem
@@ -50,10 +51,13 @@ def chains(tables: Tables) -> Iterator[Problem]:
         query = f"SELECT one.token, other.token FROM {table} one JOIN {table} other ON one.next = other.token"
         for token, named in tables.database.execute(f"{query} WHERE one.{owner} != other.{owner}"):
             yield Problem("mixed chain", table, token, f"its next, {named!r}, is of another {owner.removesuffix('_token')}", remedy)
-        if table != "sample_annotation":
-            for token, named in tables.database.execute(f"{query} WHERE other.timestamp <= one.timestamp"):
-                what = f"its next, {named!r}, is not later"
-                yield Problem("timestamps out of order", table, token, what, "sort the chain by time, or mend the timestamps")
+        before, after = "one", "other"
+        if table == "sample_annotation":  # whose time is its sample's
+            before, after = "before", "after"
+            query += " JOIN sample before ON before.token = one.sample_token JOIN sample after ON after.token = other.sample_token"
+        for token, named in tables.database.execute(f"{query} WHERE {after}.timestamp <= {before}.timestamp"):
+            what = f"its next, {named!r}, is not later"
+            yield Problem("timestamps out of order", table, token, what, "sort the chain by time, or mend the timestamps")
 
 
 def scenes(tables: Tables) -> Iterator[Problem]:
@@ -82,10 +86,10 @@ def keyframes(tables: Tables) -> Iterator[Problem]:
         LEFT JOIN calibrated_sensor ON calibrated_sensor.token = sample_data.calibrated_sensor_token
         LEFT JOIN sensor ON sensor.token = calibrated_sensor.sensor_token
         GROUP BY sample.token, sensor.channel ORDER BY sample.token"""
-    rows = iter(tables.database.execute(query))
+    rows = tables.database.execute(query)
     token: str | None = None
     found: dict[str | None, int] = {}
-    for sample, channel, count in (*rows, (None, None, 0)):
+    for sample, channel, count in itertools.chain(rows, [(None, None, 0)]):
         if sample != token:
             if token is not None:
                 yield from _keyframe(token, found)

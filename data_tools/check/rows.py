@@ -51,7 +51,7 @@ def _clean(found: Iterator[Any], table: str, fields: dict[str, str], add: Add, r
             add(Problem("no row", table, f"entry {number}", f"is {str(row)[:60]!r}, not a row of fields", ANEW))
             continue
         token = row.get("token")
-        if not isinstance(token, str) or not token:
+        if not _is_text(token) or not token:
             add(
                 Problem(
                     "no token", table, f"entry {number}", f"its token is {token!r}", "give it a token of its own, or take it out"
@@ -77,9 +77,9 @@ def _fault(kind: str, value: Any) -> str:
     if kind == "flag":
         return "" if isinstance(value, bool) else "not true or false"
     if kind == "count":
-        return "" if isinstance(value, int) and not isinstance(value, bool) else "not a whole number"
+        return "" if type(value) is int and abs(value) < 2**63 else "not a whole number of 64 bits"
     if kind.endswith("*"):
-        return "" if isinstance(value, list) and all(isinstance(each, str) for each in value) else "not a list of tokens"
+        return "" if isinstance(value, list) and all(map(_is_text, value)) else "not a list of tokens"
     if kind.startswith("vector"):
         return _numbers_fault(value, int(kind[-1]))
     if kind == "matrix3":
@@ -88,9 +88,14 @@ def _fault(kind: str, value: Any) -> str:
         if not isinstance(value, list) or len(value) != 3:
             return "not 3 x 3 numbers, nor []"
         return next((fault for line in value if (fault := _numbers_fault(line, 3))), "")
-    if not isinstance(value, str):
+    if not _is_text(value):
         return "not text"
     return "empty" if kind.startswith(">") and not kind.endswith("?") and not value else ""
+
+
+def _is_text(value: Any) -> bool:
+    """Such as can be written down, and name a file."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _numbers_fault(value: Any, count: int) -> str:

@@ -129,7 +129,9 @@ def boxes(tables: Tables) -> Iterator[Problem]:
         if category is not None and row["attribute_tokens"] is not None:
             yield from _attributes(tables, row, category["name"])
     query = """SELECT sample_annotation.token, sample_annotation.translation, ego_pose.translation FROM sample_annotation
-        JOIN sample_data ON sample_data.sample_token = sample_annotation.sample_token AND is_key_frame AND fileformat = 'pcd'
+        JOIN sample_data ON sample_data.sample_token = sample_annotation.sample_token AND is_key_frame
+        JOIN calibrated_sensor ON calibrated_sensor.token = calibrated_sensor_token
+        JOIN sensor ON sensor.token = sensor_token AND channel = 'LIDAR_TOP'
         JOIN ego_pose ON ego_pose.token = ego_pose_token"""
     for token, place, ego in tables.database.execute(query):
         if place and ego:

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_tools.files import DataError, whole_file, write_bytes, write_json
+from data_tools.files import DataError, alone_in, whole_file, write_bytes, write_json
 from data_tools.schema import ATTRIBUTES, CAMERAS, CATEGORIES, LIDAR, TABLES
 from data_tools.synthetic.presets import PRESETS, make_drive
 from data_tools.synthetic.tables import record_drive, token
@@ -26,7 +26,6 @@ from data_tools.work import in_order
 VERSION = "v1.0-synthetic"
 SPLITS = ("train", "search", "val")
 VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
-PARALLEL = 1  # processes, where nobody says how many
 
 
 class SyntheticError(DataError):
@@ -68,13 +67,20 @@ class Settings:
 
 
 def make_dataset(
-    root: Path, settings: Settings, workers: int = PARALLEL, progress: Callable[[int, int], None] = lambda done, total: None
+    root: Path, settings: Settings, workers: int = 1, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Path:
     """Write the dataset into ``root``, or finish or keep the one of the same settings that is there; returns ``root``.
 
-    ``progress(done, total)`` is called after each scene. Raises SyntheticError where ``root`` holds anything else.
+    ``progress(done, total)`` is called after each scene. Raises SyntheticError where ``root`` holds anything else, and DataError where
+    another call is at work in it.
     """
     _claim(root, settings)
+    with alone_in(root):
+        _finish(root, settings, workers, progress)
+    return root
+
+
+def _finish(root: Path, settings: Settings, workers: int, progress: Callable[[int, int], None]) -> None:
     total = sum(settings.scenes)
     if not (root / VERSION).exists():
         for channel in (*CAMERAS, LIDAR):
@@ -88,7 +94,6 @@ def make_dataset(
         _write_tables(root, settings)
     shutil.rmtree(root / "scenes", ignore_errors=True)
     progress(total, total)
-    return root
 
 
 def _record(root: Path, settings: Settings, number: int, name: str) -> None:
