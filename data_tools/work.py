@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,9 +18,18 @@ def usual_workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _use_one_thread() -> None:
-    """Said before a process imports what reads it: threads of several processes on the same cores only wait for each other."""
+def _begin() -> None:
+    """One thread, said before a process imports what reads it: those of several processes on the same cores only wait for each other."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """A parent that was killed tells its workers nothing, and they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def in_order(function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
@@ -27,7 +37,7 @@ def in_order(function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], w
     if workers == 1:
         yield from (function(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_use_one_thread) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for job in jobs:

@@ -47,9 +47,9 @@ def real():
     return REAL
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small_config(synthetic):
-    """The demo's experiment on the synthetic root."""
+    """The demo's experiment on the synthetic root; made anew for each file, since it also says whose names mmengine looks for first."""
     from sparsevit3d.stages.experiment import load_config
 
     return load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic)

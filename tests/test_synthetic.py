@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import psutil
 import pytest
 from nuscenes import NuScenes
 from nuscenes.utils.data_classes import LidarPointCloud
@@ -237,6 +238,19 @@ def test_killed_and_called_again_ends_the_same(tmp_path):
     killed = make_dataset(tmp_path / "killed", settings, progress=lambda count, total: done.append(count))
     assert done[-1] == 4
     assert fingerprint(killed) == fingerprint(make_dataset(tmp_path / "whole", settings))
+
+
+def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
+    settings = Settings((40, 1, 1), 1, 64, 36)
+    process = multiprocessing.get_context("spawn").Process(target=make_dataset, args=(tmp_path / "root", settings, 2))
+    process.start()
+    while process.is_alive() and not list((tmp_path / "root").glob("scenes/*.json")):
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    process.join()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 def test_two_calls_do_not_render_into_one_folder(tmp_path):
