@@ -190,7 +190,7 @@ def motorway(trip: Trip) -> Layout:
 
 
 def plain_street(trip: Trip) -> Layout:
-    """A street on which at least one of each class is close: little to learn from, and soon learnt."""
+    """A street on which at least one of each class is close: little to learn from, and learnt soonest."""
     rng = trip.rng
     ego_speed = float(rng.uniform(2, 8))
     bands = {

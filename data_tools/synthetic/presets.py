@@ -16,7 +16,6 @@ from data_tools.synthetic.light import make_light
 class Preset:
     """Shares of layouts and lights add up to 1."""
 
-    about: str
     layouts: dict[str, float]
     lights: dict[str, float]
     busy: tuple[float, float]  # least and most, 1 being as nuScenes is
@@ -25,23 +24,23 @@ class Preset:
 
 
 PRESETS = {
+    # One sunny street, everything close, perfect cameras: learnt soonest.
     "easy": Preset(
-        "one sunny street, everything close, perfect cameras: learnt within minutes",
         {"plain_street": 1.0},
         {"plain": 1.0},
         (1.0, 1.0),
         Look(),
         plain=True,
     ),
+    # As nuScenes is, as far as made streets can be.
     "standard": Preset(
-        "as nuScenes is, as far as made streets can be",
         {"street": 0.45, "crossing": 0.27, "parking": 0.12, "motorway": 0.16},
         {"day": 0.5, "overcast": 0.2, "rain": 0.18, "dusk": 0.12},
         (0.5, 1.5),
         Look(NUSCENES_QUALITY, 0.28, 0.15, 0.006, 0.012, 0.55, 0.35, 0.5),
     ),
+    # Crowded, mostly dusk and rain, cameras that blur, drip and misjudge the light.
     "hard": Preset(
-        "crowded, mostly dusk and rain, cameras that blur, drip and misjudge the light",
         {"street": 0.4, "crossing": 0.4, "parking": 0.1, "motorway": 0.1},
         {"day": 0.2, "overcast": 0.15, "rain": 0.35, "dusk": 0.3},
         (1.2, 2.4),
