@@ -27,6 +27,30 @@ CHECKED = 20  # random plans that are also timed whole
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Where and how a latency is meant: ``device`` and ``dtype`` by torch's names, ``shape`` (B, C, H, W), and a CPU's ``threads``."""
+
+    device: str
+    dtype: str
+    shape: tuple[int, int, int, int]
+    threads: int
+
+    @contextmanager
+    def takes(self, net: SparseSwin) -> Iterator[Tensor]:
+        """``net`` on the device, in the dtype, to time; yields random images. Afterwards all is as it was."""
+        own = next(net.parameters())
+        device, dtype, threads, training = own.device, own.dtype, torch.get_num_threads(), net.training
+        try:
+            torch.set_num_threads(self.threads)
+            net.to(device=self.device, dtype=getattr(torch, self.dtype)).eval()
+            generator = torch.Generator().manual_seed(0)
+            yield torch.randn(self.shape, generator=generator).to(next(net.parameters()))
+        finally:
+            torch.set_num_threads(threads)
+            net.to(device=device, dtype=dtype).train(training)
+
+
+@dataclass(frozen=True)
 class LatencyTable:
     """Milliseconds: ``pairs[stage][pair]`` at each ratio of ``grid``, ``ranking[stage]`` once for a stage that prunes, and the ``rest``."""
 

@@ -6,6 +6,7 @@ was measured (what can be counted is counted again).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -39,8 +40,8 @@ class Journal:
     def close(self) -> None:
         self._file.close()
 
-    def add_score(self, plan: SparsityPlan, metrics: dict[str, float]) -> None:
-        self._append({"plan": str(plan), "metrics": metrics})
+    def add_score(self, plan: SparsityPlan, metrics: dict[str, float], generation: int) -> None:
+        self._append({"plan": str(plan), "metrics": metrics, "generation": generation})
         self.scores[plan] = metrics
 
     def add_cost(self, plan: SparsityPlan, unit: str, cost: float) -> None:
@@ -85,6 +86,28 @@ class Journal:
         if changed:
             told = "; ".join(f"its {key} is {_short(found.get(key))}, not {_short(request.get(key))}" for key in sorted(changed))
             raise ExperimentError(f"{self.path}: is of another search ({told}); use another --work-dir")
+
+
+class ScoreCache:
+    """Scores that any search on this machine found by the same weights, data and experiment; ``key`` says which.
+
+    In ``$XDG_CACHE_HOME/sparsevit3d/scores`` (default: ``~/.cache``). It may be removed at any time.
+    """
+
+    def __init__(self, key: str) -> None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsevit3d" / "scores"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{key}.jsonl"
+        self.scores: dict[SparsityPlan, dict[str, float]] = {}
+        for line in self.path.read_bytes().splitlines() if self.path.exists() else []:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut off costs no more than itself
+                entry = json.loads(line)
+                self.scores[SparsityPlan.parse(entry["plan"])] = entry["metrics"]
+
+    def add(self, plan: SparsityPlan, metrics: dict[str, float]) -> None:
+        self.scores[plan] = metrics
+        with self.path.open("ab") as file:  # one write each, so that lines of searches side by side do not mix
+            file.write(b"\n" + json.dumps({"plan": str(plan), "metrics": metrics}).encode() + b"\n")
 
 
 def _entry(value: Any) -> dict[str, Any]:
