@@ -18,16 +18,16 @@ channels = 64
 # Mean length, height, width by class, in the classes' order: the head predicts a ratio to them, as PGD does. Learning sizes and depth
 # from exp(0) = 1 metre would take longer than all of the demo.
 base_sizes = (
-    (4.6, 1.7, 1.95),
-    (6.9, 2.85, 2.5),
-    (9.5, 3.7, 2.7),
-    (10.5, 3.4, 2.9),
-    (6.2, 3.1, 2.6),
+    (4.7, 1.5, 1.85),
+    (7.4, 3.1, 2.5),
+    (12.5, 3.8, 2.8),
+    (11.0, 3.3, 2.9),
+    (6.4, 3.2, 2.7),
     (1.75, 1.65, 0.65),
-    (2.1, 1.6, 0.8),
-    (0.7, 1.75, 0.7),
-    (0.42, 1.05, 0.42),
-    (0.55, 1.0, 2.5),
+    (2.1, 1.62, 0.8),
+    (0.72, 1.75, 0.67),
+    (0.42, 1.0, 0.42),
+    (0.5, 1.0, 2.5),
 )
 model = dict(
     backbone=dict(embed_dims=32, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4, drop_path_rate=0.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,14 +14,13 @@ from rich.text import Text
 from sparsevit3d.cli_benchmark import benchmark
 from sparsevit3d.cli_data import data_app
 from sparsevit3d.cli_options import Checkpoint, ConfigPath, Data, From, Infos, Plan, Set, Split, WorkDir, read_plan
+from sparsevit3d.cli_search import search_app
 from sparsevit3d.terminal import console, progress_bar, score_table
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(help="Camera-based 3D detection that computes only the windows that matter.", no_args_is_help=True)
 visualize_app = typer.Typer(help="Pictures of what was pruned.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(search_app, name="search")
 app.add_typer(visualize_app, name="visualize")
 
 
@@ -80,35 +79,6 @@ def adapt(
     experiment = load_config(config, data, infos, options or (), "adapt")
     plan = read_plan("dense", experiment) if dense else None
     console.print(stage.finetune(experiment, work_dir, weights, plan) if plan else stage.adapt(experiment, work_dir, weights))
-
-
-@app.command()
-def search(
-    config: ConfigPath,
-    weights: From,
-    work_dir: WorkDir,
-    max_macs: Annotated[float, typer.Option(help="Budget: share of the dense backbone's MACs")] = 0.6,
-    population: Annotated[int, typer.Option(help="Plans of a generation")] = 12,
-    parents: Annotated[int, typer.Option(help="The best of a generation, which the next comes from")] = 4,
-    generations: Annotated[int, typer.Option(help="How often to breed")] = 4,
-    data: Data = None,
-    infos: Infos = None,
-    options: Set = None,
-) -> None:
-    """Search the plan of the highest mAP on the search split within a budget, on adapted weights.
-
-    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
-    """
-    from sparsevit3d.search.evolution import Settings
-    from sparsevit3d.search.run import search as run_search
-    from sparsevit3d.stages.experiment import load_config
-
-    settings = Settings(population, parents, generations)
-    experiment = load_config(config, data, infos, options or ())
-    with progress_bar("evaluating plans") as update:
-        path = run_search(experiment, work_dir, weights, max_macs, settings, update)
-    found = json.loads(path.read_text())
-    console.print(f"{path}: {found['plan']}, {found['share_of_dense_macs']:.1%} of dense MACs, mAP {found['search_mAP']:.3f}")
 
 
 @app.command()

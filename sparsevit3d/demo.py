@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,9 @@ from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
 from data_tools.work import usual_workers
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings as SearchSettings
-from sparsevit3d.search.run import search
+from sparsevit3d.search.objective import Question
+from sparsevit3d.search.run import Request, search
+from sparsevit3d.search.workers import hire
 from sparsevit3d.stages.benchmark import benchmark, trained_subject
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config
@@ -81,8 +84,7 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
     with clock.step("4 adapt it to random plans"):
         adapted = adapt(config("adapt"), out / "adapted", trained)
     with clock.step(f"5 search a plan of at most {BUDGET:.0%} of the MACs"), progress_bar("evaluating plans") as update:
-        plan_file = search(config(), out / "search", adapted, BUDGET, size.search, update)
-        plan = SparsityPlan.load(plan_file)
+        plan = SparsityPlan.load(_search(config(), adapted, out / "search", size, update))
     with clock.step(f"6 finetune under {plan}"):
         sparse = finetune(config("finetune"), out / "sparse", adapted, plan)
     with clock.step("7 the control: train the dense detector on, by the schedules of 4 and 6, pruning nothing"):
@@ -115,6 +117,12 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
     console.print(
         f"\nPictures: {out / 'pictures'}   figures: {out / 'summary.json'}   took {sum(clock.seconds.values()):.0f} s in all"
     )
+
+
+def _search(config: Config, adapted: Path, work_dir: Path, size: Size, update: Callable[[int, int, str], None]) -> Path:
+    question = Question(config, adapted)
+    with closing(hire(question, usual_workers())) as judge:
+        return search(question, Request(settings=size.search, max_macs=BUDGET), work_dir, judge, update)
 
 
 def _look_at_real(out: Path, real: Path, split: str, checkpoint: Path, plan: SparsityPlan) -> None:

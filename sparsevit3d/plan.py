@@ -12,11 +12,12 @@ once never comes back (SparseViT, section 3.3). Whoever wants ratios that fall a
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -149,27 +150,34 @@ def _checked_stage(stage: int, ratios: list[float], may_fall: bool) -> tuple[flo
     return tuple(ratios)
 
 
-# The search space (section 3.3): random plans, mutants and crossovers. All randomness comes from the caller's generator.
+# The search space (section 3.3): random plans, mutants and crossovers. All randomness comes from the caller's generator; ``grid`` are
+# the ratios that there are, in rising order.
 
 
-def sample_plan(rng: random.Random, depths: Sequence[int]) -> SparsityPlan:
+def sample_plan(rng: random.Random, depths: Sequence[int], grid: Sequence[float] = RATIO_GRID) -> SparsityPlan:
     """A plan drawn uniformly from the grid: each stage is one of its non-decreasing sequences, all equally likely."""
 
     def stage(pairs: int) -> tuple[float, ...]:
         # Non-decreasing sequences correspond to plain subsets: spread the chosen steps, then take the spread out again.
-        steps = sorted(rng.sample(range(len(RATIO_GRID) + pairs - 1), pairs))
-        return tuple(RATIO_GRID[step - spread] for spread, step in enumerate(steps))
+        steps = sorted(rng.sample(range(len(grid) + pairs - 1), pairs))
+        return tuple(grid[step - spread] for spread, step in enumerate(steps))
 
     return SparsityPlan(tuple(stage(pairs) for pairs in pairs_per_stage(depths)))
 
 
-def mutate_plan(rng: random.Random, plan: SparsityPlan, rate: float) -> SparsityPlan:
+def mutate_plan(rng: random.Random, plan: SparsityPlan, rate: float, grid: Sequence[float] = RATIO_GRID) -> SparsityPlan:
     """Redraw each ratio with probability ``rate``, then sort each stage so that it is a plan again."""
     return SparsityPlan(
-        tuple(tuple(sorted(rng.choice(RATIO_GRID) if rng.random() < rate else ratio for ratio in stage)) for stage in plan.ratios)
+        tuple(tuple(sorted(rng.choice(grid) if rng.random() < rate else ratio for ratio in stage)) for stage in plan.ratios)
     )
 
 
 def cross_plans(rng: random.Random, one: SparsityPlan, other: SparsityPlan) -> SparsityPlan:
     """Each stage from one parent or the other, whole, so that it stays as non-decreasing as theirs."""
     return SparsityPlan(tuple(rng.choice(pair) for pair in zip(one.ratios, other.ratios, strict=True)), may_fall=True)
+
+
+def every_plan(depths: Sequence[int], grid: Sequence[float] = RATIO_GRID) -> Iterator[SparsityPlan]:
+    """All plans of the grid, in a fixed order."""
+    stages = [itertools.combinations_with_replacement(grid, pairs) for pairs in pairs_per_stage(depths)]
+    return map(SparsityPlan, itertools.product(*stages))

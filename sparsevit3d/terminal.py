@@ -60,6 +60,23 @@ def _numbers(row: dict[str, Any]) -> tuple[str, str, str]:
     return f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}", f"{row['spread']:.0%}"
 
 
+def search_table(
+    request: dict[str, Any], judged: list[dict[str, Any]], budget: dict[str, float], most: int, at_work: bool
+) -> Table:
+    """Of a search's journal: what it is for, how far it is, and the best so far."""
+    score = request["score"]
+    table = Table("", "", title=f"search by {request['algorithm']}", show_header=False)
+    table.add_row("wanted", f"highest {score} at no more than {', '.join(f'{limit:.4g} {unit}' for unit, limit in budget.items())}")
+    state = "a search is at work on it" if at_work else "nobody is at work on it"
+    generation = judged[-1]["generation"] if judged else 0
+    table.add_row("so far", f"{len(judged)} plans of at most {most}, generation {generation}; {state}")
+    if judged:
+        best = max(judged, key=lambda row: row["metrics"][score])
+        costs = ", ".join(f"{cost:.4g} {unit}" for unit, cost in best["costs"].items())
+        table.add_row("best", f"{best['plan']}: {score} {best['metrics'][score]:.4f} at {costs}")
+    return table
+
+
 def problem_tables(report: dict[str, Any]) -> list[Table]:
     """Of what ``data check`` found: a row for each kind of problem and table, red for errors, with its first token; none if none."""
     if not report["problems"]:

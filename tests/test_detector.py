@@ -15,7 +15,7 @@ from round_trip import dataset_of, decode, located, perfect_outputs, worst_error
 from data_tools.convert import write_infos
 from sparsevit3d.detector import merge_flipped
 from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.stages.scoring import NuScenesSplitMetric
+from sparsevit3d.stages.submission import NuScenesSplitMetric
 from sparsevit3d.transforms import FitCamera, ImageError, LoadCalibratedImage
 
 CONFIGS = Path(__file__).parent.parent / "configs"

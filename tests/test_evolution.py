@@ -1,13 +1,14 @@
-import json
+import random
 
 import pytest
 
-from sparsevit3d.plan import RATIO_GRID, SparsityPlan
-from sparsevit3d.search.evolution import Evolution, SearchError, Settings
-from sparsevit3d.search.run import Journal
-from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.plan import RATIO_GRID, SparsityPlan, every_plan
+from sparsevit3d.search.budget import Budget, Limit, SearchError
+from sparsevit3d.search.evolution import Evolution, RandomSearch, Settings, UniformSearch
+from sparsevit3d.search.front import Front, pareto_front
 
 DEPTHS = (2, 2, 6, 2)
+ALGORITHMS = (Evolution, RandomSearch, Front)
 
 
 def cost(plan):
@@ -16,71 +17,125 @@ def cost(plan):
     return sum(kept) / len(kept)
 
 
+def within(most):
+    return Budget(Limit("kept", most, cost))
+
+
 def score(plan):
     """Known best: prune the first stages, keep the last."""
     return sum(ratio * weight for stage, weight in zip(plan.ratios, (3, 2, -1, -3), strict=False) for ratio in stage)
 
 
-def run(evolution):
+def run(algorithm, by=score):
     asked = []
-    while (plan := evolution.ask()) is not None:
-        asked.append(plan)
-        evolution.tell(plan, score(plan))
+    while plans := algorithm.ask():
+        asked += plans
+        algorithm.tell({plan: by(plan) for plan in random.Random(len(asked)).sample(plans, len(plans))})  # told in any order
     return asked
 
 
-def test_every_plan_meets_the_budget_and_none_comes_twice():
-    evolution = Evolution(DEPTHS, cost, 0.6, Settings(20, 5, 6))
-    asked = run(evolution)
-    assert len(asked) == len(set(asked)) == evolution.total == 20 + 5 * 15
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_every_plan_meets_the_budget_and_none_comes_twice(kind):
+    settings = Settings(20, 5, 6)
+    algorithm = kind(DEPTHS, within(0.6), settings)
+    asked = run(algorithm)
+    assert len(asked) == len(set(asked)) == settings.evaluations == 20 + 5 * 15
     assert all(cost(plan) <= 0.6 for plan in asked)
-    assert evolution.best == max(asked, key=score)
+    assert algorithm.best == max(asked, key=score)
+
+
+@pytest.mark.parametrize("depths", [(2,), (1, 2, 3), (2, 2, 18, 2)])
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_any_depths(kind, depths):
+    asked = run(kind(depths, within(0.8), Settings(5, 2, 3)), by=lambda plan: -cost(plan))
+    assert len(asked) == len(set(asked)) > 0
+    for plan in asked:
+        plan.check(depths)
 
 
 def test_generations_improve_on_the_first_population():
-    evolution = Evolution(DEPTHS, cost, 0.7, Settings(20, 5, 8), seed=3)
+    evolution = Evolution(DEPTHS, within(0.7), Settings(20, 5, 8), seed=3)
     asked = run(evolution)
     assert score(evolution.best) > max(map(score, asked[:20]))
 
 
-def test_the_same_seed_asks_the_same():
-    assert run(Evolution(DEPTHS, cost, 0.6, seed=7)) == run(Evolution(DEPTHS, cost, 0.6, seed=7))
-    assert run(Evolution(DEPTHS, cost, 0.6, seed=7)) != run(Evolution(DEPTHS, cost, 0.6, seed=8))
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_the_same_seed_asks_the_same_in_whatever_order_it_is_told(kind):
+    def order_of(seed):
+        return run(kind(DEPTHS, within(0.6), seed=seed))
+
+    assert order_of(7) == order_of(7)
+    assert order_of(7) != order_of(8)
 
 
-def test_an_impossible_budget_names_the_cheapest_cost():
-    with pytest.raises(SearchError, match=r"0\.1.*cheapest costs 0\.2"):
-        Evolution(DEPTHS, cost, 0.1)
+def test_the_best_ever_seen_is_kept_through_bad_generations():
+    evolution = Evolution(DEPTHS, within(0.9), Settings(6, 2, 4))
+    first = evolution.ask()
+    evolution.tell(dict.fromkeys(first, 1.0) | {first[3]: 2.0})
+    while plans := evolution.ask():
+        evolution.tell(dict.fromkeys(plans, 0.0))
+    assert evolution.best == first[3]
 
 
-def test_a_tight_budget_ends_with_what_there_is():
-    """Only the cheapest plan of all is allowed: one question, no endless rejection."""
-    evolution = Evolution((2,), cost, 1 - RATIO_GRID[-1] + 1e-9, Settings(4, 2, 3))
-    assert run(evolution) == [SparsityPlan(((0.8,),))]
-
-
-def test_a_budget_that_no_draw_meets_still_finds_the_cheapest_plan():
-    cheapest = SparsityPlan.uniform(RATIO_GRID[-1], DEPTHS)
-    evolution = Evolution(DEPTHS, cost, cost(cheapest), Settings(3, 2, 2))
-    assert run(evolution)[0] == cheapest == evolution.best
+@pytest.mark.parametrize("kind", (*ALGORITHMS, UniformSearch))
+def test_an_impossible_budget_names_the_cheapest_cost(kind):
+    with pytest.raises(SearchError, match=r"budget of 0\.1 kept; the cheapest, 0\.8\|.*, costs 0\.2"):
+        kind(DEPTHS, within(0.1))
     with pytest.raises(SearchError, match="nan"):
-        Evolution(DEPTHS, cost, float("nan"))
+        kind(DEPTHS, within(float("nan")))
+
+
+@pytest.mark.parametrize("kind", (*ALGORITHMS, UniformSearch))
+def test_a_tight_budget_ends_with_what_there_is(kind):
+    """Only the cheapest plan of all is allowed, which hardly any draw meets: one question, no endless rejection."""
+    for depths in ((2,), DEPTHS):
+        cheapest = SparsityPlan.uniform(RATIO_GRID[-1], depths)
+        algorithm = kind(depths, within(cost(cheapest) + 1e-9), Settings(4, 2, 3))
+        assert run(algorithm) == [cheapest]
+        assert algorithm.best == cheapest
+
+
+def test_several_limits_hold_together_and_the_first_to_break_spares_the_rest():
+    asked = []
+
+    def milliseconds(plan):
+        asked.append(plan)
+        return 10 * cost(plan)
+
+    budget = Budget(Limit("kept", 0.6, cost), Limit("ms", 5.0, milliseconds))
+    plans = run(Evolution(DEPTHS, budget, Settings(10, 3, 4)))
+    assert all(10 * cost(plan) <= 5 for plan in plans)
+    assert len(asked) == len(set(asked))
+    assert all(cost(plan) <= 0.6 for plan in asked)
+    assert budget.costs(plans[0]) == {"kept": cost(plans[0]), "ms": 10 * cost(plans[0])}
+
+
+def test_uniform_search_tries_each_ratio_once():
+    assert run(UniformSearch(DEPTHS, within(0.65))) == [SparsityPlan.uniform(step / 10, DEPTHS) for step in range(4, 9)]
+
+
+def test_a_reduced_space_is_searched_to_its_end():
+    """Twelve plans that the budget allows: all are found, and then it is over."""
+    grid = (0.0, 0.4, 0.8)
+    allowed = {plan for plan in every_plan((2, 2, 2), grid) if cost(plan) <= 0.6}
+    asked = run(Evolution((2, 2, 2), within(0.6), Settings(8, 4, 20), grid=grid), by=cost)
+    assert set(asked) == allowed
+    assert len(asked) == len(allowed)
+
+
+def test_the_front_holds_what_nobody_beats():
+    front = Front(DEPTHS, within(1.0), Settings(24, 8, 8), seed=1)
+    asked = run(front)
+    found = front.front()
+    assert found == pareto_front({plan: score(plan) for plan in asked}, {plan: cost(plan) for plan in asked})
+    for plan in found:
+        assert not any(cost(other) <= cost(plan) and score(other) > score(plan) for other in asked)
+    costs = [cost(plan) for plan in found]
+    assert costs == sorted(costs)
+    assert len(found) > 3
 
 
 @pytest.mark.parametrize("wrong", [(4, 5, 1), (4, 1, 1), (4, 2, 0)])
 def test_settings_that_cannot_breed_are_refused(wrong):
     with pytest.raises(SearchError, match="parents <= population"):
         Settings(*wrong)
-
-
-def test_the_journal_remembers_drops_a_torn_line_and_refuses_another_search(tmp_path):
-    path, plan = tmp_path / "journal.jsonl", SparsityPlan.parse("0.5|0|0,0,0|0")
-    Journal(path, {"budget": 0.6}).add(plan, {"mAP": 0.25})
-    with path.open("a") as file:
-        file.write('{"plan": "0.1|0|0,0')
-    journal = Journal(path, {"budget": 0.6})
-    assert journal.scores == {str(plan): {"mAP": 0.25}}
-    journal.add(SparsityPlan.parse("0.1|0|0,0,0|0"), {"mAP": 0.5})
-    assert [json.loads(line).get("plan") for line in path.read_text().splitlines()] == [None, str(plan), "0.1|0|0,0,0|0"]
-    with pytest.raises(ExperimentError, match="budget differ"):
-        Journal(path, {"budget": 0.7})

@@ -8,7 +8,8 @@ from nuscenes.eval.detection.utils import category_to_detection_name
 
 from data_tools.splits import scenes_of_split
 from data_tools.synthetic.dataset import VERSION
-from sparsevit3d.stages.scoring import CAMERA_ONLY, EgoBoxes, ScoringError, merge, score_results
+from sparsevit3d.stages.scoring import ScoringError, score_results
+from sparsevit3d.stages.submission import CAMERA_ONLY, EgoBoxes, merge
 
 
 def truth_as_predictions(nusc, split, path, velocities=None):

@@ -1,6 +1,7 @@
 """The ten classes in all their makes: how often each is met, how large it is, what nuScenes calls it, and its shape.
 
-Sizes are about nuScenes' means; the first make of each class is the plainest, and the only one of the preset ``easy``.
+Sizes are about nuScenes' means; the first make of each class is the plainest, and the only one of the preset ``easy``, where colour
+also tells the class.
 """
 
 from __future__ import annotations
@@ -80,3 +81,6 @@ CATALOGUE: dict[str, tuple[Make, ...]] = {
         Make(roadside.concrete_barrier, (2.9, 0.6, 0.95), 0.06, 0.3, "movable_object.barrier"),
     ),
 }
+
+# Seeds of the looks that the preset ``easy`` gives a class's first make: silver cars, red trucks, green buses, brown trailers ...
+PLAIN_LOOKS = {"car": 2, "truck": 1, "bus": 2, "trailer": 0, "construction_vehicle": 1, "pedestrian": 0, "motorcycle": 0}

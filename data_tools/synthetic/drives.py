@@ -6,12 +6,12 @@ runs into anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from data_tools.synthetic.catalogue import CATALOGUE, Make
+from data_tools.synthetic.catalogue import CATALOGUE, PLAIN_LOOKS, Make
 from data_tools.synthetic.ground import Paint
 from data_tools.synthetic.light import Light
 from data_tools.synthetic.shapes import Part
@@ -108,7 +108,7 @@ class Drive:
 
 
 def populate(rng: np.random.Generator, layout: Layout, plain: bool) -> tuple[Thing, ...]:
-    """Give everything that is wanted a free place, as far as there is room. ``plain``: the first make of each class alone."""
+    """Give everything that is wanted a free place, as far as there is room. ``plain``: the first make of each class alone, in one paint."""
     taken: dict[str, list[tuple[float, float]]] = {name: list(band.gaps) for name, band in layout.bands.items()}
     things: list[Thing] = []
     for wanted in layout.wanted:
@@ -118,6 +118,8 @@ def populate(rng: np.random.Generator, layout: Layout, plain: bool) -> tuple[Thi
             make = 0 if plain else int(rng.choice(len(makes), p=shares / shares.sum()))
             row = min(wanted.row, wanted.number - number)
             things += _place(rng, layout, wanted, make, row, taken, close=wanted.close and number == 0)
+    if plain:
+        things = [replace(thing, looks=PLAIN_LOOKS.get(thing.name, 0)) for thing in things]
     return tuple(things)
 
 

@@ -1,1 +1,1 @@
-"""The search for a plan: evolution proposes, an objective judges, a journal remembers."""
+"""The search for a plan: an algorithm proposes within a budget, workers judge, a journal remembers."""

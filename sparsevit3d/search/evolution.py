@@ -1,22 +1,20 @@
-"""Evolutionary search under a hard budget (SparseViT, section 3.3). Pure: it asks for plans and is told what they score.
+"""Evolutionary search under a hard budget (SparseViT, section 3.3), and what it has to be better than.
 
-The first population is drawn by rejection sampling. Each generation keeps the best as parents and makes mutants and crossovers of
-them, rejecting what breaks the budget. All randomness comes from one seeded generator, so the same answers give the same questions.
+Pure: an algorithm asks for plans, a generation at a time, and is told what they score, until it asks for none. The plans of a
+generation do not depend on each other's scores, so they can be judged at once, in any order. All randomness comes from one seeded
+generator: the same answers give the same questions. No plan is asked for twice.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan, cross_plans, mutate_plan, sample_plan
+from sparsevit3d.search.budget import Budget, SearchError
 
 ATTEMPTS = 2000  # rejections before a draw gives up
-
-
-class SearchError(ValueError):
-    """A search that cannot begin: a budget that no plan meets (the message says what the cheapest costs), or sizes that cannot breed."""
 
 
 @dataclass(frozen=True)
@@ -32,74 +30,95 @@ class Settings:
         if not (self.generations >= 1 and 2 <= self.parents <= self.population and 0 < self.mutation <= 1):
             raise SearchError(f"{self}: needs generations >= 1, 2 <= parents <= population, 0 < mutation <= 1")
 
+    @property
+    def evaluations(self) -> int:
+        """How many plans a search judges at most."""
+        return self.population + (self.generations - 1) * (self.population - self.parents)
 
-class Evolution:
-    """``ask`` for a plan, ``tell`` its score, until ``ask`` returns None; ``best`` is the best ever seen.
 
-    ``cost(plan)`` must not exceed ``budget``. No plan is asked for twice. A generation may stay smaller than wished where the
-    budget leaves few new plans.
-    """
+class Algorithm:
+    """What all of them share: the space, the budget, what was asked and what it scored."""
 
     def __init__(
         self,
         depths: Sequence[int],
-        cost: Callable[[SparsityPlan], float],
-        budget: float,
+        budget: Budget,
         settings: Settings = Settings(),
         seed: int = 0,
+        grid: Sequence[float] = RATIO_GRID,
     ) -> None:
-        self.depths, self.cost, self.budget, self.settings = tuple(depths), cost, budget, settings
-        cheapest = SparsityPlan.uniform(RATIO_GRID[-1], depths)
-        if not cost(cheapest) <= budget:  # nor does any plan meet a budget that is no number
-            raise SearchError(f"no plan meets a budget of {budget:.4g}; the cheapest costs {cost(cheapest):.4g}")
+        """Raises SearchError for a budget that no plan meets."""
+        self.depths, self.budget, self.settings, self.grid = tuple(depths), budget, settings, tuple(grid)
+        self.cheapest = budget.cheapest(depths, grid)
         self.random = random.Random(seed)
-        self.scores: dict[SparsityPlan, float] = {}
-        self.generation = 0
+        self.scores: dict[SparsityPlan, float] = {}  # higher is better
+        self.generation = 0  # from 1 once the first has been asked for
         self._asked: set[SparsityPlan] = set()
-        self._queue = self._fresh(settings.population)
-        if not self._queue:  # a budget so tight that no draw met it
-            self._queue.append(cheapest)
-            self._asked.add(cheapest)
 
     @property
     def best(self) -> SparsityPlan:
+        """The best ever told of; of equals the one asked for first."""
         return max(self.scores, key=self.scores.__getitem__)
 
-    @property
-    def total(self) -> int:
-        """How many plans the search will ask for at most."""
-        children = self.settings.population - self.settings.parents
-        return self.settings.population + (self.settings.generations - 1) * children
+    def ask(self) -> list[SparsityPlan]:
+        """The plans of the next generation, all within the budget and new; none: the search is over."""
+        plans = self._next() if self.generation < self.settings.generations else []
+        if not plans and not self._asked:  # a budget so tight that no draw met it
+            plans = [self.cheapest]
+        self._asked.update(plans)
+        self.generation += bool(plans)
+        return plans
 
-    def ask(self) -> SparsityPlan | None:
-        if not self._queue and self.generation + 1 < self.settings.generations:
-            self.generation += 1
-            self._queue = self._children()
-        return self._queue.pop(0) if self._queue else None
+    def tell(self, scores: Mapping[SparsityPlan, float]) -> None:
+        """What the plans of the last ``ask`` scored, all of them."""
+        self.scores.update(scores)
 
-    def tell(self, plan: SparsityPlan, score: float) -> None:
-        self.scores[plan] = score
-
-    def _children(self) -> list[SparsityPlan]:
-        """Half mutants, half crossovers of the best; what is missing to a full generation is drawn afresh."""
-        parents = sorted(self.scores, key=self.scores.__getitem__, reverse=True)[: self.settings.parents]
-        wanted = self.settings.population - len(parents)
-        rate, choose = self.settings.mutation, self.random.choice
-        mutants = self._draw(lambda: mutate_plan(self.random, choose(parents), rate), wanted - wanted // 2)
-        crossed = self._draw(lambda: cross_plans(self.random, choose(parents), choose(parents)), wanted // 2)
-        return mutants + crossed + self._fresh(wanted - len(mutants) - len(crossed))
+    def _next(self) -> list[SparsityPlan]:
+        raise NotImplementedError
 
     def _fresh(self, wanted: int) -> list[SparsityPlan]:
-        return self._draw(lambda: sample_plan(self.random, self.depths), wanted)
+        return self._draw(lambda: sample_plan(self.random, self.depths, self.grid), wanted)
 
-    def _draw(self, make: Callable[[], SparsityPlan], wanted: int) -> list[SparsityPlan]:
+    def _draw(self, make: Callable[[], SparsityPlan], wanted: int, besides: Sequence[SparsityPlan] = ()) -> list[SparsityPlan]:
         """Rejection sampling: new plans within the budget, as many as ATTEMPTS draws yield."""
         found: list[SparsityPlan] = []
         for _ in range(ATTEMPTS):
             if len(found) == wanted:
                 break
             plan = make()
-            if plan not in self._asked and self.cost(plan) <= self.budget:
-                self._asked.add(plan)
+            if plan not in self._asked and plan not in found and plan not in besides and self.budget.allows(plan):
                 found.append(plan)
         return found
+
+
+class Evolution(Algorithm):
+    """The first generation is drawn afresh; each later one is bred from the best ever seen: half of it mutants, half crossovers.
+
+    A generation may stay smaller than wished where the budget leaves few new plans.
+    """
+
+    def _next(self) -> list[SparsityPlan]:
+        if not self.generation:
+            return self._fresh(self.settings.population)
+        parents = sorted(self.scores, key=self.scores.__getitem__, reverse=True)[: self.settings.parents]
+        wanted = self.settings.population - len(parents)
+        choose, rate = self.random.choice, self.settings.mutation
+        plans = self._draw(lambda: mutate_plan(self.random, choose(parents), rate, self.grid), wanted - wanted // 2)
+        plans += self._draw(lambda: cross_plans(self.random, choose(parents), choose(parents)), wanted // 2, plans)
+        return plans + self._draw(lambda: sample_plan(self.random, self.depths, self.grid), wanted - len(plans), plans)
+
+
+class RandomSearch(Algorithm):
+    """As many plans as evolution would judge, in as large generations, each drawn afresh."""
+
+    def _next(self) -> list[SparsityPlan]:
+        bred = self.settings.population - self.settings.parents
+        return self._fresh(bred if self.generation else self.settings.population)
+
+
+class UniformSearch(Algorithm):
+    """The same ratio everywhere: every one that the budget allows, once."""
+
+    def _next(self) -> list[SparsityPlan]:
+        plans = (SparsityPlan.uniform(ratio, self.depths) for ratio in self.grid)
+        return [plan for plan in plans if plan not in self._asked and self.budget.allows(plan)]

@@ -1,114 +1,187 @@
-"""Run a search: ask evolution, judge on the ``search`` split, and write every judgement to a journal before the next begins."""
+"""Run a search: ask an algorithm, judge what it asks for, and have every fact in the journal before the next is sought."""
 
 from __future__ import annotations
 
-import copy
-import json
-import os
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
+from sparsevit3d.latency import measure_latency
+from sparsevit3d.latency_table import Machine, MeasuredTable, table_for
 from sparsevit3d.macs import count_macs
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.search.evolution import Evolution, Settings
-from sparsevit3d.stages.evaluate import Evaluator
-from sparsevit3d.stages.experiment import claim, load_detector, use_split, write_provenance
-from sparsevit3d.stages.files import ExperimentError, fingerprint
+from sparsevit3d.search.budget import Budget, Limit, SearchError
+from sparsevit3d.search.evolution import Algorithm, Evolution, RandomSearch, Settings, UniformSearch
+from sparsevit3d.search.journal import Journal, ScoreCache
+from sparsevit3d.search.objective import Question
+from sparsevit3d.search.workers import Judge
+from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.stages.experiment import PACKAGES, load_detector, write_provenance
 from sparsevit3d.stages.hooks import backbone_of
 
-SPLIT = "search"  # the search never sees the split that scores are reported on
+ALGORITHMS = ("evolution", "random", "uniform", "front")
+SHARE, GMACS, MS = "share of dense MACs", "GMACs", "ms"
+JOURNAL, TABLE = "journal.jsonl", "latency_table.json"  # in the work dir
+Progress = Callable[[int, int, str], None]  # done, in all, a note
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to search for: the plan that scores best among those that keep to every limit.
+
+    ``max_macs``: of one image through the backbone, as a share of the dense count, ``max_gmacs`` the same in 10 ** 9; ``max_ms``: of the
+    backbone on ``machine``, "predicted" from a table or "measured" plan by plan.
+    """
+
+    algorithm: str = "evolution"
+    settings: Settings = field(default_factory=Settings)
+    max_macs: float | None = None
+    max_gmacs: float | None = None
+    max_ms: float | None = None
+    latency: str = "predicted"
+    machine: Machine | None = None
+
+
+def limits(max_macs: float | None, max_gmacs: float | None, max_ms: float | None) -> dict[str, float]:
+    """Those that are set, by unit; where none is, what all plans keep to."""
+    every = {SHARE: max_macs, GMACS: max_gmacs, MS: max_ms}
+    return {unit: most for unit, most in every.items() if most is not None} or {SHARE: 1.0}
 
 
 def search(
-    config: Config,
-    work_dir: Path,
-    weights: Path,
-    max_macs: float,
-    settings: Settings,
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+    question: Question, request: Request, work_dir: Path, judge: Judge, progress: Progress = lambda done, total, note: None
 ) -> Path:
-    """Find the plan of the highest mAP that costs at most ``max_macs`` of the dense backbone's MACs; returns the plan file.
+    """Run it in ``work_dir`` and return the plan file. Interrupted and called again, it goes on from its journal.
 
-    Interrupted and called again, it goes on from its journal. Raises SearchError for a budget that no plan meets.
+    Raises SearchError for a budget that no plan meets, ExperimentError for a folder of another search or one where another is at work.
     """
-    width, height = config.image_size
-    net = backbone_of(load_detector(config, weights, None))
-    dense = count_macs(net, (height, width), SparsityPlan.uniform(0, net.depths))
-    evolution = Evolution(
-        net.depths,
-        lambda plan: count_macs(net, (height, width), plan) / dense,
-        max_macs,
-        settings,
-        config.randomness.seed,
-    )
-    judged = copy.deepcopy(config)
-    use_split(judged, SPLIT)
-    request = {
-        "stage": "search",
-        "config": config.pretty_text,
-        "weights": fingerprint(weights),
-        "data": fingerprint(Path(judged.test_evaluator.ann_file)),
-        "max_macs": max_macs,
-        "settings": str(settings),
+    net = backbone_of(load_detector(question.config, question.weights, None))
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with closing(Journal(work_dir / JOURNAL, asdict(request) | question.identity)) as journal:
+        try:
+            budget = make_budget(net, question.config.image_size, request, work_dir, journal, progress)
+            algorithm = make_algorithm(net, budget, request, question.config.randomness.seed)
+        except SearchError:
+            if not journal.scores:  # so that the next attempt may be made in the same place
+                journal.path.unlink()
+            raise
+        write_provenance(work_dir, question.config, stage="search", weights=question.weights, request=asdict(request))
+        run(algorithm, journal, judge, question.by, ScoreCache(question.key), progress)
+    return write_answer(algorithm, question, request, work_dir)
+
+
+def run(algorithm: Algorithm, journal: Journal, judge: Judge, by: str, cache: ScoreCache | None, progress: Progress) -> None:
+    """The search itself: what the journal, or the cache, knows is not judged again."""
+    total, best, known = algorithm.settings.evaluations, -float("inf"), cache.scores if cache is not None else {}
+    while plans := algorithm.ask():
+        generation = algorithm.generation
+
+        def note(plan: SparsityPlan, metrics: dict[str, float], generation: int = generation) -> None:
+            journal.add_score(plan, metrics, generation, algorithm.budget.costs(plan))
+
+        for plan in plans:
+            if plan not in journal.scores and plan in known:
+                note(plan, known[plan])
+        for plan, metrics in judge([plan for plan in plans if plan not in journal.scores]):
+            note(plan, metrics)
+            if cache is not None:
+                cache.add(plan, metrics)
+            best = max(best, metrics[by])
+            progress(len(journal.scores), total, f"generation {generation}, best {by} {best:.3f}")
+        algorithm.tell({plan: journal.scores[plan][by] for plan in plans})
+        best = max(algorithm.scores.values())
+        progress(len(algorithm.scores), total, f"generation {generation}, best {by} {best:.3f}")
+
+
+def make_budget(
+    net: SparseSwin, image_size: tuple[int, int], request: Request, work_dir: Path, journal: Journal, progress: Progress
+) -> Budget:
+    """The limits of ``request``, those that are quickly known first. What is measured goes into the journal."""
+    width, height = image_size
+
+    def macs(plan: SparsityPlan) -> float:
+        return count_macs(net, (height, width), plan)
+
+    dense = macs(SparsityPlan.uniform(0, net.depths))
+    counts: dict[str, Callable[[SparsityPlan], float]] = {
+        SHARE: lambda plan: macs(plan) / dense,
+        GMACS: lambda plan: macs(plan) / 1e9,
     }
-    answer = work_dir / "plan.json"
-    claim(work_dir, request)
-    journal = Journal(work_dir / "journal.jsonl", request)
-    if not answer.exists():
-        write_provenance(work_dir, config, stage="search", weights=weights, max_macs=max_macs, settings=str(settings))
-    evaluator: Evaluator | None = None
-    while (plan := evolution.ask()) is not None:
-        if str(plan) not in journal.scores:
-            evaluator = evaluator or Evaluator(config, weights, SPLIT, work_dir)
-            journal.add(plan, evaluator(plan))
-        evolution.tell(plan, journal.scores[str(plan)]["mAP"])
-        best = evolution.scores[evolution.best]
-        progress(len(evolution.scores), evolution.total, f"generation {evolution.generation + 1}, best mAP {best:.3f}")
-    best_plan = evolution.best
-    best_plan.save(
-        answer,
-        share_of_dense_macs=evolution.cost(best_plan),
-        budget=max_macs,
-        search_mAP=evolution.scores[best_plan],
-        weights=str(weights),
-        split=SPLIT,
-        evaluated=len(evolution.scores),
-    )
-    return answer
+    wanted = limits(request.max_macs, request.max_gmacs, request.max_ms)
+    counted = [Limit(unit, wanted[unit], cost) for unit, cost in counts.items() if unit in wanted]
+    Budget(*counted).cheapest(net.depths)  # before anything is timed
+    if request.max_ms is None:
+        return Budget(*counted)
+    if request.machine is None:
+        raise SearchError("a budget of time needs a machine that it is meant for")
+    if request.latency == "predicted":
+        cost = _predicted(net, request.machine, work_dir, progress)
+    else:
+        cost = _measured(net, request.machine, journal)
+    return Budget(*counted, Limit(MS, request.max_ms, cost))
 
 
-class Journal:
-    """Scores by plan, one JSON line each, on disk before ``add`` returns. Its first line says which search it is of."""
-
-    def __init__(self, path: Path, request: dict[str, Any]) -> None:
-        self.path = path
-        self.scores: dict[str, dict[str, float]] = {}
-        lines = path.read_text().splitlines() if path.exists() else []
-        whole = [entry for entry in map(_parse, lines) if entry is not None]
-        if whole and whole[0] != request:
-            changed = [key for key in request if whole[0].get(key) != request[key]]
-            raise ExperimentError(f"{path}: is of another search (its {' and '.join(changed)} differ); use another --work-dir")
-        for entry in whole[1:]:
-            self.scores[entry["plan"]] = entry["metrics"]
-        if len(whole) != len(lines) or not whole:  # a new journal, or one whose last line was cut off
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text("".join(json.dumps(entry) + "\n" for entry in (whole or [request])))
-            partial.replace(path)
-
-    def add(self, plan: SparsityPlan, metrics: dict[str, float]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps({"plan": str(plan), "metrics": metrics}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.scores[str(plan)] = metrics
+def _predicted(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress) -> Callable[[SparsityPlan], float]:
+    """By the table that this search began with, even where the machine's has been measured anew since."""
+    if not machine.device.startswith("cpu"):
+        raise SearchError(f"latency on {machine.device} cannot be predicted: a GPU replays a pass as a whole; have it measured")
+    path = work_dir / TABLE
+    if not path.exists():
+        table_for(net, machine, progress).save(path)
+    return MeasuredTable.load(path).table.predict
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
+def _measured(net: SparseSwin, machine: Machine, journal: Journal) -> Callable[[SparsityPlan], float]:
+    """Between generations, when no worker is busy; never twice."""
+
+    def cost(plan: SparsityPlan) -> float:
+        if (plan, MS) not in journal.costs:
+            with machine.takes(net):
+                net.plan = plan
+                journal.add_cost(plan, MS, measure_latency(net, machine.shape).p50_ms)
+        return journal.costs[plan, MS]
+
+    return cost
+
+
+def make_algorithm(net: SparseSwin, budget: Budget, request: Request, seed: int) -> Algorithm:
+    kinds: dict[str, type[Algorithm]] = {"evolution": Evolution, "random": RandomSearch, "uniform": UniformSearch}
+    if request.algorithm == "front":
+        from sparsevit3d.search.front import Front
+
+        return Front(net.depths, budget, request.settings, seed)
+    return kinds[request.algorithm](net.depths, budget, request.settings, seed)
+
+
+def write_answer(algorithm: Algorithm, question: Question, request: Request, work_dir: Path) -> Path:
+    """``plan.json``, the best of all; of a front also ``front/``, a plan file for each of its plans."""
+    origin = {
+        "budget": {limit.unit: limit.most for limit in algorithm.budget.limits},
+        "score": question.by,
+        "split": question.split,
+        "evaluated": len(algorithm.scores),
+        "search": asdict(request),
+        "seed": question.config.randomness.seed,
+        "weights": {"path": str(question.weights), "sha256": question.identity["weights"]},
+        "data": {"root": question.config.data_root, "sha256": question.identity["data"]},
+        "versions": {name: version(name) for name in (*PACKAGES, "sparsevit3d")},
+    }
+    if request.max_ms is not None and request.latency == "predicted":
+        origin["latency_table"] = asdict(MeasuredTable.load(work_dir / TABLE).accuracy)
+
+    def save(plan: SparsityPlan, path: Path) -> Path:
+        facts: dict[str, Any] = {"costs": algorithm.budget.costs(plan), question.by: algorithm.scores[plan]}
+        plan.save(path, **facts, **origin)
+        return path
+
+    if request.algorithm == "front":
+        from sparsevit3d.search.front import Front
+
+        assert isinstance(algorithm, Front)
+        (work_dir / "front").mkdir(exist_ok=True)
+        for number, plan in enumerate(algorithm.front()):
+            save(plan, work_dir / "front" / f"plan_{number:02d}.json")
+    return save(algorithm.best, work_dir / "plan.json")

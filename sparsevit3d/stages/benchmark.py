@@ -42,18 +42,29 @@ class Subject(NamedTuple):
     origin: str  # whence weights and images are
 
 
+def known_device(device: str) -> str:
+    """``device``, if it is there."""
+    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+        raise ExperimentError(f"--device {device}: this machine has {'cpu and cuda' if torch.cuda.is_available() else 'cpu alone'}")
+    return device
+
+
+def parse_shape(text: str) -> tuple[int, int, int, int]:
+    """Images, channels, height, width."""
+    sides = text.split("x")
+    if len(sides) != 4 or not all(side.isdecimal() and int(side) for side in sides) or sides[1] != "3":
+        raise ExperimentError(f"--shape {text}: it is IMAGESx3xHEIGHTxWIDTH, such as 6x3x256x704")
+    images, channels, height, width = map(int, sides)
+    return images, channels, height, width
+
+
 def fresh_subject(config: Config, shape: str, device: str) -> Subject:
     """The config's detector as it is before training, and random images of ``shape``, "6x3x256x704". It finds nothing, so that
     decoding takes the least that it can.
 
     Raises ExperimentError for a shape that is none, or a device that is not there.
     """
-    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
-        raise ExperimentError(f"--device {device}: this machine has {'cpu and cuda' if torch.cuda.is_available() else 'cpu alone'}")
-    sides = shape.split("x")
-    if len(sides) != 4 or not all(side.isdecimal() and int(side) for side in sides) or sides[1] != "3":
-        raise ExperimentError(f"--shape {shape}: it is IMAGESx3xHEIGHTxWIDTH, such as 6x3x256x704")
-    images = torch.randn([int(side) for side in sides], device=device)
+    images = torch.randn(parse_shape(shape), device=known_device(device))
     camera = [[1266.4, 0.0, images.shape[3] / 2], [0.0, 1266.4, images.shape[2] / 2], [0.0, 0.0, 1.0]]
     meta = {"cam2img": camera, "scale_factor": (1.0, 1.0), "box_type_3d": CameraInstance3DBoxes}
     model = MODELS.build(config.model).to(device).eval()

@@ -29,7 +29,7 @@ from mmengine.runner import Runner
 
 import sparsevit3d.detector
 import sparsevit3d.stages.hooks
-import sparsevit3d.stages.scoring
+import sparsevit3d.stages.submission
 import sparsevit3d.transforms  # noqa: F401  registers what configs name
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.stages.checkpoints import load_weights

@@ -30,7 +30,7 @@ from sparsevit3d.stages.experiment import load_detector, read_config
 from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.look import camera_view
-from sparsevit3d.stages.scoring import attribute_name
+from sparsevit3d.stages.submission import attribute_name
 from sparsevit3d.views import NO_BOXES, CameraView
 
 FRAME = "camera: x right, y down, z forward; centre, length, height and width in metres, yaw in radians about y, velocity in m/s"

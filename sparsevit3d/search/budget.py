@@ -1,0 +1,54 @@
+"""What a plan may cost: any number of limits, each in its own unit. Pure: who counts or measures a cost is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sparsevit3d.plan import RATIO_GRID, SparsityPlan
+
+
+class SearchError(ValueError):
+    """A search that cannot begin: a budget that no plan meets (the message says what the cheapest costs), or sizes that cannot breed."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``cost(plan)``, in ``unit``, must not exceed ``most``."""
+
+    unit: str
+    most: float
+    cost: Callable[[SparsityPlan], float]
+
+
+class Budget:
+    """All limits at once. Each cost of a plan is asked for at most once, and those after a limit that is broken not at all, so the
+    cheapest to know come first.
+    """
+
+    def __init__(self, *limits: Limit) -> None:
+        self.limits = limits
+        self._known: dict[tuple[SparsityPlan, str], float] = {}
+
+    def cost(self, plan: SparsityPlan, limit: Limit) -> float:
+        key = (plan, limit.unit)
+        if key not in self._known:
+            self._known[key] = limit.cost(plan)
+        return self._known[key]
+
+    def costs(self, plan: SparsityPlan) -> dict[str, float]:
+        """By unit."""
+        return {limit.unit: self.cost(plan, limit) for limit in self.limits}
+
+    def allows(self, plan: SparsityPlan) -> bool:
+        return all(self.cost(plan, limit) <= limit.most for limit in self.limits)
+
+    def cheapest(self, depths: Sequence[int], grid: Sequence[float] = RATIO_GRID) -> SparsityPlan:
+        """The plan that prunes the most. Raises SearchError where not even that one is allowed, by what it costs."""
+        plan = SparsityPlan.uniform(grid[-1], depths)
+        for limit in self.limits:
+            if not self.cost(plan, limit) <= limit.most:  # nor does any plan meet a limit that is no number
+                raise SearchError(
+                    f"no plan meets a budget of {limit.most:.4g} {limit.unit}; the cheapest, {plan}, costs {self.cost(plan, limit):.4g}"
+                )
+        return plan

@@ -1,0 +1,172 @@
+"""What a search has found out, on disk before the search goes on, so that it can be killed at any moment.
+
+A journal is lines of JSON. The first says which search it is of; each of the others one fact: what a plan scored (with its generation and
+costs, for whoever reads along), or a cost that was measured, which is never measured again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sparsevit3d.cache import cache_folder
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.stages.files import ExperimentError
+
+
+class Journal:
+    """Opened, it is this process's alone until ``close``.
+
+    ``scores``: metrics by plan; ``costs``: by plan and unit. Raises ExperimentError for a journal of another search, one at which
+    another search is at work, or one that is damaged anywhere but in its last line; that one is dropped, with a warning.
+    """
+
+    def __init__(self, path: Path, request: dict[str, Any]) -> None:
+        self.path = path
+        self.scores: dict[SparsityPlan, dict[str, float]] = {}
+        self.costs: dict[tuple[SparsityPlan, str], float] = {}
+        self._file = path.open("a+b")
+        if not _is_free(self._file, fcntl.LOCK_EX):
+            self._file.close()
+            raise ExperimentError(f"{path}: another search is at work on it; wait for it, or use another --work-dir")
+        try:
+            self._read(json.loads(json.dumps(request)))
+        except ExperimentError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def add_score(self, plan: SparsityPlan, metrics: dict[str, float], generation: int, costs: dict[str, float]) -> None:
+        self._append({"plan": str(plan), "metrics": metrics, "generation": generation, "costs": costs})
+        self.scores[plan] = metrics
+
+    def add_cost(self, plan: SparsityPlan, unit: str, cost: float) -> None:
+        self._append({"plan": str(plan), "measured": {unit: cost}})
+        self.costs[plan, unit] = cost
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read(self, request: dict[str, Any]) -> None:
+        self._file.seek(0)
+        entries, whole = _whole_lines(self._file, self.path)
+        if whole < self._file.seek(0, os.SEEK_END):
+            warnings.warn(f"{self.path}: dropped its last line, which was cut off", stacklevel=3)
+        self._file.truncate(whole)
+        if not entries:
+            self._append(request)
+            return
+        self._compare(entries[0], request)
+        for entry in entries[1:]:
+            plan = SparsityPlan.parse(entry["plan"])
+            if "metrics" in entry:
+                self.scores[plan] = entry["metrics"]
+            for unit, cost in entry.get("measured", {}).items():
+                self.costs[plan, unit] = cost
+
+    def _compare(self, found: dict[str, Any], request: dict[str, Any]) -> None:
+        old, new = _flat(found), _flat(request)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if changed:
+            told = "; ".join(f"its {key} is {_short(old.get(key))}, not {_short(new.get(key))}" for key in changed[:3])
+            more = f"; {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise ExperimentError(f"{self.path}: is of another search ({told}{more}); use another --work-dir")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A journal as whoever looks on sees it: what was asked for, what each plan scored, in that order, and whether a search is at work."""
+
+    request: dict[str, Any]
+    judged: list[dict[str, Any]]  # "plan", "metrics", "generation", "costs"
+    at_work: bool
+
+
+def read_journal(path: Path) -> Record:
+    """Of a journal that may grow meanwhile. Raises ExperimentError where there is none, or where it is damaged."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ExperimentError(f"{path}: no search has begun there ({error.strerror})") from error
+    with file:
+        at_work = not _is_free(file, fcntl.LOCK_SH)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        entries, _ = _whole_lines(file, path)
+    if not entries:
+        raise ExperimentError(f"{path}: is empty; the search has not begun yet")
+    return Record(entries[0], [entry for entry in entries[1:] if "metrics" in entry], at_work)
+
+
+def _is_free(file: BinaryIO, kind: int) -> bool:
+    """Take the lock that a search at work holds, if it can be had."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _whole_lines(file: BinaryIO, path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The entries, and how many bytes they take; a last line that was cut off is left out."""
+    entries: list[dict[str, Any]] = []
+    place = 0
+    for number, line in enumerate(file, 1):
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("it has no end")
+            entries.append(_entry(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            if file.read(1):
+                raise ExperimentError(
+                    f"{path}: line {number} is damaged ({error}); remove that line, or the file to begin anew"
+                ) from None
+            break
+        place += len(line)
+    return entries, place
+
+
+class ScoreCache:
+    """Scores that any search on this machine found by the same weights, data and experiment; ``key`` says which."""
+
+    def __init__(self, key: str) -> None:
+        self.path = cache_folder("scores") / f"{key}.jsonl"
+        self.scores: dict[SparsityPlan, dict[str, float]] = {}
+        for line in self.path.read_bytes().splitlines() if self.path.exists() else []:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut off costs no more than itself
+                entry = json.loads(line)
+                self.scores[SparsityPlan.parse(entry["plan"])] = entry["metrics"]
+
+    def add(self, plan: SparsityPlan, metrics: dict[str, float]) -> None:
+        self.scores[plan] = metrics
+        with self.path.open("ab") as file:  # one write each, so that lines of searches side by side do not mix
+            file.write(b"\n" + json.dumps({"plan": str(plan), "metrics": metrics}).encode() + b"\n")
+
+
+def _entry(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")
+    if "plan" in value:
+        SparsityPlan.parse(value["plan"])
+    return value
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, of dotted names."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {name: leaf for key, item in value.items() for name, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -1,0 +1,149 @@
+"""What a plan is worth: its score on the search split, by one detector that is loaded once.
+
+The devkit's own scoring, with the truth loaded once; images that fit in memory are decoded once as well. So an evaluation is forward
+passes and little else.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, METRICS
+from torch.utils.data import DataLoader, Subset
+
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.stages.experiment import load_detector, use_split
+from sparsevit3d.stages.files import ExperimentError, fingerprint
+from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.stages.submission import CAMERA_ORDER
+
+SPLIT = "search"  # the search never sees the split that scores are reported on
+SCORES = ("mAP", "NDS", "loss")
+KEPT = 1 << 30  # bytes of decoded images that a process keeps
+PLACES = ("data_root", "ann_file", "work_dir")  # of a config: where things lie, not what they are
+
+
+@dataclass(frozen=True)
+class Question:
+    """All that the score of a plan follows from.
+
+    ``by``: one of SCORES; ``keyframes``: how many of the split, evenly spread, None: all; ``threads`` of the process that judges.
+    """
+
+    config: Config = field(hash=False, compare=False)
+    weights: Path
+    by: str = "mAP"
+    keyframes: int | None = None
+    threads: int = 1
+    split: str = SPLIT
+
+    def load(self) -> Objective:
+        return Objective(self)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """In plain data: equal where scores are, wherever files lie."""
+        config = copy.deepcopy(self.config)
+        use_split(config, self.split)
+        return {
+            "config": _without(json.loads(json.dumps(config.to_dict(), default=str)), PLACES),
+            "weights": fingerprint(self.weights),
+            "data": fingerprint(Path(config.test_evaluator.ann_file)),
+            "score": self.by,
+            "keyframes": self.keyframes,
+            "threads": self.threads,
+        }
+
+    @property
+    def key(self) -> str:
+        """The identity as a name for files."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+def _without(value: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    return [_without(item, names) for item in value] if isinstance(value, list) else value
+
+
+class Objective:
+    """Call it with a plan, as often as needed: metrics by name, of which that of ``question.by`` is to be maximised.
+
+    Raises ExperimentError where the split has fewer keyframes than asked for.
+    """
+
+    def __init__(self, question: Question) -> None:
+        torch.set_num_threads(question.threads)
+        config = copy.deepcopy(question.config)
+        use_split(config, question.split)
+        self.by_loss = question.by == "loss"
+        self.model = load_detector(config, question.weights, None)
+        self.net = backbone_of(self.model)
+        dataset = _truth_dataset(config) if self.by_loss else DATASETS.build(config.test_dataloader.dataset)
+        chosen = _spread(question.keyframes, len(dataset) // len(CAMERA_ORDER), Path(config.test_evaluator.ann_file))
+        self.metric = METRICS.build({**config.test_evaluator, "keyframes": chosen})
+        self.metric.dataset_meta = dataset.metainfo
+        images = [number * len(CAMERA_ORDER) + camera for number in chosen for camera in range(len(CAMERA_ORDER))]
+        self.batches = _batches(Subset(dataset, images), config)
+
+    def __call__(self, plan: SparsityPlan) -> dict[str, float]:
+        self.net.plan = plan
+        with torch.no_grad():
+            return self._loss() if self.by_loss else self._score()
+
+    def _score(self) -> dict[str, float]:
+        self.metric.results.clear()
+        for batch in self.batches:
+            self.metric.process(batch, [sample.to_dict() for sample in self.model.test_step(batch)])
+        return dict(self.metric.compute_metrics(self.metric.results))
+
+    def _loss(self) -> dict[str, float]:
+        """Minus the mean of an image's losses, as training adds them up."""
+        total, images = 0.0, 0
+        for batch in self.batches:
+            batch = copy.deepcopy(batch)  # the head turns the truth's yaws in place
+            count = len(batch["data_samples"])
+            losses = self.model(**self.model.data_preprocessor(batch, training=False), mode="loss")
+            total, images = total + float(self.model.parse_losses(losses)[0]) * count, images + count
+        return {"loss": -total / images}
+
+
+def _spread(wanted: int | None, count: int, path: Path) -> list[int]:
+    """Places of so many keyframes, evenly spread."""
+    wanted = count if wanted is None else wanted
+    if not 1 <= wanted <= count:
+        raise ExperimentError(f"{wanted} keyframes: {path} has {count}")
+    return [number * count // wanted for number in range(wanted)]
+
+
+def _truth_dataset(config: Config) -> Any:
+    """The split's images with what there is to be found in them; nothing is random."""
+    part = copy.deepcopy(config.train_dataloader.dataset)
+    part.ann_file, part.test_mode, part.filter_empty_gt = config.test_dataloader.dataset.ann_file, False, False
+    part.pipeline = [step for step in part.pipeline if "Flip" not in step.type]
+    return DATASETS.build(part)
+
+
+def _batches(dataset: Any, config: Config) -> Iterable[dict[str, Any]]:
+    """Decoded once and kept, where they all fit; otherwise loaded anew for every plan."""
+    width, height = config.image_size
+    kept = width * height * 3 * len(dataset) <= KEPT
+    workers = 0 if kept else config.test_dataloader.num_workers
+    loader = DataLoader(
+        dataset,
+        config.test_dataloader.batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=pseudo_collate,
+    )
+    return list(loader) if kept else loader
