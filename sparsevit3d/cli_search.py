@@ -78,6 +78,7 @@ def run(
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0001.pth --front --work-dir work_dirs/front
     """
+    share, gmacs = _macs(max_macs)
     import torch
 
     from sparsevit3d.latency_table import Machine
@@ -90,7 +91,6 @@ def run(
 
     experiment = load_config(config, data, infos, options or ())
     kind = "front" if front else algorithm
-    share, gmacs = _macs(max_macs)
     if share is gmacs is max_ms is None and kind != "front":
         share = 0.6
     machine = None

@@ -7,6 +7,7 @@ it, computing its padding, spends 23.4 G.
 
 from __future__ import annotations
 
+import math
 import random
 
 from sparsevit3d.plan import SparsityPlan, kept_count, sample_plan
@@ -23,19 +24,37 @@ def count_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan 
     it can keep, so no image takes more; :func:`sparsevit3d.trace.count_traced_macs` says what one took.
     """
     plan = plan or net.plan or SparsityPlan.uniform(0, net.depths)
-    plan.check(net.depths)
-    height, width = (-(-side // net.patch_size) for side in image_size)
-    total = height * width * net.patch_embed.projection.weight.numel()
-    for index, stage in enumerate(net.stages):
-        for number, block in enumerate(stage.blocks):
-            table = window_table(height, width, block.window, block.shift)
-            ratio = plan.ratios[index][number // 2]
-            kept = kept_count(len(table.tokens), ratio) if ratio else len(table.tokens)
-            total += block_macs(block, table.most_tokens(kept), kept)
-        if stage.downsample is not None:
-            height, width = (height + 1) // 2, (width + 1) // 2
-            total += height * width * stage.downsample.reduction.weight.numel()
+    sizes = _map_sizes(net, image_size)
+    total = math.prod(sizes[0]) * net.patch_embed.projection.weight.numel()
+    for size, stage, windows in zip(sizes, net.stages, kept_windows(net, image_size, plan), strict=True):
+        for block, kept in zip(stage.blocks, windows, strict=True):
+            total += block_macs(block, window_table(*size, block.window, block.shift).most_tokens(kept), kept)
+    merging = [stage.downsample.reduction for stage in net.stages if stage.downsample is not None]
+    total += sum(math.prod(size) * linear.weight.numel() for size, linear in zip(sizes[1:], merging, strict=True))
     return total
+
+
+def kept_windows(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan) -> tuple[tuple[int, ...], ...]:
+    """How many windows each block of each stage computes of an image (height, width): plans that agree in it are one to the network."""
+    plan.check(net.depths)
+
+    def kept(size: tuple[int, int], block: SwinBlock, ratio: float) -> int:
+        return kept_count(len(window_table(*size, block.window, block.shift).tokens), ratio)
+
+    return tuple(
+        tuple(kept(size, block, ratios[number // 2]) for number, block in enumerate(stage.blocks))
+        for size, stage, ratios in zip(_map_sizes(net, image_size), net.stages, plan.ratios, strict=True)
+    )
+
+
+def _map_sizes(net: SparseSwin, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """(height, width) of each stage's map, in tokens."""
+    height, width = (-(-side // net.patch_size) for side in image_size)
+    sizes = []
+    for _ in net.stages:
+        sizes.append((height, width))
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return sizes
 
 
 def default_plans(net: SparseSwin, size: tuple[int, int]) -> list[SparsityPlan]:

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from sparsevit3d.plan import RATIO_GRID, SparsityPlan, every_plan
+from sparsevit3d.plan import RATIO_GRID, SparsityPlan, every_plan, kept_count
 from sparsevit3d.search.budget import Budget, Limit, SearchError
 from sparsevit3d.search.evolution import Evolution, RandomSearch, Settings, UniformSearch
 from sparsevit3d.search.front import Front, pareto_front
@@ -77,7 +77,7 @@ def test_the_best_ever_seen_is_kept_through_bad_generations():
     assert evolution.best == first[3]
 
 
-@pytest.mark.parametrize("kind", (*ALGORITHMS, UniformSearch))
+@pytest.mark.parametrize("kind", [*ALGORITHMS, UniformSearch])
 def test_an_impossible_budget_names_the_cheapest_cost(kind):
     with pytest.raises(SearchError, match=r"budget of 0\.1 kept; the cheapest, 0\.8\|.*, costs 0\.2"):
         kind(DEPTHS, within(0.1))
@@ -85,7 +85,7 @@ def test_an_impossible_budget_names_the_cheapest_cost(kind):
         kind(DEPTHS, within(float("nan")))
 
 
-@pytest.mark.parametrize("kind", (*ALGORITHMS, UniformSearch))
+@pytest.mark.parametrize("kind", [*ALGORITHMS, UniformSearch])
 def test_a_tight_budget_ends_with_what_there_is(kind):
     """Only the cheapest plan of all is allowed, which hardly any draw meets: one question, no endless rejection."""
     for depths in ((2,), DEPTHS):
@@ -111,7 +111,7 @@ def test_several_limits_hold_together_and_the_first_to_break_spares_the_rest():
 
 
 def test_uniform_search_tries_each_ratio_once():
-    assert run(UniformSearch(DEPTHS, within(0.65))) == [SparsityPlan.uniform(step / 10, DEPTHS) for step in range(4, 9)]
+    assert run(UniformSearch(DEPTHS, within(0.65))) == [SparsityPlan.uniform(step / 10, DEPTHS) for step in range(8, 3, -1)]
 
 
 def test_a_reduced_space_is_searched_to_its_end():
@@ -139,3 +139,14 @@ def test_the_front_holds_what_nobody_beats():
 def test_settings_that_cannot_breed_are_refused(wrong):
     with pytest.raises(SearchError, match="parents <= population"):
         Settings(*wrong)
+
+
+@pytest.mark.parametrize("kind", [*ALGORITHMS, UniformSearch])
+def test_plans_that_are_one_to_the_network_are_asked_for_once(kind):
+    """Of three windows, 0.4 and 0.8 keep one."""
+
+    def kept(plan):
+        return tuple(kept_count(3, ratio) for stage in plan.ratios for ratio in stage)
+
+    asked = run(kind((2, 2, 2), within(0.9), Settings(10, 4, 9), same=kept))
+    assert len({kept(plan) for plan in asked}) == len(asked)

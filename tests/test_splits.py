@@ -12,7 +12,9 @@ from data_tools.splits import scenes_of_split
 from data_tools.synthetic.dataset import SPLITS, VERSION
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings
-from sparsevit3d.search.run import search
+from sparsevit3d.search.objective import Question
+from sparsevit3d.search.run import Request, search
+from sparsevit3d.search.workers import Here
 from sparsevit3d.stages.benchmark import trained_subject
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config
@@ -40,6 +42,11 @@ def config_of(root, stage=None):
     return load_config(CONFIG, root, options=options, stage=stage)
 
 
+def search_in(root, work_dir, weights):
+    question = Question(config_of(root), weights)
+    return search(question, Request(settings=Settings(2, 2, 1), max_macs=0.6), work_dir, Here(question))
+
+
 def test_no_stage_opens_anothers_scenes(synthetic, tmp_path):
     root = only(synthetic, "train", tmp_path / "train_alone")
     trained = train(config_of(root), tmp_path / "trained")
@@ -47,14 +54,14 @@ def test_no_stage_opens_anothers_scenes(synthetic, tmp_path):
     sparse = finetune(config_of(root, "finetune"), tmp_path / "sparse", adapted, PLAN)
 
     root = only(synthetic, "search", tmp_path / "search_alone")
-    search(config_of(root), tmp_path / "search", adapted, 0.6, Settings(population=2, parents=2, generations=1))
+    search_in(root, tmp_path / "search", adapted)
 
     root = only(synthetic, "val", tmp_path / "val_alone")
     assert evaluate(config_of(root), sparse, "val", tmp_path / "score", None)["split"] == "val"
     assert len(look_at_keyframe(config_of(root), sparse, "val", 0, None)[0]) == 6
     assert trained_subject(config_of(root), sparse, "val").images.shape[0] == 6
     with pytest.raises(ValueError, match="no info file of split 'search'"):
-        search(config_of(root), tmp_path / "other", adapted, 0.6, Settings(population=2, parents=2, generations=1))
+        search_in(root, tmp_path / "other", adapted)
 
 
 def test_info_files_of_the_splits_share_no_scene(synthetic):

@@ -10,8 +10,6 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.search.evolution import SearchError, Settings
-from sparsevit3d.search.run import search
 from sparsevit3d.stages.checkpoints import plain, read_checkpoint
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config, load_detector, use_split
@@ -80,31 +78,6 @@ def test_adaptation_draws_a_pure_function_of_seed_and_iteration(trained, synthet
     net, base = (backbone_of(load_detector(config, path, None)) for path in (adapted, trained))
     assert net.plan is None  # adapted to all plans, bound to none
     assert not torch.equal(net.stages[3].blocks[1].fc1.weight, base.stages[3].blocks[1].fc1.weight)
-
-
-def test_search_reads_its_own_split_and_goes_on_from_its_journal(trained, synthetic, tmp_path):
-    settings = Settings(population=3, parents=2, generations=2)
-    root = tmp_path / "root"
-    root.mkdir()
-    for path in synthetic.iterdir():
-        if path.name not in ("nuscenes_infos_train.json", "nuscenes_infos_val.json"):  # were they read, this would fail
-            (root / path.name).symlink_to(path)
-    config = config_of(root, "model.test_cfg.score_thr=0.0")
-    answer = search(config, tmp_path / "search", trained, 0.6, settings)
-    found = json.loads(answer.read_text())
-    assert found["share_of_dense_macs"] <= 0.6
-    journal = (tmp_path / "search/journal.jsonl").read_text().splitlines()
-    assert len(journal) == 1 + found["evaluated"]
-
-    (tmp_path / "search/plan.json").unlink()
-    (tmp_path / "search/journal.jsonl").write_text("\n".join(journal[:3]) + '\n{"plan": "0')
-    again = search(config, tmp_path / "search", trained, 0.6, settings)
-    assert json.loads(again.read_text()) == found
-    assert (tmp_path / "search/journal.jsonl").read_text().splitlines() == journal
-
-    with pytest.raises(SearchError, match="the cheapest costs"):
-        search(config, tmp_path / "impossible", trained, 0.05, settings)
-    assert not (tmp_path / "impossible").exists()
 
 
 def test_plain_keeps_tensors_and_plain_types_alone():

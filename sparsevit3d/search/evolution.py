@@ -8,7 +8,7 @@ generator: the same answers give the same questions. No plan is asked for twice.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan, cross_plans, mutate_plan, sample_plan
@@ -46,14 +46,19 @@ class Algorithm:
         settings: Settings = Settings(),
         seed: int = 0,
         grid: Sequence[float] = RATIO_GRID,
+        same: Callable[[SparsityPlan], Hashable] = str,
     ) -> None:
-        """Raises SearchError for a budget that no plan meets."""
+        """``same``: what plans that are one to the network have in common; of those only one is asked for.
+
+        Raises SearchError for a budget that no plan meets.
+        """
         self.depths, self.budget, self.settings, self.grid = tuple(depths), budget, settings, tuple(grid)
         self.cheapest = budget.cheapest(depths, grid)
         self.random = random.Random(seed)
         self.scores: dict[SparsityPlan, float] = {}  # higher is better
         self.generation = 0  # from 1 once the first has been asked for
-        self._asked: set[SparsityPlan] = set()
+        self.same = same
+        self._asked: set[Hashable] = set()
 
     @property
     def best(self) -> SparsityPlan:
@@ -65,7 +70,7 @@ class Algorithm:
         plans = self._next() if self.generation < self.settings.generations else []
         if not plans and not self._asked:  # a budget so tight that no draw met it
             plans = [self.cheapest]
-        self._asked.update(plans)
+        self._asked.update(map(self.same, plans))
         self.generation += bool(plans)
         return plans
 
@@ -82,13 +87,19 @@ class Algorithm:
     def _draw(self, make: Callable[[], SparsityPlan], wanted: int, besides: Sequence[SparsityPlan] = ()) -> list[SparsityPlan]:
         """Rejection sampling: new plans within the budget, as many as ATTEMPTS draws yield."""
         found: list[SparsityPlan] = []
+        seen = set(map(self.same, besides))
         for _ in range(ATTEMPTS):
             if len(found) == wanted:
                 break
             plan = make()
-            if plan not in self._asked and plan not in found and plan not in besides and self.budget.allows(plan):
+            if self.is_new(plan) and self.same(plan) not in seen and self.budget.allows(plan):
                 found.append(plan)
+                seen.add(self.same(plan))
         return found
+
+    def is_new(self, plan: SparsityPlan) -> bool:
+        """Was it never asked for, nor one that is the same?"""
+        return self.same(plan) not in self._asked
 
 
 class Evolution(Algorithm):
@@ -120,5 +131,6 @@ class UniformSearch(Algorithm):
     """The same ratio everywhere: every one that the budget allows, once."""
 
     def _next(self) -> list[SparsityPlan]:
-        plans = (SparsityPlan.uniform(ratio, self.depths) for ratio in self.grid)
-        return [plan for plan in plans if plan not in self._asked and self.budget.allows(plan)]
+        plans = [SparsityPlan.uniform(ratio, self.depths) for ratio in reversed(self.grid)]
+        different = {self.same(plan): plan for plan in plans}  # of those that are the same, the one that claims least
+        return [plan for plan in plans if plan in different.values() and self.is_new(plan) and self.budget.allows(plan)]

@@ -107,11 +107,12 @@ class _New(DuplicateElimination):
         self.search = search
 
     def _do(self, pop: Population, other: Population | None, is_duplicate: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        seen = set(self.search._asked) if other is None else {row[0] for row in other.get("X")}
-        for number, row in enumerate(pop.get("X")):
-            is_duplicate[number] |= row[0] in seen or not self.search.budget.allows(row[0])
+        search = self.search
+        seen = set() if other is None else {search.same(row[0]) for row in other.get("X")}
+        for number, (plan,) in enumerate(pop.get("X")):
+            is_duplicate[number] |= search.same(plan) in seen or not search.is_new(plan) or not search.budget.allows(plan)
             if other is None:
-                seen.add(row[0])
+                seen.add(search.same(plan))
         return is_duplicate
 
 

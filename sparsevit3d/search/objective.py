@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet3d.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, METRICS
@@ -48,6 +49,7 @@ class Question:
     split: str = SPLIT
 
     def load(self) -> Objective:
+        register_all_modules(init_default_scope=True)  # so that the names in configs mean something to a worker as well
         return Objective(self)
 
     @cached_property

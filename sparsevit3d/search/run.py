@@ -1,21 +1,23 @@
-"""Run a search: ask an algorithm, judge what it asks for, and have every fact in the journal before the next is sought."""
+"""A search from its request to its answer: budget, algorithm, journal, and plan files that say where they came from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sparsevit3d.latency import measure_latency
 from sparsevit3d.latency_table import Machine, MeasuredTable, table_for
-from sparsevit3d.macs import count_macs
+from sparsevit3d.macs import count_macs, kept_windows
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.budget import Budget, Limit, SearchError
 from sparsevit3d.search.evolution import Algorithm, Evolution, RandomSearch, Settings, UniformSearch
 from sparsevit3d.search.journal import Journal, ScoreCache
+from sparsevit3d.search.loop import Progress, measured, run
 from sparsevit3d.search.objective import Question
 from sparsevit3d.search.workers import Judge
 from sparsevit3d.sparse_swin import SparseSwin
@@ -25,7 +27,6 @@ from sparsevit3d.stages.hooks import backbone_of
 ALGORITHMS = ("evolution", "random", "uniform", "front")
 SHARE, GMACS, MS = "share of dense MACs", "GMACs", "ms"
 JOURNAL, TABLE = "journal.jsonl", "latency_table.json"  # in the work dir
-Progress = Callable[[int, int, str], None]  # done, in all, a note
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def search(
     with closing(Journal(work_dir / JOURNAL, asdict(request) | question.identity)) as journal:
         try:
             budget = make_budget(net, question.config.image_size, request, work_dir, journal, progress)
-            algorithm = make_algorithm(net, budget, request, question.config.randomness.seed)
+            algorithm = make_algorithm(net, budget, request, question.config.image_size, question.config.randomness.seed)
         except SearchError:
             if not journal.scores:  # so that the next attempt may be made in the same place
                 journal.path.unlink()
@@ -71,29 +72,6 @@ def search(
         write_provenance(work_dir, question.config, stage="search", weights=question.weights, request=asdict(request))
         run(algorithm, journal, judge, question.by, ScoreCache(question.key), progress)
     return write_answer(algorithm, question, request, work_dir)
-
-
-def run(algorithm: Algorithm, journal: Journal, judge: Judge, by: str, cache: ScoreCache | None, progress: Progress) -> None:
-    """The search itself: what the journal, or the cache, knows is not judged again."""
-    total, best, known = algorithm.settings.evaluations, -float("inf"), cache.scores if cache is not None else {}
-    while plans := algorithm.ask():
-        generation = algorithm.generation
-
-        def note(plan: SparsityPlan, metrics: dict[str, float], generation: int = generation) -> None:
-            journal.add_score(plan, metrics, generation, algorithm.budget.costs(plan))
-
-        for plan in plans:
-            if plan not in journal.scores and plan in known:
-                note(plan, known[plan])
-        for plan, metrics in judge([plan for plan in plans if plan not in journal.scores]):
-            note(plan, metrics)
-            if cache is not None:
-                cache.add(plan, metrics)
-            best = max(best, metrics[by])
-            progress(len(journal.scores), total, f"generation {generation}, best {by} {best:.3f}")
-        algorithm.tell({plan: journal.scores[plan][by] for plan in plans})
-        best = max(algorithm.scores.values())
-        progress(len(algorithm.scores), total, f"generation {generation}, best {by} {best:.3f}")
 
 
 def make_budget(
@@ -135,25 +113,22 @@ def _predicted(net: SparseSwin, machine: Machine, work_dir: Path, progress: Prog
 
 
 def _measured(net: SparseSwin, machine: Machine, journal: Journal) -> Callable[[SparsityPlan], float]:
-    """Between generations, when no worker is busy; never twice."""
+    def measure(plan: SparsityPlan) -> float:
+        with machine.takes(net):
+            net.plan = plan
+            return measure_latency(net, machine.shape).p50_ms
 
-    def cost(plan: SparsityPlan) -> float:
-        if (plan, MS) not in journal.costs:
-            with machine.takes(net):
-                net.plan = plan
-                journal.add_cost(plan, MS, measure_latency(net, machine.shape).p50_ms)
-        return journal.costs[plan, MS]
-
-    return cost
+    return measured(journal, MS, measure)
 
 
-def make_algorithm(net: SparseSwin, budget: Budget, request: Request, seed: int) -> Algorithm:
+def make_algorithm(net: SparseSwin, budget: Budget, request: Request, image_size: tuple[int, int], seed: int) -> Algorithm:
     kinds: dict[str, type[Algorithm]] = {"evolution": Evolution, "random": RandomSearch, "uniform": UniformSearch}
     if request.algorithm == "front":
         from sparsevit3d.search.front import Front
 
-        return Front(net.depths, budget, request.settings, seed)
-    return kinds[request.algorithm](net.depths, budget, request.settings, seed)
+        kinds["front"] = Front
+    width, height = image_size
+    return kinds[request.algorithm](net.depths, budget, request.settings, seed, same=partial(kept_windows, net, (height, width)))
 
 
 def write_answer(algorithm: Algorithm, question: Question, request: Request, work_dir: Path) -> Path:

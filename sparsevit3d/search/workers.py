@@ -20,7 +20,9 @@ from sparsevit3d.search.budget import SearchError
 
 Metrics = dict[str, float]
 Objective = Callable[[SparsityPlan], Metrics]
-LOSSES = 5  # times that workers may be lost before anything is done
+LOSSES = 5  # times that workers may be lost before a plan is done
+
+LOST = f"workers died {LOSSES} times before one had judged a plan, as they do where memory runs out; try fewer --workers"
 
 
 class Question(Hashable, Protocol):
@@ -96,10 +98,7 @@ class Processes:
             except BrokenProcessPool:
                 losses += 1
                 if losses == LOSSES:
-                    raise SearchError(
-                        f"{self.workers} workers died {LOSSES} times before one had judged a plan, as they do where memory runs out; "
-                        "try fewer --workers"
-                    ) from None
+                    raise SearchError(LOST) from None
                 self._pool = self._begin()
 
     def close(self) -> None:
@@ -136,7 +135,7 @@ class Cluster:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise SearchError(f"--ray {address}: no cluster is to be reached there ({error})") from None
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        self._judge = ray.remote(num_cpus=question.threads, num_gpus=gpus, max_retries=-1)(_judge)
+        self._judge = ray.remote(num_cpus=question.threads, num_gpus=gpus, max_retries=LOSSES - 1)(_judge)
         self._question = ray.put(question)
 
     def __call__(self, plans: Sequence[SparsityPlan]) -> Iterator[tuple[SparsityPlan, Metrics]]:
@@ -144,7 +143,15 @@ class Cluster:
         while waiting:
             (done,), _ = self.ray.wait(list(waiting))
             plan = waiting.pop(done)
-            yield plan, self.ray.get(done)
+            try:
+                metrics = self.ray.get(done)
+            except (
+                self.ray.exceptions.WorkerCrashedError,
+                self.ray.exceptions.NodeDiedError,
+                self.ray.exceptions.OutOfMemoryError,
+            ):
+                raise SearchError(LOST) from None
+            yield plan, metrics
 
     def close(self) -> None:
         self.ray.shutdown()

@@ -1,0 +1,48 @@
+"""The search itself: ask an algorithm, judge what it asks for, and have every fact in the journal before the next is sought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.search.evolution import Algorithm
+from sparsevit3d.search.journal import Journal, ScoreCache
+from sparsevit3d.search.workers import Judge
+
+Progress = Callable[[int, int, str], None]  # done, in all, a note
+
+
+def run(algorithm: Algorithm, journal: Journal, judge: Judge, by: str, cache: ScoreCache | None, progress: Progress) -> None:
+    """Until the algorithm asks no more. What the journal, or the cache, knows is not judged again; ``by``: the metric to maximise."""
+    total, best, known = algorithm.settings.evaluations, -float("inf"), cache.scores if cache is not None else {}
+    while plans := algorithm.ask():
+        generation = algorithm.generation
+
+        def note(plan: SparsityPlan, metrics: dict[str, float], generation: int = generation) -> None:
+            journal.add_score(plan, metrics, generation, algorithm.budget.costs(plan))
+
+        for plan in plans:
+            if plan not in journal.scores and plan in known:
+                note(plan, known[plan])
+        for plan, metrics in judge([plan for plan in plans if plan not in journal.scores]):
+            note(plan, metrics)
+            if cache is not None:
+                cache.add(plan, metrics)
+            best = max(best, metrics[by])
+            progress(len(journal.scores), total, f"generation {generation}, best {by} {best:.3f}")
+        algorithm.tell({plan: journal.scores[plan][by] for plan in plans})
+        best = max(algorithm.scores.values())
+        progress(len(algorithm.scores), total, f"generation {generation}, best {by} {best:.3f}")
+
+
+def measured(journal: Journal, unit: str, measure: Callable[[SparsityPlan], float]) -> Callable[[SparsityPlan], float]:
+    """A cost that is measured once for each plan, journalled, and from then on read there. It is asked for between generations, when no
+    worker is busy.
+    """
+
+    def cost(plan: SparsityPlan) -> float:
+        if (plan, unit) not in journal.costs:
+            journal.add_cost(plan, unit, measure(plan))
+        return journal.costs[plan, unit]
+
+    return cost
