@@ -122,6 +122,8 @@ def evaluate(
 ) -> None:
     """The official score, by the devkit: mAP, NDS and the five errors, of a checkpoint or of a results file; a table, then a line of JSON.
 
+    Under torchrun (torchrun --no-python --nproc-per-node=8 sparsevit3d eval ...) each process looks at its share of the images.
+
     Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth --split val
 
     Example: sparsevit3d eval --results results_nusc.json --data data/nuscenes --split mini_val
@@ -148,7 +150,8 @@ def evaluate(
         folder = work_dir or checkpoint.with_name(f"eval_{split}{'_flip' if flip else ''}")
         score = score_checkpoint(experiment, checkpoint, split, folder, read_plan(plan, experiment))
     console.print(score_table(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}"))
-    print(json.dumps(score))
+    if not console.quiet:
+        print(json.dumps(score))
 
 
 def _score_file(results: Path, root: Path, version: str | None, split: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Algorithm:
         settings: Settings = Settings(),
         seed: int = 0,
         grid: Sequence[float] = RATIO_GRID,
-        same: Callable[[SparsityPlan], Hashable] = str,
+        same: Callable[[SparsityPlan], Hashable] = lambda plan: plan,
     ) -> None:
         """``same``: what plans that are one to the network have in common; of those only one is asked for.
 

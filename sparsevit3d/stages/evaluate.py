@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.stages.checkpoints import load_weights, read_checkpoint
-from sparsevit3d.stages.experiment import build_runner, claim, use_split, write_provenance
+from sparsevit3d.stages.experiment import build_runner, claim, join_processes, use_split, write_provenance
 from sparsevit3d.stages.files import write_json
 from sparsevit3d.stages.hooks import backbone_of
 
@@ -38,14 +39,21 @@ class Evaluator:
 
 
 def evaluate(config: Config, checkpoint: Path, split: str, work_dir: Path, plan: SparsityPlan | None) -> dict[str, Any]:
-    """Score a checkpoint on ``split``, under ``plan`` or its own; writes ``score.json`` and ``results_nusc.json`` to ``work_dir``."""
+    """Score a checkpoint on ``split``, under ``plan`` or its own; writes ``score.json`` and ``results_nusc.json`` to ``work_dir``.
+
+    Under torchrun each process looks at its share of the images.
+    """
+    join_processes()
     read_checkpoint(checkpoint)  # a mistake is told before there is a folder for it
-    claim(work_dir, {"stage": "eval"})
+    if is_main_process():
+        claim(work_dir, {"stage": "eval"})
     evaluator = Evaluator(config, checkpoint, split, work_dir, work_dir / "results_nusc.json")
-    write_provenance(work_dir, config, stage="eval", checkpoint=checkpoint, split=split, plan=plan)
+    if is_main_process():
+        write_provenance(work_dir, config, stage="eval", checkpoint=checkpoint, split=split, plan=plan)
     metrics = evaluator(plan)
     what = {"split": split, "checkpoint": str(checkpoint), "plan": str(evaluator.net.plan or "dense")}
     how = {"flip": bool(config.model.test_cfg.get("flip")), "image_size": list(config.image_size)}
     score = what | how | metrics
-    write_json(work_dir / "score.json", score)
+    if is_main_process():
+        write_json(work_dir / "score.json", score)
     return score
