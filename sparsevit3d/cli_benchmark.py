@@ -18,7 +18,7 @@ def benchmark(
         Path | None, typer.Argument(help="Time this detector under its plan, on six images of its data; default: fresh weights")
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(help="Without a checkpoint: images, channels, height, width [default: 6x3x256x704]")
+        str | None, typer.Option(help="Without a checkpoint: images, channels, height, width; default: 6x3x256x704")
     ] = None,
     split: Annotated[str, typer.Option(help="With a checkpoint: the split whose first keyframe to look at")] = "val",
     plans: Annotated[

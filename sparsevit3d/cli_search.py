@@ -21,7 +21,10 @@ class _RunByDefault(TyperGroup):
         return super().parse_args(ctx, args if known else ["run", *args])
 
 
-search_app = typer.Typer(cls=_RunByDefault, help="Find the plan that scores best within a budget; see how a search is getting on.")
+search_app = typer.Typer(
+    cls=_RunByDefault,
+    help="Find the plan that scores best within a budget ('run', which may be left out), and see how a search is getting on.",
+)
 
 
 @search_app.command("run")
@@ -40,7 +43,7 @@ def run(
     device: Annotated[str, typer.Option(help="Of --max-ms: cpu or cuda")] = "cpu",
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Of --max-ms")] = "float32",
     shape: Annotated[
-        str | None, typer.Option(help="Of --max-ms: images, channels, height, width [default: six of the config's]")
+        str | None, typer.Option(help="Of --max-ms: images, channels, height, width; default: six images of the config's size")
     ] = None,
     algorithm: Annotated[
         Literal["evolution", "random", "uniform", "front"], typer.Option(help="The other ones are there to be compared with")
@@ -53,12 +56,13 @@ def run(
     generations: Annotated[int, typer.Option(help="The first one included")] = 4,
     score: Annotated[Literal["mAP", "NDS", "loss"], typer.Option(help="What to maximise; of the loss, minus it")] = "mAP",
     keyframes: Annotated[
-        int | None, typer.Option(help="Evaluate on so many of the search split, evenly spread [default: all]")
+        int | None, typer.Option(min=1, help="Evaluate on so many of the search split, evenly spread; default: all")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that evaluate plans [default: GPUs, or else cores over --threads]")
+        int | None,
+        typer.Option(min=1, help="Processes that evaluate plans; default: one for each GPU, or else for every --threads cores"),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Of each worker on a CPU; scores may differ in the last digits with it")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Of each worker on a CPU; scores may differ in the last digits with it")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Evaluate on a Ray cluster: its address, 'auto' for this machine's, 'local' to begin one")
     ] = None,
@@ -69,8 +73,7 @@ def run(
     """Search the plan that scores best on the search split within a budget, on adapted weights.
 
     Without any budget: at most 0.6 of the MACs. Kill it whenever you like: the same command goes on, evaluates nothing twice, and ends with the same plan,
-    whatever the number of workers. WORK_DIR/plan.json says where it came from; finetune, eval, benchmark and visualize take it as --plan. The word
-    "run" may be left out.
+    whatever the number of workers. WORK_DIR/plan.json says where it came from; finetune, eval, benchmark and visualize take it as --plan.
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
 
@@ -84,7 +87,7 @@ def run(
     from sparsevit3d.latency_table import Machine
     from sparsevit3d.search.evolution import Settings
     from sparsevit3d.search.objective import Question
-    from sparsevit3d.search.run import Request, search
+    from sparsevit3d.search.run import Request, limits, search
     from sparsevit3d.search.workers import hire
     from sparsevit3d.stages.benchmark import known_device, parse_shape
     from sparsevit3d.stages.experiment import load_config
@@ -100,9 +103,10 @@ def run(
     request = Request(kind, Settings(population, parents, generations), share, gmacs, max_ms, latency, machine)
     question = Question(experiment, weights, score, keyframes, threads)
     usual = torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // threads)
-    with closing(hire(question, workers or usual, ray)) as judge, progress_bar("evaluating plans") as update:
+    budget = ", ".join(f"{most:.4g} {unit}" for unit, most in limits(share, gmacs, max_ms).items())
+    with closing(hire(question, workers or usual, ray)) as judge, progress_bar(f"plans within {budget}") as update:
         path = search(question, request, work_dir, judge, update)
-    _show(work_dir)
+    show(work_dir)
     if kind == "front":
         console.print(
             f"{work_dir / 'front'}: {len(list((work_dir / 'front').glob('*.json')))} plans that none beats, cheapest first"
@@ -133,10 +137,11 @@ def status(work_dir: Annotated[Path, typer.Argument(help="The --work-dir of a se
 
     Example: sparsevit3d search status work_dirs/search
     """
-    _show(work_dir)
+    show(work_dir)
 
 
-def _show(work_dir: Path) -> None:
+def show(work_dir: Path) -> None:
+    """Print how the search in ``work_dir`` is getting on, and draw what it has found."""
     from sparsevit3d.search.evolution import Settings
     from sparsevit3d.search.journal import read_journal
     from sparsevit3d.search.run import JOURNAL, limits

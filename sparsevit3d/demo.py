@@ -22,6 +22,7 @@ from data_tools.convert import write_infos
 from data_tools.splits import scenes_of_split
 from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
 from data_tools.work import usual_workers
+from sparsevit3d.cli_search import show
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.evolution import Settings as SearchSettings
 from sparsevit3d.search.objective import Question
@@ -85,6 +86,7 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
         adapted = adapt(config("adapt"), out / "adapted", trained)
     with clock.step(f"5 search a plan of at most {BUDGET:.0%} of the MACs"), progress_bar("evaluating plans") as update:
         plan = SparsityPlan.load(_search(config(), adapted, out / "search", size, update))
+    show(out / "search")
     with clock.step(f"6 finetune under {plan}"):
         sparse = finetune(config("finetune"), out / "sparse", adapted, plan)
     with clock.step("7 the control: train the dense detector on, by the schedules of 4 and 6, pruning nothing"):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from matplotlib.image import imread
@@ -221,8 +222,10 @@ def test_the_command_line_killed_goes_on_whatever_the_number_of_workers(syntheti
         journal = tmp_path / "killed/journal.jsonl"
         while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < lines):
             time.sleep(0.01)
+        workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        assert not psutil.wait_procs(workers, timeout=30)[1]  # they leave with it
     state = run("status", tmp_path / "killed", cache=tmp_path).stdout
     assert "plans of at most 12" in " ".join(state.split())
     assert imread(tmp_path / "killed/search.png").std() > 0.02

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,7 +50,8 @@ class Question:
     split: str = SPLIT
 
     def load(self) -> Objective:
-        register_all_modules(init_default_scope=True)  # so that the names in configs mean something to a worker as well
+        warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, in every worker
+        register_all_modules(init_default_scope=True)  # so that the names in configs mean something there as well
         return Objective(self)
 
     @cached_property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -83,7 +84,7 @@ class Processes:
     def _begin(self) -> ProcessPoolExecutor:
         spawn = multiprocessing.get_context("spawn")  # a fork would inherit threads that hold locks
         turns = spawn.Value("i", 0)
-        return ProcessPoolExecutor(self.workers, spawn, initializer=_take_gpu, initargs=(turns,))
+        return ProcessPoolExecutor(self.workers, spawn, initializer=_begin, initargs=(turns,))
 
     def __call__(self, plans: Sequence[SparsityPlan]) -> Iterator[tuple[SparsityPlan, Metrics]]:
         left, losses = list(plans), 0
@@ -103,6 +104,19 @@ class Processes:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+def _begin(turns: Any) -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _take_gpu(turns)
+
+
+def _leave_with_parent() -> None:
+    """A worker whose search was killed would wait for plans for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _take_gpu(turns: Any) -> None:
