@@ -12,13 +12,14 @@ test: setup ## the quick tests
 test-all: setup ## the slow ones as well, a tiny demo through the command line among them
 	@$(BIN)/pytest -m ''
 
-bench: setup ## all that README and docs quote of speed, on this machine: about 40 minutes on two cores
+bench: setup ## all that README and docs quote of speed, on this machine: about 50 minutes on two cores
 	@for shape in 1x3x448x800 6x3x256x704; do \
 	  $(BIN)/sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape $$shape --out benchmarks/results/cpu_$$shape.json || exit; done
 	@$(BIN)/python benchmarks/adaptation.py --out benchmarks/results/adaptation_cpu.json
 	@$(BIN)/python benchmarks/growth.py --out benchmarks/results/growth_cpu.json
 	@$(BIN)/python benchmarks/data.py --out benchmarks/results/data_cpu.json
 	@$(BIN)/python benchmarks/loading.py --out benchmarks/results/loading_cpu.json
+	@$(BIN)/python benchmarks/evaluation.py --out benchmarks/results/evaluation_cpu.json
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -23,6 +23,15 @@ ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("NUSCENES_KEYFRAMES", ROOT.parent / "shared/data/nuscenes_real/keyframes"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing that earlier runs found out is known to tests; but for where matplotlib keeps its list of fonts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache/matplotlib")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
