@@ -48,7 +48,9 @@ def run(
     algorithm: Annotated[
         Literal["evolution", "random", "uniform", "front"], typer.Option(help="The other ones are there to be compared with")
     ] = "evolution",
-    front: Annotated[bool, typer.Option("--front", help="The whole front of score against cost, in one search")] = False,
+    front: Annotated[
+        bool, typer.Option("--front", help="The whole front of score against cost, of MACs before milliseconds, in one search")
+    ] = False,
     population: Annotated[int, typer.Option(help="Plans of the first generation")] = 12,
     parents: Annotated[
         int, typer.Option(help="The best so far, which a generation comes from; the later ones have so many less plans")
@@ -72,7 +74,7 @@ def run(
 ) -> None:
     """Search the plan that scores best on the search split within a budget, on adapted weights.
 
-    Without any budget: at most 0.6 of the MACs. Kill it whenever you like: the same command goes on, evaluates nothing twice, and ends with the same plan,
+    Without any budget: at most 0.6 of the MACs (--front: all of them). Kill it whenever you like: the same command goes on, evaluates nothing twice, and ends with the same plan,
     whatever the number of workers. WORK_DIR/plan.json says where it came from; finetune, eval, benchmark and visualize take it as --plan.
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
@@ -82,6 +84,10 @@ def run(
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from work_dirs/adapted/epoch_0001.pth --front --work-dir work_dirs/front
     """
     share, gmacs = _macs(max_macs)
+    if front and algorithm not in ("evolution", "front"):
+        raise typer.BadParameter(f"--front is an algorithm of its own; leave out --algorithm {algorithm}", param_hint="--front")
+    if ray is not None and workers is not None:
+        raise typer.BadParameter("a Ray cluster has as many workers as it has room for; leave out --workers", param_hint="--ray")
     import torch
 
     from sparsevit3d.latency_table import Machine
@@ -99,7 +105,7 @@ def run(
     machine = None
     if max_ms is not None:
         sides = parse_shape(shape or "6x3x{1}x{0}".format(*experiment.image_size))
-        machine = Machine(known_device(device), dtype, sides, torch.get_num_threads())
+        machine = Machine.here(known_device(device), dtype, sides)
     request = Request(kind, Settings(population, parents, generations), share, gmacs, max_ms, latency, machine)
     question = Question(experiment, weights, score, keyframes, threads)
     usual = torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // threads)
@@ -142,6 +148,7 @@ def status(work_dir: Annotated[Path, typer.Argument(help="The --work-dir of a se
 
 def show(work_dir: Path) -> None:
     """Print how the search in ``work_dir`` is getting on, and draw what it has found."""
+    from sparsevit3d.plan import RATIO_GRID
     from sparsevit3d.search.evolution import Settings
     from sparsevit3d.search.journal import read_journal
     from sparsevit3d.search.run import JOURNAL, limits
@@ -150,7 +157,8 @@ def show(work_dir: Path) -> None:
     record = read_journal(work_dir / JOURNAL)
     request, judged = record.request, record.judged
     budget = limits(request["max_macs"], request["max_gmacs"], request["max_ms"])
-    console.print(search_table(request, judged, budget, Settings(**request["settings"]).evaluations, record.at_work))
+    most = len(RATIO_GRID) if request["algorithm"] == "uniform" else Settings(**request["settings"]).evaluations
+    console.print(search_table(request, judged, budget, most, record.at_work))
     if judged:
         picture = work_dir / "search.png"
         save_search(judged, request["score"], budget, picture)

@@ -7,7 +7,10 @@ What is left of a stage is the ranking of its windows, which only pruning needs,
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -17,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,26 +39,33 @@ CHECKED = 20  # random plans that are also timed whole
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a latency is meant: ``device`` and ``dtype`` by torch's names, ``shape`` (B, C, H, W), and a CPU's ``threads``."""
+    """Where and how a latency is meant: ``device`` and ``dtype`` by torch's names, the device's own ``name``, ``shape`` (B, C, H, W),
+    and a CPU's ``threads``.
+    """
 
     device: str
+    name: str
     dtype: str
     shape: tuple[int, int, int, int]
     threads: int
 
+    @classmethod
+    def here(cls, device: str, dtype: str, shape: tuple[int, int, int, int], threads: int | None = None) -> Machine:
+        """This one, with as many threads as torch uses by itself unless told otherwise."""
+        name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+        return cls(device, name, dtype, shape, threads or torch.get_num_threads())
+
     @contextmanager
-    def takes(self, net: SparseSwin) -> Iterator[Tensor]:
-        """``net`` on the device, in the dtype, to time; yields random images. Afterwards all is as it was."""
-        own = next(net.parameters())
-        device, dtype, threads, training = own.device, own.dtype, torch.get_num_threads(), net.training
+    def takes(self, net: SparseSwin) -> Iterator[tuple[SparseSwin, Tensor]]:
+        """Yields a copy of ``net`` on the device, in the dtype, to time, and random images; meanwhile torch uses the threads."""
+        threads = torch.get_num_threads()
         try:
             torch.set_num_threads(self.threads)
-            net.to(device=self.device, dtype=getattr(torch, self.dtype)).eval()
+            placed = copy.deepcopy(net).to(device=self.device, dtype=getattr(torch, self.dtype)).eval()
             generator = torch.Generator().manual_seed(0)
-            yield torch.randn(self.shape, generator=generator).to(next(net.parameters()))
+            yield placed, torch.randn(self.shape, generator=generator).to(next(placed.parameters()))
         finally:
             torch.set_num_threads(threads)
-            net.to(device=device, dtype=dtype).train(training)
 
 
 @dataclass(frozen=True)
@@ -68,11 +79,17 @@ class LatencyTable:
 
     def predict(self, plan: SparsityPlan) -> float:
         """Milliseconds of a pass under ``plan``; between two ratios of the grid, in proportion."""
-        total = self.rest
-        for ratios, pairs, ranking in zip(plan.ratios, self.pairs, self.ranking, strict=True):
-            total += sum(float(np.interp(ratio, self.grid, times)) for ratio, times in zip(ratios, pairs, strict=True))
-            total += ranking if any(ratios) else 0.0
-        return total
+        return self.rest + sum(self._stage(stage, ratios) for stage, ratios in enumerate(plan.ratios))
+
+    def fastest(self) -> SparsityPlan:
+        """Of all plans of the grid. Where a stage is small, to leave it dense may be faster than to rank its windows."""
+        stages = (itertools.combinations_with_replacement(self.grid, len(pairs)) for pairs in self.pairs)
+        return SparsityPlan(tuple(min(ratios, key=partial(self._stage, stage)) for stage, ratios in enumerate(stages)))
+
+    def _stage(self, stage: int, ratios: Sequence[float]) -> float:
+        pairs = zip(ratios, self.pairs[stage], strict=True)
+        blocks = sum(float(np.interp(ratio, self.grid, times)) for ratio, times in pairs)
+        return blocks + (self.ranking[stage] if any(ratios) else 0.0)
 
 
 @dataclass(frozen=True)
@@ -94,9 +111,9 @@ class MeasuredTable:
 
     def save(self, path: Path, **origin: Any) -> None:
         """As JSON, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(asdict(self) | origin, indent=2) + "\n")
-        partial.replace(path)
+        half = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        half.write_text(json.dumps(asdict(self) | origin, indent=2) + "\n")
+        half.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> MeasuredTable:
@@ -105,19 +122,21 @@ class MeasuredTable:
 
 
 def table_for(net: SparseSwin, machine: Machine, progress: Progress | None = None) -> MeasuredTable:
-    """Of this device, net, dtype, shape and these versions: from the cache, or measured now, which takes some minutes."""
+    """Of this net, machine, dtype, shape and these versions: from the cache, or measured now, which takes some minutes."""
     origin = {
         "machine": asdict(machine),
-        "processor": _processor(),
-        "net": {name: list(tensor.shape) for name, tensor in net.state_dict().items() if isinstance(tensor, Tensor)},
+        "net": {name: list(tensor.shape) for name, tensor in net.named_parameters()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "sparsevit3d": version("sparsevit3d")},
     }
     key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     path = cache_folder("latency") / f"{key}.json"
-    if not path.exists():
-        with machine.takes(net) as images:
-            MeasuredTable(*measure_table(net, images, progress=progress)).save(path, **origin)
-    return MeasuredTable.load(path)
+    if path.is_file():
+        return MeasuredTable.load(path)
+    with machine.takes(net) as (placed, images):
+        found = MeasuredTable(*measure_table(placed, images, progress=progress))
+    with contextlib.suppress(OSError):  # then it is measured again another time
+        found.save(path, **origin)
+    return found
 
 
 def _processor() -> str:

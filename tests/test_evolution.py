@@ -1,11 +1,14 @@
 import random
+from contextlib import closing
 
 import pytest
 
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan, every_plan, kept_count
+from sparsevit3d.search import loop
 from sparsevit3d.search.budget import Budget, Limit, SearchError
 from sparsevit3d.search.evolution import Evolution, RandomSearch, Settings, UniformSearch
 from sparsevit3d.search.front import Front, pareto_front
+from sparsevit3d.search.journal import Journal
 
 DEPTHS = (2, 2, 6, 2)
 ALGORITHMS = (Evolution, RandomSearch, Front)
@@ -108,6 +111,24 @@ def test_several_limits_hold_together_and_the_first_to_break_spares_the_rest():
     assert len(asked) == len(set(asked))
     assert all(cost(plan) <= 0.6 for plan in asked)
     assert budget.costs(plans[0]) == {"kept": cost(plans[0]), "ms": 10 * cost(plans[0])}
+
+
+def test_a_limit_whose_cheapest_plan_prunes_least_is_met_by_it():
+    """Where ranking costs more than it spares, as for latency in small stages."""
+    dense = SparsityPlan.uniform(0, DEPTHS)
+    budget = Budget(Limit("ms", 1.0, lambda plan: 1.0 if plan.is_dense else 2.0, dense))
+    assert run(Evolution(DEPTHS, budget, Settings(4, 2, 2))) == [dense]
+    with pytest.raises(SearchError, match=r"budget of 0.5 ms; the cheapest, 0\|0\|0,0,0\|0, costs 1"):
+        Budget(Limit("ms", 0.5, lambda plan: 1.0 if plan.is_dense else 2.0, dense)).cheapest(DEPTHS)
+
+
+def test_what_is_no_number_never_wins(tmp_path):
+    with closing(Journal(tmp_path / "journal", {})) as journal:
+        algorithm = Evolution(DEPTHS, within(0.7), Settings(4, 2, 2))
+        judge = lambda plans: ((plan, {"score": float("nan") if plan in first else 1.0}) for plan in plans)  # noqa: E731
+        first = Evolution(DEPTHS, within(0.7), Settings(4, 2, 2)).ask()[:3]
+        loop.run(algorithm, journal, judge, "score", None, lambda done, total, note: None)
+    assert algorithm.best not in first
 
 
 def test_uniform_search_tries_each_ratio_once():

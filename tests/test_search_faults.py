@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import light_search
 import pytest
 from light_search import DEPTHS, SETTINGS, LightQuestion
 
+import sparsevit3d.search.journal as journal_module
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.budget import SearchError
 from sparsevit3d.search.journal import Journal, ScoreCache, read_journal
+from sparsevit3d.search.workers import Processes
 from sparsevit3d.stages.files import ExperimentError
 
 PLAN = SparsityPlan.parse("0.5|0|0,0,0|0")
@@ -75,10 +78,14 @@ def count_lines(path):
 def test_a_measured_latency_is_replayed_and_never_measured_again(tmp_path):
     question = LightQuestion(tmp_path / "log", seconds=0.004)
     for _ in range(6):
+        known = (tmp_path / "journal.jsonl").read_bytes() if (tmp_path / "journal.jsonl").exists() else b""
         process = begin(tmp_path, question, 1, None, "evolution", True)
-        time.sleep(0.12)
+        while count_lines(tmp_path / "journal.jsonl") < known.count(b"\n") + 15:
+            time.sleep(0.001)
+        assert process.is_alive()
         os.kill(process.pid, signal.SIGKILL)
         process.join()
+        assert (tmp_path / "journal.jsonl").read_bytes().startswith(known)  # it asked no other questions than before
     light_search.search(tmp_path, question, with_latency=True)
     first, lines = answer(tmp_path), (tmp_path / "journal.jsonl").read_text().splitlines()
     measured = [json.loads(line)["plan"] for line in lines[1:] if "measured" in line]
@@ -88,7 +95,8 @@ def test_a_measured_latency_is_replayed_and_never_measured_again(tmp_path):
     assert (tmp_path / "journal.jsonl").read_text().splitlines() == lines
 
 
-def test_two_searches_on_one_journal_the_second_is_refused(tmp_path):
+def test_two_searches_on_one_journal_the_second_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "PATIENCE", 0.2)
     process = begin(tmp_path, LightQuestion(tmp_path / "log", seconds=0.1))
     while count_lines(tmp_path / "journal.jsonl") < 2:
         time.sleep(0.005)
@@ -160,6 +168,17 @@ def test_a_plan_that_kills_every_worker_ends_the_search_with_a_remedy(undisturbe
     assert answer(tmp_path) == undisturbed
 
 
+def test_a_worker_lost_while_it_waits_is_replaced(tmp_path):
+    question = LightQuestion(tmp_path / "log", seconds=0.05)
+    plans = [SparsityPlan.uniform(ratio, DEPTHS) for ratio in (0.1, 0.2, 0.3, 0.4)]
+    with closing(Processes(question, 2)) as judge:
+        first = dict(judge(plans[:2]))
+        for process in {int(line.split()[1]) for line in question.log.read_text().splitlines()}:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.2)
+        assert dict(judge(plans[2:])) | first == {plan: {"score": light_search.score(plan)} for plan in plans}
+
+
 @pytest.mark.slow
 def test_a_ray_cluster_of_two_loses_a_worker_and_says_the_same(undisturbed, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="Ray is an optional extra")
@@ -171,4 +190,4 @@ def test_a_ray_cluster_of_two_loses_a_worker_and_says_the_same(undisturbed, tmp_
     assert answer(tmp_path) == undisturbed
     begun = [line.split() for line in question.log.read_text().splitlines()]
     assert Counter(plan for plan, _ in begun)[question.victim] == 2
-    assert len({process for _, process in begun}) >= 2
+    assert len({process for _, process in begun}) >= 3

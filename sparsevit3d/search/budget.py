@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan
 
@@ -14,11 +15,14 @@ class SearchError(ValueError):
 
 @dataclass(frozen=True)
 class Limit:
-    """``cost(plan)``, in ``unit``, must not exceed ``most``."""
+    """``cost(plan)``, in ``unit``, must not exceed ``most``. ``cheapest``: the plan that costs least, where that is not the one that
+    prunes the most.
+    """
 
     unit: str
     most: float
     cost: Callable[[SparsityPlan], float]
+    cheapest: SparsityPlan | None = None
 
 
 class Budget:
@@ -44,11 +48,17 @@ class Budget:
         return all(self.cost(plan, limit) <= limit.most for limit in self.limits)
 
     def cheapest(self, depths: Sequence[int], grid: Sequence[float] = RATIO_GRID) -> SparsityPlan:
-        """The plan that prunes the most. Raises SearchError where not even that one is allowed, by what it costs."""
-        plan = SparsityPlan.uniform(grid[-1], depths)
+        """A plan that is allowed, if any is. Raises SearchError where even the cheapest costs too much, by what it costs."""
+        plans = [SparsityPlan.uniform(grid[-1], depths), *(limit.cheapest for limit in self.limits if limit.cheapest is not None)]
         for limit in self.limits:
+            plan = min(plans, key=partial(self.cost, limit=limit))
             if not self.cost(plan, limit) <= limit.most:  # nor does any plan meet a limit that is no number
                 raise SearchError(
                     f"no plan meets a budget of {limit.most:.4g} {limit.unit}; the cheapest, {plan}, costs {self.cost(plan, limit):.4g}"
                 )
-        return plan
+        for plan in plans:
+            if self.allows(plan):
+                return plan
+        raise SearchError(
+            f"no plan was found that meets all of {', '.join(f'{limit.most:.4g} {limit.unit}' for limit in self.limits)}"
+        )

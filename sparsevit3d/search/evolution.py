@@ -61,6 +61,11 @@ class Algorithm:
         self._asked: set[Hashable] = set()
 
     @property
+    def evaluations(self) -> int:
+        """How many plans it asks for at most."""
+        return self.settings.evaluations
+
+    @property
     def best(self) -> SparsityPlan:
         """The best ever told of; of equals the one asked for first."""
         return max(self.scores, key=self.scores.__getitem__)
@@ -129,6 +134,10 @@ class RandomSearch(Algorithm):
 
 class UniformSearch(Algorithm):
     """The same ratio everywhere: every one that the budget allows, once."""
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.grid)
 
     def _next(self) -> list[SparsityPlan]:
         plans = [SparsityPlan.uniform(ratio, self.depths) for ratio in reversed(self.grid)]

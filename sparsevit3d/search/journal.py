@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any, BinaryIO
 from sparsevit3d.cache import cache_folder
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.stages.files import ExperimentError
+
+PATIENCE = 10.0  # seconds: what a killed search leaves behind, or somebody who looks at the journal, is soon gone
 
 
 class Journal:
@@ -32,7 +35,11 @@ class Journal:
         self.scores: dict[SparsityPlan, dict[str, float]] = {}
         self.costs: dict[tuple[SparsityPlan, str], float] = {}
         self._file = path.open("a+b")
-        if not _is_free(self._file, fcntl.LOCK_EX):
+        begin = time.monotonic()
+        while not _is_free(self._file, fcntl.LOCK_EX):
+            if time.monotonic() < begin + PATIENCE:
+                time.sleep(0.05)
+                continue
             self._file.close()
             raise ExperimentError(f"{path}: another search is at work on it; wait for it, or use another --work-dir")
         try:
@@ -41,7 +48,13 @@ class Journal:
             self.close()
             raise
 
+    @property
+    def is_new(self) -> bool:
+        """Does it hold no fact yet?"""
+        return not self.scores and not self.costs
+
     def close(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # a data loader's worker that is still there holds the file open as well
         self._file.close()
 
     def add_score(self, plan: SparsityPlan, metrics: dict[str, float], generation: int, costs: dict[str, float]) -> None:
@@ -141,15 +154,19 @@ class ScoreCache:
     def __init__(self, key: str) -> None:
         self.path = cache_folder("scores") / f"{key}.jsonl"
         self.scores: dict[SparsityPlan, dict[str, float]] = {}
-        for line in self.path.read_bytes().splitlines() if self.path.exists() else []:
+        for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut off costs no more than itself
                 entry = json.loads(line)
                 self.scores[SparsityPlan.parse(entry["plan"])] = entry["metrics"]
 
     def add(self, plan: SparsityPlan, metrics: dict[str, float]) -> None:
         self.scores[plan] = metrics
-        with self.path.open("ab") as file:  # one write each, so that lines of searches side by side do not mix
-            file.write(b"\n" + json.dumps({"plan": str(plan), "metrics": metrics}).encode() + b"\n")
+        line = b"\n" + json.dumps({"plan": str(plan), "metrics": metrics}).encode() + b"\n"
+        try:
+            with self.path.open("ab") as file:  # one write each, so that lines of searches side by side do not mix
+                file.write(line)
+        except OSError as error:
+            warnings.warn(f"{self.path}: cannot be written ({error.strerror}); the search goes on without it", stacklevel=2)
 
 
 def _entry(value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from sparsevit3d.plan import SparsityPlan
@@ -14,7 +15,7 @@ Progress = Callable[[int, int, str], None]  # done, in all, a note
 
 def run(algorithm: Algorithm, journal: Journal, judge: Judge, by: str, cache: ScoreCache | None, progress: Progress) -> None:
     """Until the algorithm asks no more. What the journal, or the cache, knows is not judged again; ``by``: the metric to maximise."""
-    total, best, known = algorithm.settings.evaluations, -float("inf"), cache.scores if cache is not None else {}
+    total, best, known = algorithm.evaluations, -float("inf"), cache.scores if cache is not None else {}
     while plans := algorithm.ask():
         generation = algorithm.generation
 
@@ -30,9 +31,14 @@ def run(algorithm: Algorithm, journal: Journal, judge: Judge, by: str, cache: Sc
                 cache.add(plan, metrics)
             best = max(best, metrics[by])
             progress(len(journal.scores), total, f"generation {generation}, best {by} {best:.3f}")
-        algorithm.tell({plan: journal.scores[plan][by] for plan in plans})
+        algorithm.tell({plan: _rankable(journal.scores[plan][by]) for plan in plans})
         best = max(algorithm.scores.values())
         progress(len(algorithm.scores), total, f"generation {generation}, best {by} {best:.3f}")
+
+
+def _rankable(score: float) -> float:
+    """What is no number is worse than any."""
+    return -math.inf if math.isnan(score) else score
 
 
 def measured(journal: Journal, unit: str, measure: Callable[[SparsityPlan], float]) -> Callable[[SparsityPlan], float]:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ import torch
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
 from mmengine.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader, Subset
 
 from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.experiment import load_detector, use_split
+from sparsevit3d.stages.experiment import PACKAGES, load_detector, use_split
 from sparsevit3d.stages.files import ExperimentError, fingerprint
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.submission import CAMERA_ORDER
@@ -32,7 +34,7 @@ from sparsevit3d.stages.submission import CAMERA_ORDER
 SPLIT = "search"  # the search never sees the split that scores are reported on
 SCORES = ("mAP", "NDS", "loss")
 KEPT = 1 << 30  # bytes of decoded images that a process keeps
-PLACES = ("data_root", "ann_file", "work_dir")  # of a config: where things lie, not what they are
+PLACES = ("data_root", "ann_file", "work_dir", "randomness")  # of a config: where things lie, and no score follows from the seed
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,31 @@ class Question:
         return {
             "config": _without(json.loads(json.dumps(config.to_dict(), default=str)), PLACES),
             "weights": fingerprint(self.weights),
-            "data": fingerprint(Path(config.test_evaluator.ann_file)),
+            "data": _data_fingerprint(config),
             "score": self.by,
             "keyframes": self.keyframes,
             "threads": self.threads,
+            "device": get_device(),
+            "versions": {name: version(name) for name in (*PACKAGES, "sparsevit3d")},
         }
 
     @property
     def key(self) -> str:
         """The identity as a name for files."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+def _data_fingerprint(config: Config) -> str:
+    """SHA-256 of the split's info file, and the sizes of its images and of the tables: all of them would take too long to read."""
+    path, root = Path(config.test_evaluator.ann_file), Path(config.data_root)
+    infos = json.loads(path.read_text())
+    prefix = config.test_dataloader.dataset.data_prefix
+    images = [
+        root / prefix[name] / Path(image["img_path"]).name for info in infos["data_list"] for name, image in info["images"].items()
+    ]
+    tables = sorted((root / infos["metainfo"]["version"]).glob("*.json"))
+    sizes = [file.stat().st_size if file.is_file() else None for file in (*images, *tables)]
+    return hashlib.sha256(json.dumps([fingerprint(path), sizes]).encode()).hexdigest()
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsevit3d.latency import measure_latency
-from sparsevit3d.latency_table import Machine, MeasuredTable, table_for
+from sparsevit3d.latency_table import LatencyTable, Machine, MeasuredTable, table_for
 from sparsevit3d.macs import count_macs, kept_windows
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.budget import Budget, Limit, SearchError
@@ -26,7 +26,7 @@ from sparsevit3d.stages.hooks import backbone_of
 
 ALGORITHMS = ("evolution", "random", "uniform", "front")
 SHARE, GMACS, MS = "share of dense MACs", "GMACs", "ms"
-JOURNAL, TABLE = "journal.jsonl", "latency_table.json"  # in the work dir
+JOURNAL, TABLE, FRONT = "journal.jsonl", "latency_table.json", "front"  # in the work dir
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,16 @@ def search(
     """
     net = backbone_of(load_detector(question.config, question.weights, None))
     work_dir.mkdir(parents=True, exist_ok=True)
-    with closing(Journal(work_dir / JOURNAL, asdict(request) | question.identity)) as journal:
+    seed = question.config.randomness.seed
+    with closing(Journal(work_dir / JOURNAL, asdict(request) | question.identity | {"seed": seed})) as journal:
+        if journal.is_new:  # what an earlier search left is not this one's
+            for old in (work_dir / TABLE, *(work_dir / FRONT).glob("plan_*.json")):
+                old.unlink(missing_ok=True)
         try:
             budget = make_budget(net, question.config.image_size, request, work_dir, journal, progress)
-            algorithm = make_algorithm(net, budget, request, question.config.image_size, question.config.randomness.seed)
+            algorithm = make_algorithm(net, budget, request, question.config.image_size, seed)
         except SearchError:
-            if not journal.scores:  # so that the next attempt may be made in the same place
+            if journal.is_new:  # so that the next attempt may be made in the same place
                 journal.path.unlink()
             raise
         write_provenance(work_dir, question.config, stage="search", weights=question.weights, request=asdict(request))
@@ -96,27 +100,26 @@ def make_budget(
     if request.machine is None:
         raise SearchError("a budget of time needs a machine that it is meant for")
     if request.latency == "predicted":
-        cost = _predicted(net, request.machine, work_dir, progress)
-    else:
-        cost = _measured(net, request.machine, journal)
-    return Budget(*counted, Limit(MS, request.max_ms, cost))
+        table = _table(net, request.machine, work_dir, progress)
+        return Budget(*counted, Limit(MS, request.max_ms, table.predict, table.fastest()))
+    return Budget(*counted, Limit(MS, request.max_ms, _measured(net, request.machine, journal)))
 
 
-def _predicted(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress) -> Callable[[SparsityPlan], float]:
-    """By the table that this search began with, even where the machine's has been measured anew since."""
+def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress) -> LatencyTable:
+    """The one that this search began with, even where the machine's has been measured anew since."""
     if not machine.device.startswith("cpu"):
         raise SearchError(f"latency on {machine.device} cannot be predicted: a GPU replays a pass as a whole; have it measured")
     path = work_dir / TABLE
     if not path.exists():
         table_for(net, machine, progress).save(path)
-    return MeasuredTable.load(path).table.predict
+    return MeasuredTable.load(path).table
 
 
 def _measured(net: SparseSwin, machine: Machine, journal: Journal) -> Callable[[SparsityPlan], float]:
     def measure(plan: SparsityPlan) -> float:
-        with machine.takes(net):
-            net.plan = plan
-            return measure_latency(net, machine.shape).p50_ms
+        with machine.takes(net) as (placed, _):
+            placed.plan = plan
+            return measure_latency(placed, machine.shape).p50_ms
 
     return measured(journal, MS, measure)
 
@@ -156,7 +159,7 @@ def write_answer(algorithm: Algorithm, question: Question, request: Request, wor
         from sparsevit3d.search.front import Front
 
         assert isinstance(algorithm, Front)
-        (work_dir / "front").mkdir(exist_ok=True)
+        (work_dir / FRONT).mkdir(exist_ok=True)
         for number, plan in enumerate(algorithm.front()):
-            save(plan, work_dir / "front" / f"plan_{number:02d}.json")
+            save(plan, work_dir / FRONT / f"plan_{number:02d}.json")
     return save(algorithm.best, work_dir / "plan.json")

@@ -10,24 +10,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.search.budget import SearchError
 
 Metrics = dict[str, float]
 Objective = Callable[[SparsityPlan], Metrics]
-LOSSES = 5  # times that workers may be lost before a plan is done
-
-LOST = f"workers died {LOSSES} times before one had judged a plan, as they do where memory runs out; try fewer --workers"
+LOSSES = 5  # workers that a plan may lose
+LOST = f"{LOSSES} workers died while they judged plan {{plan}}, as they do where memory runs out; try fewer --workers"
 
 
 class Question(Hashable, Protocol):
-    """What to load an objective from; it travels to other processes, and equal ones mean equal scores.
+    """What to load an objective from; it travels to other processes, and each of those is asked one question alone.
 
     ``threads``: how many the objective uses.
     """
@@ -65,50 +65,63 @@ class Here:
 
     def __init__(self, question: Question) -> None:
         self.question = question
+        self._objective: Objective | None = None
 
     def __call__(self, plans: Sequence[SparsityPlan]) -> Iterator[tuple[SparsityPlan, Metrics]]:
         for plan in plans:
-            yield plan, _judge(self.question, plan)
+            self._objective = self._objective or self.question.load()
+            yield plan, self._objective(plan)
 
     def close(self) -> None:
-        _load.cache_clear()
+        self._objective = None
 
 
 class Processes:
     """So many processes of this machine; where there are GPUs, each has one to itself, in turn."""
 
     def __init__(self, question: Question, workers: int) -> None:
-        self.question, self.workers = question, workers
-        self._pool = self._begin()
-
-    def _begin(self) -> ProcessPoolExecutor:
-        spawn = multiprocessing.get_context("spawn")  # a fork would inherit threads that hold locks
-        turns = spawn.Value("i", 0)
-        return ProcessPoolExecutor(self.workers, spawn, initializer=_begin, initargs=(turns,))
+        self.question = question
+        self._workers = [self._begin(place) for place in range(workers)]
 
     def __call__(self, plans: Sequence[SparsityPlan]) -> Iterator[tuple[SparsityPlan, Metrics]]:
-        left, losses = list(plans), 0
-        while left:
-            futures = {self._pool.submit(_judge, self.question, plan): plan for plan in left}
-            try:
-                for future in as_completed(futures):
+        waiting, losses = deque(plans), Counter[SparsityPlan]()
+        idle, running = list(range(len(self._workers))), dict[Future[Metrics], tuple[SparsityPlan, int]]()
+        while waiting or running:
+            while waiting and idle:
+                plan, place = waiting.popleft(), idle.pop()
+                running[self._submit(plan, place)] = plan, place
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                plan, place = running.pop(future)
+                idle.append(place)
+                try:
                     metrics = future.result()
-                    left.remove(futures[future])
-                    losses = 0
-                    yield futures[future], metrics
-            except BrokenProcessPool:
-                losses += 1
-                if losses == LOSSES:
-                    raise SearchError(LOST) from None
-                self._pool = self._begin()
+                except BrokenProcessPool:  # that worker alone is lost
+                    losses[plan] += 1
+                    if losses[plan] == LOSSES:
+                        raise SearchError(LOST.format(plan=plan)) from None
+                    waiting.appendleft(plan)
+                    continue
+                yield plan, metrics
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.shutdown(cancel_futures=True)
+
+    def _begin(self, place: int) -> ProcessPoolExecutor:
+        spawn = multiprocessing.get_context("spawn")  # a fork would inherit threads that hold locks
+        return ProcessPoolExecutor(1, spawn, initializer=_begin, initargs=(place,))
+
+    def _submit(self, plan: SparsityPlan, place: int) -> Future[Metrics]:
+        try:
+            return self._workers[place].submit(_judge, self.question, plan)
+        except BrokenProcessPool:  # it was lost, with a plan or while it waited for one
+            self._workers[place] = self._begin(place)
+            return self._workers[place].submit(_judge, self.question, plan)
 
 
-def _begin(turns: Any) -> None:
+def _begin(place: int) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _take_gpu(turns)
+    _take_gpu(place)
 
 
 def _leave_with_parent() -> None:
@@ -119,17 +132,15 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def _take_gpu(turns: Any) -> None:
-    """The next of this machine's GPUs, said before CUDA is first asked for."""
+def _take_gpu(place: int) -> None:
+    """One of this machine's GPUs, said before CUDA is first asked for."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus is None:
         from torch.cuda import device_count  # counts without beginning to use them
 
         gpus = ",".join(map(str, range(device_count())))
     if names := [name for name in gpus.split(",") if name]:
-        with turns.get_lock():
-            os.environ["CUDA_VISIBLE_DEVICES"] = names[turns.value % len(names)]
-            turns.value += 1
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[place % len(names)]
 
 
 class Cluster:
@@ -148,6 +159,9 @@ class Cluster:
             ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise SearchError(f"--ray {address}: no cluster is to be reached there ({error})") from None
+        most = max(node["Resources"].get("CPU", 0) for node in ray.nodes())
+        if most < question.threads:
+            raise SearchError(f"--threads {question.threads}: the largest node of the Ray cluster has {most:g} cores")
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         self._judge = ray.remote(num_cpus=question.threads, num_gpus=gpus, max_retries=LOSSES - 1)(_judge)
         self._question = ray.put(question)
@@ -164,7 +178,7 @@ class Cluster:
                 self.ray.exceptions.NodeDiedError,
                 self.ray.exceptions.OutOfMemoryError,
             ):
-                raise SearchError(LOST) from None
+                raise SearchError(LOST.format(plan=plan)) from None
             yield plan, metrics
 
     def close(self) -> None:
