@@ -36,9 +36,7 @@ LONG = Settings(population=12, parents=4, generations=80)  # until nothing is le
 KINDS: dict[str, type[Algorithm]] = {"evolution": Evolution, "random": RandomSearch, "uniform": UniformSearch}
 COLOURS = {"evolution": "#c2571a", "random": "#1f5fa8", "uniform": "#5e5e5e", "front": "#c2571a", "searches": "#1f5fa8"}
 FRONT_BUDGETS = (0.45, 0.55, 0.65, 0.75, 0.85)
-FRONT_SETTINGS = Settings(
-    population=20, parents=8, generations=9
-)  # of the front; each single search has a fifth of its evaluations
+FRONT_SETTINGS = Settings(population=20, parents=8, generations=9)
 SINGLE_SETTINGS = Settings(population=8, parents=3, generations=12)  # cut off after its part of the front's evaluations
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from sparsevit3d.plan import PlanError
@@ -80,12 +82,17 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """All of a checkpoint's weights and its plan, or ExperimentError: half a detector, or one that forgot its plan, is not loaded."""
+    """All of a checkpoint's weights and its plan, or ExperimentError: half a detector, or one that forgot its plan, is not loaded.
+
+    ``model`` may be wrapped for distributed training.
+    """
+    detector: Any = model.module if is_model_wrapper(model) else model
     state = read_checkpoint(checkpoint)["state_dict"]
     try:
-        model.load_state_dict(state)
+        detector.load_state_dict(state)
     except (RuntimeError, PlanError) as error:
-        raise ExperimentError(f"{checkpoint}: does not fit the model of this config\n{error}") from error
+        reasons = "\n".join(shorten(line, 400) for line in str(error).splitlines())
+        raise ExperimentError(f"{checkpoint}: does not fit the model of this config\n{reasons}") from error
 
 
 def plain(value: Any) -> Any:

@@ -66,10 +66,9 @@ class StartHook(Hook):
         backbone_of(runner.model).plan = self.plan
 
     def before_train(self, runner: Any) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if runner.iter == 0:
-            load_weights(model, self.weights)
-        backbone_of(model).plan = self.plan
+            load_weights(runner.model, self.weights)
+        backbone_of(runner.model).plan = self.plan
 
 
 @HOOKS.register_module()
