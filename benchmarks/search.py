@@ -161,14 +161,12 @@ def fronts(plans: Plans) -> dict[str, Any]:
 
 
 def show(document: dict[str, Any]) -> None:
-    table = Table("budget", "plans", "near the best", "algorithm", "evaluations", "95%", "seeds that got there")
+    table = Table("budget", "plans", "near best", "algorithm", "evaluations", "95%", "seeds there")
     for most, row in document["budgets"].items():
         for name, found in row["algorithms"].items():
-            low, high = found["interval"]
+            median, low, high = ("never" if count is None else f"{count:.0f}" for count in (found["median"], *found["interval"]))
             reached = f"{found['reached']:.0%}"
-            table.add_row(
-                most, str(row["plans"]), str(row["near the best"]), name, str(found["median"]), f"{low} .. {high}", reached
-            )
+            table.add_row(most, str(row["plans"]), str(row["near the best"]), name, median, f"{low} .. {high}", reached)
     console.print(table)
     for name, row in document["front"]["share of the whole hypervolume"].items():
         low, high = row["interval"]
@@ -195,7 +193,8 @@ def draw_budget(axes: Axes, most: float, row: dict[str, Any]) -> None:
     for name, found in row["algorithms"].items():
         counts = np.sort([count for count in found["counts"] if count is not None])
         reached = np.arange(1, len(counts) + 1) / len(found["counts"])
-        axes.step([0, *counts], [0, *reached], where="post", color=COLOURS[name], label=name)
+        label = name if len(counts) else f"{name}: never"
+        axes.step([0, *counts], [0, *reached], where="post", color=COLOURS[name], label=label)
     axes.set(xlabel="evaluations", ylabel=f"seeds within {NEAR:.0%} of the best", ylim=(0, 1.02), xscale="symlog", xlim=(1, None))
     axes.set_title(f"at most {most:.0%} of the MACs: {row['plans']} plans")
     axes.grid(alpha=0.3)

@@ -158,7 +158,8 @@ def show(work_dir: Path) -> None:
     request, judged = record.request, record.judged
     budget = limits(request["max_macs"], request["max_gmacs"], request["max_ms"])
     most = len(RATIO_GRID) if request["algorithm"] == "uniform" else Settings(**request["settings"]).evaluations
-    console.print(search_table(request, judged, budget, most, record.at_work))
+    state = "done" if (work_dir / "plan.json").exists() else "nobody is at work on it; the same command goes on"
+    console.print(search_table(request, judged, budget, most, "a search is at work on it" if record.at_work else state))
     if judged:
         picture = work_dir / "search.png"
         save_search(judged, request["score"], budget, picture)

@@ -60,14 +60,11 @@ def _numbers(row: dict[str, Any]) -> tuple[str, str, str]:
     return f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}", f"{row['spread']:.0%}"
 
 
-def search_table(
-    request: dict[str, Any], judged: list[dict[str, Any]], budget: dict[str, float], most: int, at_work: bool
-) -> Table:
+def search_table(request: dict[str, Any], judged: list[dict[str, Any]], budget: dict[str, float], most: int, state: str) -> Table:
     """Of a search's journal: what it is for, how far it is, and the best so far."""
     score = request["score"]
     table = Table("", "", title=f"search by {request['algorithm']}", show_header=False)
     table.add_row("wanted", f"highest {score} at no more than {', '.join(f'{limit:.4g} {unit}' for unit, limit in budget.items())}")
-    state = "a search is at work on it" if at_work else "nobody is at work on it"
     generation = judged[-1]["generation"] if judged else 0
     table.add_row("so far", f"{len(judged)} plans of at most {most}, generation {generation}; {state}")
     if judged:
