@@ -3,7 +3,7 @@
 BIN := .venv/bin
 DEMO := demo
 
-demo: setup ## the main job, from nothing to a table and pictures: about 20 minutes on two cores
+demo: setup ## the main job, from nothing to a table and pictures: about 25 minutes on two cores
 	@$(BIN)/sparsevit3d demo --out $(DEMO) $(if $(REAL),--real $(REAL)) $(if $(REAL_SPLIT),--real-split $(REAL_SPLIT))
 
 test: setup ## the quick tests
