@@ -13,12 +13,12 @@ from rich.text import Text
 
 from sparsevit3d.cli_benchmark import benchmark
 from sparsevit3d.cli_data import data_app
-from sparsevit3d.cli_options import Checkpoint, ConfigPath, Data, From, Infos, Plan, Set, Split, WorkDir, read_plan
+from sparsevit3d.cli_options import ConfigPath, Data, From, Infos, Plan, Set, WorkDir, read_plan
 from sparsevit3d.cli_search import search_app
+from sparsevit3d.cli_visualize import visualize_app
 from sparsevit3d.terminal import console, progress_bar, score_table
 
 app = typer.Typer(help="Camera-based 3D detection that computes only the windows that matter.", no_args_is_help=True)
-visualize_app = typer.Typer(help="Pictures of what was pruned.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(search_app, name="search")
 app.add_typer(visualize_app, name="visualize")
@@ -54,9 +54,10 @@ def train(
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
+    from visualize.masks import training_pictures
 
     experiment = load_config(config, data, infos, options or (), "depth" if weights else None)
-    console.print(stage.train(experiment, work_dir, weights))
+    console.print(stage.train(experiment, work_dir, weights, training_pictures))
 
 
 @app.command()
@@ -75,10 +76,14 @@ def adapt(
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
+    from visualize.masks import training_pictures
 
     experiment = load_config(config, data, infos, options or (), "adapt")
     plan = read_plan("dense", experiment) if dense else None
-    console.print(stage.finetune(experiment, work_dir, weights, plan) if plan else stage.adapt(experiment, work_dir, weights))
+    if plan:
+        console.print(stage.finetune(experiment, work_dir, weights, plan, training_pictures))
+    else:
+        console.print(stage.adapt(experiment, work_dir, weights, training_pictures))
 
 
 @app.command()
@@ -97,11 +102,12 @@ def finetune(
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
+    from visualize.masks import training_pictures
 
     experiment = load_config(config, data, infos, options or (), "finetune")
     chosen = read_plan(plan, experiment)
     assert chosen is not None
-    console.print(stage.finetune(experiment, work_dir, weights, chosen))
+    console.print(stage.finetune(experiment, work_dir, weights, chosen, training_pictures))
 
 
 @app.command("eval")
@@ -205,32 +211,6 @@ def predict(
         if rows:  # an image that cannot be read takes nothing away from those before it
             write_json(out / "predictions.json", document)
     console.print(f"{out / 'predictions.json'}: {sum(len(row['detections']) for row in rows)} boxes in {len(rows)} images")
-
-
-@visualize_app.command()
-def masks(
-    config: ConfigPath,
-    checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures; a keyframe's sheets go to OUT/SPLIT_KEYFRAME")],
-    split: Split = "val",
-    keyframe: Annotated[int, typer.Option(help="Which keyframe of the split, from 0")] = 0,
-    plan: Plan = None,
-    data: Data = None,
-    infos: Infos = None,
-    options: Set = None,
-) -> None:
-    """Draw a keyframe's six camera frames, a sheet per stage: pruned windows dimmed, kept ones clear, boxes on top.
-
-    Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth --out pictures
-    """
-    from sparsevit3d.stages.experiment import load_config
-    from sparsevit3d.stages.look import look_at_keyframe
-    from visualize.masks import save_sheets
-
-    experiment = load_config(config, data, infos, options or ())
-    views, traces = look_at_keyframe(experiment, checkpoint, split, keyframe, read_plan(plan, experiment))
-    for path in save_sheets(views, traces, out / f"{split}_{keyframe:04d}", f"{split}, keyframe {keyframe}"):
-        console.print(path)
 
 
 app.command()(benchmark)

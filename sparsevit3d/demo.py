@@ -32,10 +32,10 @@ from sparsevit3d.stages.benchmark import benchmark, trained_subject
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.files import fingerprint, sole_owner, write_json
-from sparsevit3d.stages.look import look_at_keyframe
+from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.train import adapt, finetune, train
 from sparsevit3d.terminal import benchmark_tables, console, progress_bar
-from visualize.masks import save_sheets
+from visualize.masks import save_masks
 
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
 BUDGET = 0.6  # share of the dense backbone's MACs
@@ -108,8 +108,8 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
             lambda: benchmark(trained_subject(config(), sparse, "val"), ["float32"], [plan], size.runs, update),
         )
     with clock.step("10 pictures"), console.status("drawing"):
-        views, traces = look_at_keyframe(config(), sparse, "val", 0, None)
-        save_sheets(views, traces, out / "pictures" / "synthetic", f"Synthetic street, plan {plan}")
+        keyframe = open_keyframes(config(), sparse, "val").look(0)
+        save_masks(keyframe, out / "pictures" / "synthetic", f"Synthetic street, plan {plan}")
 
     _report(console, timing, scores, plan)
     write_json(out / "summary.json", {"plan": str(plan), "scores": scores, "benchmark": timing, "seconds": clock.seconds})
@@ -131,10 +131,10 @@ def _look_at_real(out: Path, real: Path, split: str, checkpoint: Path, plan: Spa
     infos = out / "real_infos"
     count = write_infos(real, "v1.0-mini", [split], infos)[split]
     config = load_config(CONFIG, real, infos)
+    keyframes = open_keyframes(config, checkpoint, split)
     for number in range(min(count, 2)):
-        views, traces = look_at_keyframe(config, checkpoint, split, number, None)
         title = f"Real street, keyframe {number} of {split}, plan {plan} (the detector has only ever seen made ones)"
-        save_sheets(views, traces, out / "pictures" / f"real_{split}_{number}", title)
+        save_masks(keyframes.look(number), out / "pictures" / f"real_{split}_{number}", title)
 
 
 def _once(path: Path, checkpoint: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

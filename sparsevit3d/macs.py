@@ -74,6 +74,20 @@ def plan_of_share(net: SparseSwin, image_size: tuple[int, int], share: float, dr
     return min(plans, key=lambda plan: abs(count_macs(net, image_size, plan) / dense - share))
 
 
+def size_of_equal_macs(net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan) -> tuple[int, int]:
+    """(height, width): of the image sizes of the same shape, in whole patches, the largest that dense costs no more than
+    ``image_size`` under ``plan``.
+    """
+    dense, most = SparsityPlan.uniform(0, net.depths), count_macs(net, image_size, plan)
+    height, width = image_size
+    for across in range(-(-width // net.patch_size), 1, -1):
+        down = max(1, round(across * height / width))
+        size = (down * net.patch_size, across * net.patch_size)
+        if count_macs(net, size, dense) <= most:
+            return size
+    return (net.patch_size, net.patch_size)
+
+
 def block_macs(block: SwinBlock, tokens: int, windows: int) -> int:
     """MACs of a block that computes so many ``windows``, with so many real ``tokens`` in them."""
     layers = (block.attn.qkv, block.attn.proj, block.fc1, block.fc2)

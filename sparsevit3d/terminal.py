@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,6 +71,19 @@ def search_table(request: dict[str, Any], judged: list[dict[str, Any]], budget: 
         best = max(judged, key=lambda row: row["metrics"][score])
         costs = ", ".join(f"{cost:.4g} {unit}" for unit, cost in best["costs"].items())
         table.add_row("best", f"{best['plan']}: {score} {best['metrics'][score]:.4f} at {costs}")
+    return table
+
+
+def recall_table(rows: Iterable[tuple[str, ...]], plan: str) -> Table:
+    """Of what ``visualize recall`` found: pixels and objects that windows keep."""
+    names = ("stage", "windows", "of", "objects", "% of pixels", "% of objects")
+    table = Table(*names, title=f"kept by plan {plan} / at random / at best")
+    before = "0"
+    for row in rows:
+        if row[0] != before:
+            table.add_section()
+        before = row[0]
+        table.add_row(*row)
     return table
 
 

@@ -33,6 +33,31 @@ def scaled_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, in
     return round(size[0] * cover), round(size[1] * cover)
 
 
+def read_image(path: str, wanted: tuple[int, int] | None = None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """(H, W, 3) BGR, and the width and height of the file's; reduced if no more of it is needed to cover ``wanted``, (width, height).
+
+    Raises ImageError for one that is missing or damaged.
+    """
+    try:
+        with Image.open(path) as file:
+            turn = file.getexif().get(ORIENTATION, 1)
+            found = (file.height, file.width) if turn >= 5 else file.size
+            if wanted:
+                width, height = scaled_size(found, wanted)
+                # The smallest that is as large; does nothing for what is no JPEG.
+                file.draft("RGB", (height, width) if turn >= 5 else (width, height))
+            upright = file if turn == 1 else ImageOps.exif_transpose(file)  # each of these steps copies the image
+            image = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
+        raise ImageError(
+            f"{path}: not a readable image ({error}); put it back, or leave its keyframe out of the info file"
+        ) from error
+    blue_first: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return blue_first, found
+
+
 @TRANSFORMS.register_module()
 class LoadCalibratedImage(BaseTransform):
     """Load an image and its camera's matrix, which has to be for an image of this size: for another, every box would be elsewhere.
@@ -46,7 +71,7 @@ class LoadCalibratedImage(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         (camera,) = results["images"].values()
-        image, found = self._read(camera["img_path"])
+        image, found = read_image(camera["img_path"], self.wanted)
         if found != (camera["width"], camera["height"]):
             raise ImageError(
                 f"{camera['img_path']}: is {found[0]} x {found[1]}, but its camera is calibrated for "
@@ -55,27 +80,6 @@ class LoadCalibratedImage(BaseTransform):
         results["img"], results["cam2img"] = image, camera["cam2img"]
         results["img_shape"], results["ori_shape"] = image.shape[:2], (found[1], found[0])
         return results
-
-    def _read(self, path: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        """(H, W, 3) BGR, perhaps reduced, and the width and height of the whole."""
-        try:
-            with Image.open(path) as file:
-                turn = file.getexif().get(ORIENTATION, 1)
-                found = (file.height, file.width) if turn >= 5 else file.size
-                if self.wanted:
-                    width, height = scaled_size(found, self.wanted)
-                    # The smallest that is as large; does nothing for what is no JPEG.
-                    file.draft("RGB", (height, width) if turn >= 5 else (width, height))
-                upright = file if turn == 1 else ImageOps.exif_transpose(file)  # each of these steps copies the image
-                image = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
-            raise ImageError(
-                f"{path}: not a readable image ({error}); put it back, or leave its keyframe out of the info file"
-            ) from error
-        blue_first: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        return blue_first, found
 
 
 @TRANSFORMS.register_module()

@@ -1,4 +1,4 @@
-"""What there is to look at, as plain data: camera frames with their calibration and boxes. Pictures are made from these alone."""
+"""What there is to look at, as plain data: camera frames with their calibration and boxes, lidar points, windows. Pictures are made from these alone."""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsevit3d.trace import BlockTrace
+
 
 @dataclass(frozen=True)
 class Boxes:
-    """N boxes in a camera's frame: x right, y down, z forward, metres."""
+    """N boxes in one frame, metres: a camera's (x right, y down, z forward) or the ego's (x forward, y left, z up)."""
 
-    corners: NDArray[np.floating]  # (N, 8, 3); 0-3 one face in order round, 4-7 the opposite one in the same order
+    corners: NDArray[
+        np.floating
+    ]  # (N, 8, 3); 0-3 the front face: left upper, right upper, right lower, left lower; 4-7 the rear one likewise
     names: list[str]
     scores: NDArray[np.floating] | None = None  # (N,); None for ground truth
+
+    def __getitem__(self, chosen: NDArray) -> Boxes:
+        """Those at the indices, or where the mask is true."""
+        numbers = np.arange(len(self.names))[chosen]
+        return Boxes(self.corners[numbers], [self.names[n] for n in numbers], None if self.scores is None else self.scores[numbers])
+
+    @property
+    def centres(self) -> NDArray[np.floating]:
+        """(N, 3)."""
+        return self.corners.mean(1)
 
 
 NO_BOXES = Boxes(np.zeros((0, 8, 3)), [])
@@ -32,9 +46,24 @@ class CameraView:
     network_size: tuple[int, int]  # width, height
     truth: Boxes = field(default=NO_BOXES)
     predictions: Boxes = field(default=NO_BOXES)
+    to_ego: NDArray[np.floating] = field(default_factory=lambda: np.eye(4))  # (4, 4) from the camera's frame, each at its own time
 
     def to_frame(self, rectangle: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         """Left, top, right, bottom in network pixels to the same in frame pixels."""
         left, top, right, bottom = rectangle
         (across, down), (x, y) = self.scale, self.offset
         return (left + x) / across, (top + y) / down, (right + x) / across, (bottom + y) / down
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """All there is to see of one moment."""
+
+    name: str
+    seconds: float  # since some moment that the keyframes of a drive share
+    plan: str
+    views: list[CameraView]
+    trace: list[BlockTrace]  # of the views' shared forward pass, in their order
+    points: NDArray[np.floating]  # (P, 3) of the lidar, ego frame, metres
+    truth: Boxes  # ego frame
+    predictions: Boxes  # ego frame; what several cameras saw is merged

@@ -36,7 +36,7 @@ def run(*arguments, cwd=ROOT, check=True):
         "finetune",
         "eval",
         "predict",
-        "visualize masks",
+        *(f"visualize {verb}" for verb in ("masks", "boxes", "scene", "video", "compare", "recall", "report", "rerun")),
         "benchmark",
         "demo",
     ],
@@ -70,35 +70,6 @@ def test_data_is_made_from_the_command_line(tmp_path):
     run("data", "synth", root, "--scenes", 1, 0, 1, "--keyframes", 1, "--size", 96, 54)
     run("data", "infos", root, "--splits", "train,val", "--workers", 2, "--out", tmp_path / "infos")
     assert sorted(path.name for path in (tmp_path / "infos").iterdir()) == ["nuscenes_infos_train.json", "nuscenes_infos_val.json"]
-
-
-def test_masks_are_drawn_on_real_frames(real, untrained, tmp_path):
-    run("data", "infos", real, "--version", "v1.0-mini", "--split", "real_train", "--split", "real_val", "--out", tmp_path)
-    for split in ("real_train", "real_val"):
-        arguments = (
-            "--split",
-            split,
-            "--data",
-            real,
-            "--infos",
-            tmp_path,
-            "--out",
-            tmp_path / split,
-            "--set",
-            "model.test_cfg.score_thr=0.001",
-        )
-        run("visualize", "masks", SMALL, untrained, *arguments)
-        assert len(list((tmp_path / split / f"{split}_0000").glob("windows_stage?.png"))) == 4
-
-
-def test_masks_under_another_plan_and_a_keyframe_that_is_not_there(synthetic, untrained, tmp_path):
-    run("visualize", "masks", SMALL, untrained, "--data", synthetic, "--plan", "0|0|0.5|0", "--out", tmp_path / "sheets")
-    assert len(list((tmp_path / "sheets/val_0000").iterdir())) == 4
-    done = run(
-        "visualize", "masks", SMALL, untrained, "--data", synthetic, "--keyframe", 99, "--out", tmp_path / "none", check=False
-    )
-    assert done.returncode == 1
-    assert "keyframes 0 to 3" in " ".join(done.stdout.split())
 
 
 @pytest.mark.slow

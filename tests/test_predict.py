@@ -11,7 +11,7 @@ from test_cli import run
 
 from sparsevit3d.plan import PlanError
 from sparsevit3d.stages.files import ExperimentError
-from sparsevit3d.stages.look import look_at_keyframe
+from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.predict import Detector, read_calibration
 from sparsevit3d.transforms import ImageError
 from sparsevit3d.views import Boxes, CameraView
@@ -33,7 +33,7 @@ def calibration_of(root, path):
 
 def test_the_same_boxes_as_on_the_dataset(synthetic, small_config, untrained, tmp_path):
     """One image without any dataset, and as the dataset's own camera: the same picture, boxes and scores."""
-    views, _ = look_at_keyframe(small_config, untrained, "val", 0, None)
+    views = open_keyframes(small_config, untrained, "val").look(0).views
     (keyframe, *_) = json.loads((synthetic / "nuscenes_infos_val.json").read_text())["data_list"]
     paths = [synthetic / "samples" / name / image["img_path"] for name, image in keyframe["images"].items()]
     detector = Detector(untrained)

@@ -18,7 +18,7 @@ from sparsevit3d.search.workers import Here
 from sparsevit3d.stages.benchmark import trained_subject
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.stages.look import look_at_keyframe
+from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.train import adapt, finetune, train
 
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
@@ -58,7 +58,7 @@ def test_no_stage_opens_anothers_scenes(synthetic, tmp_path):
 
     root = only(synthetic, "val", tmp_path / "val_alone")
     assert evaluate(config_of(root), sparse, "val", tmp_path / "score", None)["split"] == "val"
-    assert len(look_at_keyframe(config_of(root), sparse, "val", 0, None)[0]) == 6
+    assert len(open_keyframes(config_of(root), sparse, "val").look(0).views) == 6
     assert trained_subject(config_of(root), sparse, "val").images.shape[0] == 6
     with pytest.raises(ValueError, match="no info file of split 'search'"):
         search_in(root, tmp_path / "other", adapted)

@@ -1,27 +1,13 @@
-import matplotlib.image
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keyframes import cube, view_of
 
 from sparsevit3d import SparseSwin, record_windows
 from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import Boxes, CameraView
 from visualize.geometry import box_lines, window_mask, window_rectangles
-from visualize.masks import LAYOUT, dimmed, save_sheets
-
-CHANNELS = [channel for row in LAYOUT for channel in row]
-
-
-def view_of(image, network_size, scale=(1.0, 1.0), offset=(0.0, 0.0), **boxes):
-    intrinsic = np.array([[100.0, 0, image.shape[1] / 2], [0, 100.0, image.shape[0] / 2], [0, 0, 1]])
-    return CameraView("CAM_FRONT", image, intrinsic, scale, offset, network_size, **boxes)
-
-
-def cube(depth, size=1.0):
-    x, y = np.array([-1, 1, 1, -1]) * size, np.array([-1, -1, 1, 1]) * size
-    return np.concatenate([np.column_stack([x, y, np.full(4, z)]) for z in (depth - size, depth + size)])
+from visualize.masks import dimmed
 
 
 @settings(max_examples=25)
@@ -80,24 +66,3 @@ def test_box_edges_are_cut_where_they_pass_behind_the_camera():
     through = box_lines(cube(0.5, 1.0), intrinsic)
     assert len(through) == 8  # the near face is gone, what joins it to the far one is cut
     assert np.isfinite(through).all()
-
-
-@pytest.mark.parametrize("ratio", ["0|0", "0.5|0.7"])
-def test_a_sheet_per_stage_is_written_whole(ratio, tmp_path):
-    net = SparseSwin(embed_dims=8, depths=(2, 2), num_heads=(1, 1), window_size=4, out_indices=(1,), plan=ratio).eval()
-    frames = np.random.default_rng(0).integers(0, 255, (6, 90, 160, 3), dtype=np.uint8)
-    with torch.no_grad(), record_windows(net) as trace:
-        net(torch.randn(6, 3, 64, 128))
-    found = Boxes(np.stack([cube(8.0), cube(0.5)]), ["car", "pedestrian"], np.array([0.9, 0.1]))
-    views = [
-        CameraView(
-            channel, frame, np.diag([90.0, 90.0, 1.0]), (0.8, 0.8), (0, 8), (128, 64), Boxes(found.corners, found.names), found
-        )
-        for channel, frame in zip(CHANNELS, frames, strict=True)
-    ]
-    paths = save_sheets(views, trace, tmp_path / "sheets", "made by hand")
-    assert [path.name for path in paths] == ["windows_stage0.png", "windows_stage1.png"]
-    assert sorted(paths) == sorted((tmp_path / "sheets").iterdir())
-    picture = matplotlib.image.imread(paths[0])
-    assert picture.shape[:2] == (690, 1600)
-    assert picture[..., :3].std() > 0.1

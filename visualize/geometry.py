@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from sparsevit3d.trace import BlockTrace
@@ -34,23 +38,49 @@ def _runs(index: int, count: int, window: int, shift: int, length: int) -> list[
     return [(start, end) for start, end in clipped if start < end]
 
 
+def window_map(view: CameraView, trace: BlockTrace) -> NDArray[np.int64]:
+    """(H, W) of the view's frame: the window whose tokens each pixel's centre fell to; -1 where the network saw nothing."""
+    height, width = view.image.shape[:2]
+    row = _windows_along(height, view.scale[1], view.offset[1], view.network_size[1], trace, 0)
+    column = _windows_along(width, view.scale[0], view.offset[0], view.network_size[0], trace, 1)
+    return np.where((row < 0)[:, None] | (column < 0), -1, row[:, None] * trace.grid[1] + column)
+
+
+def _windows_along(length: int, scale: float, offset: float, size: int, trace: BlockTrace, axis: int) -> NDArray[np.int64]:
+    """Along one axis of a frame: each pixel's row or column of windows, -1 outside of what the network saw."""
+    pixels = np.floor((np.arange(length) + 0.5) * scale - offset + 1e-9).astype(np.int64)
+    token = pixels // trace.stride
+    seen = (pixels >= 0) & (pixels < size) & (token < trace.map_size[axis])
+    return np.where(seen, (token - trace.shift) % (trace.grid[axis] * trace.window) // trace.window, -1)
+
+
+def paint(view: CameraView, trace: BlockTrace, values: NDArray[Any], unseen: Any) -> NDArray[Any]:
+    """(H, W) of the view's frame: at each pixel its window's of the ``values`` (windows,)."""
+    return np.append(values, np.array(unseen, values.dtype))[window_map(view, trace)]
+
+
 def window_mask(view: CameraView, trace: BlockTrace, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(H, W) of the view's frame: which pixels lie in windows that are ``chosen`` (windows,)."""
-    mask = np.zeros(view.image.shape[:2], dtype=bool)
-    for window in np.flatnonzero(chosen):
-        for rectangle in window_rectangles(trace, int(window)):
-            left, top, right, bottom = (round(value) for value in view.to_frame(_within(rectangle, view.network_size)))
-            mask[max(top, 0) : bottom, max(left, 0) : right] = True
-    return mask
+    return paint(view, trace, chosen, False)
 
 
-def _within(rectangle: Rectangle, size: tuple[int, int]) -> Rectangle:
-    left, top, right, bottom = rectangle
-    return left, top, min(right, size[0]), min(bottom, size[1])
+def survival(view: CameraView, traces: Sequence[BlockTrace], image: int) -> NDArray[np.float64]:
+    """(H, W) of the view's frame: in how many of the blocks each pixel was computed, as a share of those that there are; NaN: unseen.
+
+    The article's last figure shows it through the layers. ``image``: the view's place in the traces' batch.
+    """
+    total = np.zeros(view.image.shape[:2])
+    for trace in traces:
+        total += paint(view, trace, trace.kept[image].astype(np.float64), np.nan)
+    return total / len(traces)
 
 
-def box_lines(corners: NDArray[np.floating], intrinsic: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(E, 2, 2) line segments in frame pixels of one box's edges (8, 3), cut off where they pass behind the camera."""
+def box_lines(
+    corners: NDArray[np.floating], intrinsic: NDArray[np.floating], size: tuple[int, int] | None = None
+) -> NDArray[np.float64]:
+    """(E, 2, 2) line segments in frame pixels of one box's edges (8, 3), cut off where they pass behind the camera, and, of a frame
+    of ``size`` (width, height), where they leave it.
+    """
     lines = []
     for one, other in EDGES:
         start, end = np.asarray(corners[one], float), np.asarray(corners[other], float)
@@ -60,5 +90,31 @@ def box_lines(corners: NDArray[np.floating], intrinsic: NDArray[np.floating]) ->
             cut = start + (end - start) * (NEAR - start[2]) / (end[2] - start[2])
             start, end = (cut, end) if start[2] < NEAR else (start, cut)
         points = np.stack([start, end]) @ np.asarray(intrinsic).T
-        lines.append(points[:, :2] / points[:, 2:])
+        line = points[:, :2] / points[:, 2:]
+        inside = line if size is None else clip_line(line, size)
+        if inside is not None:
+            lines.append(inside)
     return np.array(lines).reshape(-1, 2, 2)
+
+
+def clip_line(line: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64] | None:
+    """(2, 2) what of a segment lies within a frame of ``size`` (width, height), by Liang and Barsky (1984); None: nothing."""
+    start, along = line[0], line[1] - line[0]
+    first, last = 0.0, 1.0
+    for axis in (0, 1):
+        if along[axis] == 0:
+            if not 0 <= start[axis] <= size[axis]:
+                return None
+            continue
+        ends = sorted([-start[axis] / along[axis], (size[axis] - start[axis]) / along[axis]])
+        first, last = max(first, ends[0]), min(last, ends[1])
+    return np.stack([start + first * along, start + last * along]) if first < last else None
+
+
+def box_outline(corners: NDArray[np.floating], intrinsic: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float64]:
+    """(V, 2) the polygon in frame pixels that one box (8, 3) covers of a frame of ``size``, in order round; none: it is not in it."""
+    ends = box_lines(corners, intrinsic).reshape(-1, 2)
+    if len(ends) < 3:
+        return np.zeros((0, 2))
+    hull = shapely.MultiPoint(ends).convex_hull.intersection(shapely.box(0, 0, *size))
+    return np.array(hull.exterior.coords)[:-1] if isinstance(hull, shapely.Polygon) and not hull.is_empty else np.zeros((0, 2))

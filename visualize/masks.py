@@ -1,93 +1,130 @@
-"""Window masks on camera frames: what the backbone computed is clear, what it left out is dimmed."""
+"""Window masks on camera frames: what the backbone computed is clear, what it left out is dimmed; how important windows were, and how
+long they lasted through the layers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.artist import Artist
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import CameraView
-from visualize.frames import COLOURS, clear_boxes, draw_boxes
-from visualize.geometry import window_mask, window_rectangles
+from sparsevit3d.views import CameraView, Keyframe
+from visualize.frames import (
+    BACKGROUND,
+    LAYOUT,
+    box_handles,
+    box_sheet,
+    camera_sheet,
+    draw_all_boxes,
+    draw_label,
+    draw_legend,
+    pixels,
+    save,
+    show_frame,
+    shrink,
+)
+from visualize.geometry import paint, survival, window_map, window_rectangles
 
-LAYOUT = (("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
-BACKGROUND, GRID_LINE, UNSEEN = "#14171c", "#7fffd4", (0.26, 0.28, 0.33)
-LONGEST_SIDE = 800  # pixels of a frame on the sheet
+GRID_LINE, UNSEEN = "#7fffd4", (0.26, 0.28, 0.33)
+IMPORTANCE, LAYERS = "inferno", "viridis"  # colour maps
+THUMBNAIL = 320  # pixels
+
+
+class PictureError(ValueError):
+    """There is nothing to draw, or it cannot be drawn."""
 
 
 def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
     """For each stage the last block with plain windows: what it computes, all plain blocks of the stage before it computed too."""
+    if not traces:
+        raise PictureError("the trace is empty; run the network within record_windows(net)")
     return [
         [trace for trace in traces if trace.stage == stage and not trace.shift][-1]
         for stage in sorted({trace.stage for trace in traces})
     ]
 
 
-def save_sheets(views: Sequence[CameraView], traces: Sequence[BlockTrace], folder: Path, title: str) -> list[Path]:
-    """One sheet per stage: the six cameras as nuScenes lays them out. ``views`` in the order of the traces' batch."""
+def stage_block(traces: Sequence[BlockTrace], stage: int) -> BlockTrace:
+    """The one of these that is of ``stage``."""
+    blocks = {trace.stage: trace for trace in stage_blocks(traces)}
+    if stage not in blocks:
+        raise PictureError(f"there is no stage {stage}; there are {', '.join(map(str, blocks))}")
+    return blocks[stage]
+
+
+def save_masks(keyframe: Keyframe, folder: Path, title: str) -> list[Path]:
+    """All pictures of a keyframe's windows: a mask and an importance sheet for each stage, every block, and survival."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for trace in stage_blocks(traces):
-        path = folder / f"windows_stage{trace.stage}.png"
-        save_sheet(views, trace, path, title)
-        paths.append(path)
+    for trace in stage_blocks(keyframe.trace):
+        paths.append(save(mask_sheet(keyframe.views, trace, title), folder / f"windows_stage{trace.stage}.png"))
+        if trace.scores is not None:
+            paths.append(save(importance_sheet(keyframe.views, trace, title), folder / f"importance_stage{trace.stage}.png"))
+    paths.append(save(block_sheet(keyframe, title), folder / "blocks.png"))
+    paths.append(save(survival_sheet(keyframe, title), folder / "survival.png"))
     return paths
 
 
-def save_sheet(views: Sequence[CameraView], trace: BlockTrace, path: Path, title: str) -> None:
-    """Draw the windows of one block over all cameras."""
-    figure, axes = plt.subplots(2, 3, figsize=(16, 6.9), facecolor=BACKGROUND)
-    figure.subplots_adjust(left=0.004, right=0.996, top=0.915, bottom=0.05, wspace=0.008, hspace=0.02)
-    for axis in axes.flat:
-        axis.axis("off")
-    places = {channel: axes[row][column] for row, line in enumerate(LAYOUT) for column, channel in enumerate(line)}
-    for number, view in enumerate(views):
-        _draw_view(places[view.channel], view, trace, trace.kept[number])
-    figure.suptitle(f"{title}\n{_caption(trace)}", color="white", fontsize=13, y=0.985)
-    _legend(figure, views)
-    partial = path.with_name(f".{path.name}.partial.png")
-    figure.savefig(partial, dpi=100, facecolor=BACKGROUND)
-    plt.close(figure)
-    partial.replace(path)
+def training_pictures(keyframe: Keyframe) -> dict[str, NDArray[np.uint8]]:
+    """What is worth watching while a detector trains: boxes on the frames, from above, and the windows of its second stage."""
+    from visualize.bird import bird_sheet
+
+    figures = {"boxes": box_sheet(keyframe, keyframe.name), "bird": bird_sheet(keyframe, keyframe.name)}
+    figures["windows"] = mask_sheet(keyframe.views, stage_blocks(keyframe.trace)[1], f"{keyframe.name}, plan {keyframe.plan}")
+    return {name: pixels(figure) for name, figure in figures.items()}
+
+
+def mask_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Figure:
+    """The windows of one block over all cameras; ``views`` in the order of the trace's batch."""
+
+    def draw(axis: Axes, view: CameraView, number: int) -> None:
+        kept = trace.kept[number]
+        draw_mask(axis, view, trace, kept)
+        draw_all_boxes(axis, view)
+        draw_label(axis, view, f"{kept.sum()} of {len(kept)} windows, {kept.mean():.0%}")
+
+    figure = camera_sheet(views, f"{title}\n{_caption(trace)}", draw)
+    draw_legend(figure, [*box_handles(views), Patch(color=UNSEEN, label="cropped: not seen by the network")])
+    return figure
 
 
 def _caption(trace: BlockTrace) -> str:
     down, across = trace.grid
     kept = f"computes {trace.share:.0%} of them" if trace.share < 1 else "computes them all"
-    return f"stage {trace.stage}, block {trace.block}: {down} x {across} windows a camera, {kept} (clear; pruned ones are dimmed)"
+    kind = f"shifted by {trace.shift} tokens" if trace.shift else "plain"
+    return f"stage {trace.stage}, block {trace.block}: {down} x {across} windows a camera, {kind}, {kept} (clear; pruned ones are dimmed)"
 
 
-def _draw_view(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> None:
-    height, width = view.image.shape[:2]
-    axis.imshow(dimmed(view, trace, kept)[:: _step(width), :: _step(width)], extent=(0, width, height, 0), aspect="auto")
+def draw_mask(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> None:
+    """The frame with what was pruned dimmed, and the outlines of what was kept."""
+    show_frame(axis, dimmed(view, trace, kept))
     rectangles = [rectangle for window in np.flatnonzero(kept) for rectangle in window_rectangles(trace, int(window))]
     axis.add_collection(LineCollection([_outline(view, r) for r in rectangles], colors=GRID_LINE, linewidths=0.45, alpha=0.6))
-    draw_boxes(axis, view, view.truth, "white", 0.9, ":")
-    draw_boxes(axis, view, clear_boxes(view.predictions), None, 1.3, "-")
-    label = f"{view.channel.removeprefix('CAM_').replace('_', ' ').lower()}   {kept.sum()} of {len(kept)} windows"
-    axis.text(8, 8, label, color="white", fontsize=9, va="top", transform=axis.transData, bbox={"color": "#000000a0", "lw": 0})
-    axis.set(xlim=(0, width), ylim=(height, 0))
 
 
 def dimmed(view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The frame with pruned windows darkened, and behind fog where the network saw nothing because the image was cropped."""
-    clear = window_mask(view, trace, kept)
-    seen = window_mask(view, trace, np.ones_like(kept))
+    numbers = window_map(view, trace)
     image = view.image.astype(np.float32)
     grey = image.mean(-1, keepdims=True)
     dark = 0.2 * image + 0.14 * grey
-    unseen = 0.3 * grey + 255 * np.array(UNSEEN, np.float32)
-    return np.where(clear[..., None], image, np.where(seen[..., None], dark, unseen)).clip(0, 255).astype(np.uint8)
+    clear = np.append(kept, False)[numbers][..., None]
+    return np.where(clear, image, np.where(numbers[..., None] >= 0, dark, fog(grey))).clip(0, 255).astype(np.uint8)
+
+
+def fog(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What becomes of (H, W, 1) pixels that the network did not see."""
+    return np.asarray(0.3 * grey + 255 * np.array(UNSEEN, np.float32))
 
 
 def _outline(view: CameraView, rectangle: tuple[float, float, float, float]) -> list[tuple[float, float]]:
@@ -95,15 +132,93 @@ def _outline(view: CameraView, rectangle: tuple[float, float, float, float]) -> 
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
-def _legend(figure: Figure, views: Sequence[CameraView]) -> None:
-    found = {name for view in views for name in clear_boxes(view.predictions).names}
-    handles: list[Artist] = [
-        Line2D([], [], color="white", linestyle=":", label="ground truth"),
-        Patch(color=UNSEEN, label="cropped: not seen by the network"),
-    ]
-    handles += [Line2D([], [], color=COLOURS[name], label=f"{name.replace('_', ' ')} found") for name in COLOURS if name in found]
-    figure.legend(handles=handles, loc="lower center", ncols=11, frameon=False, labelcolor="white", fontsize=9)
+def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Figure:
+    """How important the windows of a block were, as a heat map whose scale all cameras share; what was kept is outlined."""
+    if trace.scores is None:
+        raise PictureError(f"stage {trace.stage} prunes nothing, so it scored no window; choose a plan that prunes it")
+    scale = Normalize(float(trace.scores.min()), float(trace.scores.max()))
+
+    def draw(axis: Axes, view: CameraView, number: int) -> None:
+        assert trace.scores is not None
+        show_frame(axis, heated(view, paint(view, trace, trace.scores[number].astype(np.float64), np.nan), scale, IMPORTANCE))
+        rectangles = [r for window in np.flatnonzero(trace.kept[number]) for r in window_rectangles(trace, int(window))]
+        axis.add_collection(LineCollection([_outline(view, r) for r in rectangles], colors=GRID_LINE, linewidths=0.6, alpha=0.9))
+        draw_label(axis, view, f"keeps {trace.kept[number].mean():.0%}")
+
+    down, across = trace.grid
+    caption = (
+        f"importance of stage {trace.stage}'s {down} x {across} windows a camera; those kept by block {trace.block} are outlined"
+    )
+    figure = camera_sheet(views, f"{title}\n{caption}", draw)
+    _scale(figure, scale, IMPORTANCE, "importance")
+    return figure
 
 
-def _step(width: int) -> int:
-    return max(1, width // LONGEST_SIDE)
+def survival_sheet(keyframe: Keyframe, title: str) -> Figure:
+    """How long each part of the frames lasts: the share of blocks, of all stages, that computed it."""
+    scale = Normalize(0, 1)
+
+    def draw(axis: Axes, view: CameraView, number: int) -> None:
+        lasted = survival(view, keyframe.trace, number)
+        show_frame(axis, heated(view, lasted, scale, LAYERS))
+        draw_all_boxes(axis, view)
+        draw_label(axis, view, f"computed in {np.nanmean(lasted):.0%} of the blocks")
+
+    caption = f"how much of the depth each place gets: share of the {len(keyframe.trace)} blocks that computed it"
+    figure = camera_sheet(keyframe.views, f"{title}\n{caption}", draw)
+    _scale(figure, scale, LAYERS, "share of blocks")
+    return figure
+
+
+def heated(view: CameraView, values: NDArray[np.float64], scale: Normalize, colours: str) -> NDArray[np.uint8]:
+    """The frame in grey under the colours of (H, W) ``values``; NaN: behind fog."""
+    grey = view.image.mean(-1, keepdims=True).astype(np.float32)
+    warm = 255 * colormaps[colours](scale(np.nan_to_num(values)))[..., :3]
+    mixed = 0.6 * warm + 0.4 * grey
+    return np.where(np.isnan(values)[..., None], fog(grey), mixed).clip(0, 255).astype(np.uint8)
+
+
+def _scale(figure: Figure, scale: Normalize, colours: str, label: str) -> None:
+    axis = figure.add_axes((0.3, 0.032, 0.4, 0.012))
+    bar = figure.colorbar(ScalarMappable(scale, colours), cax=axis, orientation="horizontal")
+    bar.ax.tick_params(colors="white", labelsize=8, length=2, pad=1)
+    figure.text(0.295, 0.037, label, color="white", fontsize=9, ha="right", va="center")
+
+
+def block_sheet(keyframe: Keyframe, title: str) -> Figure:
+    """Every block in its row, plain and shifted windows alternating, every camera in its column."""
+    order = [channel for row in (LAYOUT[0], LAYOUT[1][::-1]) for channel in row]
+    numbers = sorted(range(len(keyframe.views)), key=lambda number: _place(keyframe.views[number].channel, order))
+    views = [shrink(keyframe.views[number], THUMBNAIL) for number in numbers]
+    height, width = max(view.image.shape[0] for view in views), max(view.image.shape[1] for view in views)
+    mosaic = np.zeros((len(keyframe.trace), height, len(views), width, 3), np.uint8)
+    for row, trace in enumerate(keyframe.trace):
+        for column, (number, view) in enumerate(zip(numbers, views, strict=True)):
+            tall, wide = view.image.shape[:2]
+            mosaic[row, :tall, column, :wide] = dimmed(view, trace, trace.kept[number])
+    rows, columns = len(keyframe.trace), len(views)
+    figure = Figure(figsize=(16, 16 * 0.92 / columns * rows * height / width + 0.9), facecolor=BACKGROUND)
+    axis = figure.add_axes((0.075, 0.005, 0.92, 1 - 0.9 / figure.get_figheight()))
+    axis.imshow(mosaic.reshape(rows * height, columns * width, 3), extent=(0, columns, rows, 0), aspect="auto")
+    axis.set_yticks(np.arange(rows) + 0.5, [_row_label(trace) for trace in keyframe.trace], color="white", fontsize=8)
+    axis.set_xticks(
+        np.arange(columns) + 0.5, [v.channel.removeprefix("CAM_").replace("_", " ").lower() for v in views], color="white"
+    )
+    axis.tick_params(length=0, top=True, labeltop=True, labelbottom=False, bottom=False)
+    axis.vlines(np.arange(1, columns), 0, rows, color=BACKGROUND, linewidth=3)
+    stages = [trace.stage for trace in keyframe.trace]
+    axis.hlines([n for n in range(1, rows) if stages[n] != stages[n - 1]], 0, columns, color=BACKGROUND, linewidth=9)
+    axis.hlines([n for n in range(1, rows) if stages[n] == stages[n - 1]], 0, columns, color=BACKGROUND, linewidth=2)
+    axis.spines[:].set_visible(False)
+    figure.suptitle(
+        f"{title}\nevery block: what it computes is clear", color="white", fontsize=13, y=1 - 0.08 / figure.get_figheight()
+    )
+    return figure
+
+
+def _place(channel: str, order: Sequence[str]) -> int:
+    return order.index(channel) if channel in order else len(order)
+
+
+def _row_label(trace: BlockTrace) -> str:
+    return f"stage {trace.stage}\nblock {trace.block}\n{'shifted' if trace.shift else 'plain'}\n{trace.share:.0%} kept"

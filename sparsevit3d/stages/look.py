@@ -1,9 +1,10 @@
-"""Look at a keyframe through a detector: what each camera shows, what was found there, and which windows were computed."""
+"""Look at keyframes through a detector: what each camera shows, what was found there, and which windows were computed."""
 
 from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +15,167 @@ from mmdet3d.registry import DATASETS
 from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from numpy.typing import NDArray
 
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.stages.experiment import load_detector, use_split
 from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
-from sparsevit3d.trace import BlockTrace, record_windows
-from sparsevit3d.views import Boxes, CameraView
+from sparsevit3d.stages.submission import CAMERA_ORDER, camera_to_ego, merged
+from sparsevit3d.trace import record_windows
+from sparsevit3d.views import NO_BOXES, Boxes, CameraView, Keyframe
 
-CAMERAS = 6
+Pictures = Callable[[Keyframe], dict[str, NDArray[np.uint8]]]
+CAMERAS = len(CAMERA_ORDER)
+EVERYWHERE = 60.0  # metres; farther than any class is scored
+
+
+class Keyframes:
+    """A split's keyframes as a detector (mmdet3d's, in eval mode) sees them; everything is loaded once. Raises ExperimentError for what is missing or damaged."""
+
+    def __init__(self, config: Config, model: Any, split: str) -> None:
+        config = copy.deepcopy(config)
+        use_split(config, split)
+        self.config, self.split, self.names = config, split, list(config.classes)
+        self.info_file = Path(config.test_dataloader.dataset.ann_file)
+        self.infos = json.loads(self.info_file.read_text())["data_list"]
+        self.dataset = DATASETS.build(config.test_dataloader.dataset)
+        self.model = model
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def drive(self, number: int) -> list[int]:
+        """The keyframes of the same drive, in order: neighbours in the info file that are no more than seconds apart."""
+        times = [info["timestamp"] for info in self.infos]
+        first = last = number
+        while first > 0 and 0 < times[first] - times[first - 1] < 2:
+            first -= 1
+        while last + 1 < len(times) and 0 < times[last + 1] - times[last] < 2:
+            last += 1
+        return list(range(first, last + 1))
+
+    def spread(self, count: int) -> list[int]:
+        """So many of them, evenly spread; all, if there are no more."""
+        return [round(place) for place in np.linspace(0, len(self) - 1, min(count, len(self)))]
+
+    def look(self, number: int, plan: SparsityPlan | None = None) -> Keyframe:
+        """A keyframe under ``plan``; None: under the one that the detector has."""
+        batch, infos = read_keyframe(self.dataset, self.info_file, len(self), number)
+        net = backbone_of(self.model)
+        own, shown = net.plan, plan or net.plan
+        try:
+            net.plan = shown
+            with torch.no_grad(), record_windows(net) as trace:
+                samples = self.model.test_step(batch)
+        finally:
+            net.plan = own
+        info = self.infos[number]
+        views = []
+        for sample, image_info in zip(samples, infos, strict=True):
+            ((channel, image),) = image_info["images"].items()
+            truth = self._truth(info["cam_instances"][channel], channel, info)
+            views.append(camera_view(sample, Path(image["img_path"]), channel, self.config, truth, camera_to_ego(info, channel)))
+        found = merged(info, [(n, s.cpu().pred_instances_3d) for n, s in enumerate(samples)], np.full(len(self.names), EVERYWHERE))
+        return Keyframe(
+            f"{self.split} {number}",
+            info["timestamp"],
+            "dense" if shown is None or shown.is_dense else str(shown),
+            views,
+            trace,
+            self._points(info),
+            self._truth_in_ego(info),
+            Boxes(_corners(found.centres, found.sizes, found.rotations), [self.names[n] for n in found.labels], found.scores),
+        )
+
+    def _truth(self, instances: list[dict[str, Any]], channel: str, info: dict[str, Any]) -> Boxes:
+        boxes = torch.tensor([row["bbox_3d"] for row in instances], dtype=torch.float32).reshape(-1, 7)
+        self._must_be_numbers(boxes, f"{channel} of keyframe {info['token']}")
+        names = [self.names[row["bbox_label"]] for row in instances]
+        return _camera_boxes(CameraInstance3DBoxes(boxes, origin=(0.5, 0.5, 0.5)), names)
+
+    def _truth_in_ego(self, info: dict[str, Any]) -> Boxes:
+        rows = [row for row in info["instances"] if row["bbox_label_3d"] >= 0]
+        values = torch.tensor([row["bbox_3d"] for row in rows], dtype=torch.float64).reshape(-1, 7)
+        self._must_be_numbers(values, f"keyframe {info['token']}")
+        yaw, zero, one = values[:, 6].numpy(), np.zeros(len(rows)), np.ones(len(rows))
+        turns = np.stack([np.cos(yaw), -np.sin(yaw), zero, np.sin(yaw), np.cos(yaw), zero, zero, zero, one], -1).reshape(-1, 3, 3)
+        to_ego = np.array(info["lidar_points"]["lidar2ego"])
+        centres = values[:, :3].numpy() @ to_ego[:3, :3].T + to_ego[:3, 3]
+        corners = _corners(centres, values[:, [4, 3, 5]].numpy(), to_ego[:3, :3] @ turns)
+        return Boxes(corners, [self.names[row["bbox_label_3d"]] for row in rows])
+
+    def _must_be_numbers(self, values: torch.Tensor, where: str) -> None:
+        if not torch.isfinite(values).all():
+            raise ExperimentError(
+                f"{self.info_file}: a box of {where} is not all numbers; 'sparsevit3d data check' tells which of the root's, "
+                "'sparsevit3d data infos' makes the file anew"
+            )
+
+    def _points(self, info: dict[str, Any]) -> NDArray[np.float32]:
+        """The lidar's, in the ego frame; none where the root came without its files."""
+        path = Path(self.config.data_root) / "samples/LIDAR_TOP" / info["lidar_points"]["lidar_path"]
+        if not path.is_file():
+            return np.zeros((0, 3), np.float32)
+        values, columns = np.fromfile(path, np.float32), info["lidar_points"]["num_pts_feats"]
+        if len(values) % columns:
+            raise ExperimentError(f"{path}: is cut off: {len(values)} numbers are no rows of {columns}; copy it anew")
+        to_ego = np.array(info["lidar_points"]["lidar2ego"], np.float32)
+        return values.reshape(-1, columns)[:, :3] @ to_ego[:3, :3].T + to_ego[:3, 3]
+
+
+def open_keyframes(config: Config, checkpoint: Path, split: str) -> Keyframes:
+    """As the detector of a checkpoint sees them."""
+    return Keyframes(config, load_detector(config, checkpoint, None), split)
+
+
+class PictureHook(Hook):
+    """After each epoch, what the detector makes of the first keyframe it trains on, for TensorBoard.
+
+    ``draw`` makes pictures, RGB, by name of a keyframe under ``plan``; None: under the detector's own.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, draw: Pictures, plan: SparsityPlan | None) -> None:
+        self.draw, self.plan = draw, plan
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if not is_main_process():
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        split = Path(runner.cfg.train_dataloader.dataset.ann_file).stem.removeprefix("nuscenes_infos_")
+        model.eval()
+        keyframe = Keyframes(runner.cfg, model, split).look(0, self.plan)
+        for name, picture in self.draw(keyframe).items():
+            runner.visualizer.add_image(name, picture, runner.epoch + 1)
+        model.train()
+
+
+def load_keyframe(config: Config, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A keyframe's six images of the config's test split as the detector's batch, and its cameras' infos, in mmdet3d's order."""
+    path = Path(config.test_dataloader.dataset.ann_file)
+    return read_keyframe(DATASETS.build(config.test_dataloader.dataset), path, keyframe_count(config), number)
 
 
 def keyframe_count(config: Config) -> int:
     return len(json.loads(Path(config.test_dataloader.dataset.ann_file).read_text())["data_list"])
 
 
-def load_keyframe(config: Config, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A keyframe's six images of the config's test split as the detector's batch, and its cameras' infos, in mmdet3d's order."""
-    count = keyframe_count(config)
+def read_keyframe(dataset: Any, info_file: Path, count: int, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The same of a dataset that is loaded."""
     if not 0 <= number < count:
-        raise ExperimentError(f"--keyframe {number}: {config.test_dataloader.dataset.ann_file} has keyframes 0 to {count - 1}")
-    dataset = DATASETS.build(config.test_dataloader.dataset)
+        raise ExperimentError(f"--keyframe {number}: {info_file} has keyframes 0 to {count - 1}")
     indices = range(number * CAMERAS, (number + 1) * CAMERAS)
     return pseudo_collate([dataset[index] for index in indices]), [dataset.get_data_info(index) for index in indices]
 
 
-def look_at_keyframe(
-    config: Config, checkpoint: Path, split: str, number: int, plan: SparsityPlan | None
-) -> tuple[list[CameraView], list[BlockTrace]]:
-    """Views of the six cameras and the trace of their shared forward pass, in the same order."""
-    config = copy.deepcopy(config)
-    use_split(config, split)
-    batch, infos = load_keyframe(config, number)
-    model = load_detector(config, checkpoint, plan)
-    with torch.no_grad(), record_windows(backbone_of(model)) as trace:
-        samples = model.test_step(batch)
-    truth = json.loads(Path(config.test_dataloader.dataset.ann_file).read_text())["data_list"][number]["cam_instances"]
-    views = []
-    for sample, info in zip(samples, infos, strict=True):
-        ((channel, image),) = info["images"].items()
-        views.append(camera_view(sample, Path(image["img_path"]), channel, config, _truth(truth[channel], list(config.classes))))
-    return views, trace
-
-
-def camera_view(sample: Any, image: Path, channel: str, config: Config, truth: Boxes) -> CameraView:
+def camera_view(
+    sample: Any, image: Path, channel: str, config: Config, truth: Boxes = NO_BOXES, to_ego: NDArray[np.floating] | None = None
+) -> CameraView:
     """One image with what the detector said of it."""
     found = sample.pred_instances_3d
     return CameraView(
@@ -68,19 +186,22 @@ def camera_view(sample: Any, image: Path, channel: str, config: Config, truth: B
         sample.metainfo["img_crop_offset"],
         tuple(config.image_size),
         truth,
-        _boxes(found.bboxes_3d, [config.classes[label] for label in found.labels_3d], found.scores_3d.cpu().numpy()),
+        _camera_boxes(found.bboxes_3d, [config.classes[label] for label in found.labels_3d], found.scores_3d.cpu().numpy()),
+        np.eye(4) if to_ego is None else to_ego,
     )
 
 
-def _truth(instances: list[dict[str, Any]], names: list[str]) -> Boxes:
-    boxes = torch.tensor([row["bbox_3d"] for row in instances], dtype=torch.float32).reshape(-1, 7)
-    return _boxes(CameraInstance3DBoxes(boxes, origin=(0.5, 0.5, 0.5)), [names[row["bbox_label"]] for row in instances])
-
-
-def _boxes(boxes: CameraInstance3DBoxes, names: list[str], scores: Any = None) -> Boxes:
-    # mmdet3d's corners 0, 1, 5, 4 are one side of a camera box in order, and 3, 2, 6, 7 the other.
+def _camera_boxes(boxes: CameraInstance3DBoxes, names: Sequence[str], scores: Any = None) -> Boxes:
+    # Of mmdet3d's corners 4 to 7 are the front, the right upper one first, for a box's length lies along x at yaw 0, and 0 to 3 the rear.
     corners = boxes.corners.cpu().numpy() if len(names) else np.zeros((0, 8, 3))
-    return Boxes(corners[:, [0, 1, 5, 4, 3, 2, 6, 7]], names, scores)
+    return Boxes(corners[:, [5, 4, 7, 6, 1, 0, 3, 2]], list(names), scores)
+
+
+def _corners(centres: NDArray, sizes: NDArray, rotations: NDArray) -> NDArray[np.float64]:
+    """(N, 8, 3) of boxes of (width, length, height) whose rotations' columns point forward, left and up."""
+    front = np.array([[1, 1, 1], [1, -1, 1], [1, -1, -1], [1, 1, -1]])
+    signs = np.concatenate([front, front * [-1, 1, 1]]) / 2
+    return np.asarray(centres[:, None] + (signs * sizes[:, None, [1, 0, 2]]) @ rotations.transpose(0, 2, 1))
 
 
 def _read_image(path: Path) -> Any:

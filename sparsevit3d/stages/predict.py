@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.look import camera_view
 from sparsevit3d.stages.submission import attribute_name
+from sparsevit3d.trace import BlockTrace, record_windows
+from sparsevit3d.transforms import read_image
 from sparsevit3d.views import NO_BOXES, CameraView
 
 FRAME = "camera: x right, y down, z forward; centre, length, height and width in metres, yaw in radians about y, velocity in m/s"
@@ -149,6 +151,14 @@ class Detector:
             for (image, name), sample in zip(batch, samples, strict=True):
                 view = camera_view(sample, image, name, self.config, NO_BOXES)
                 yield Prediction(image, name, self._detections(sample.pred_instances_3d), view)
+
+    def windows(self, image: Path | str) -> tuple[CameraView, list[BlockTrace]]:
+        """Which windows are computed of an image of any camera; boxes would need a calibration, so there are none."""
+        _, (width, height) = read_image(str(image))
+        camera = Camera(np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], float), width, height)
+        with record_windows(backbone_of(self.model)) as trace:
+            (prediction,) = self.predict([image], {"any": camera})
+        return replace(prediction.view, predictions=NO_BOXES), trace
 
     def _detections(self, found: Any) -> list[Detection]:
         rows = zip(

@@ -70,30 +70,27 @@ class NuScenesSplitMetric(NuScenesMetric):
 
     def _keyframe(self, info: dict[str, Any], images: list[tuple[int, Any]]) -> list[dict[str, Any]]:
         """One keyframe's boxes in the global frame: what several cameras saw is merged, what is out of a class's range dropped."""
-        cameras = [_in_ego(info, CAMERA_ORDER[camera], found) for camera, found in images]
-        ego = EgoBoxes._make(np.concatenate(column) for column in zip(*cameras, strict=True))
-        names = np.array(self.dataset_meta["classes"])[ego.labels]
+        names = self.dataset_meta["classes"]
         ranges = np.array([self.eval_detection_configs.class_range[name] for name in names])
-        near = np.flatnonzero(np.linalg.norm(ego.centres[:, :2], axis=1) <= ranges)
-        kept = near[merge(EgoBoxes._make(column[near] for column in ego))]
-        if not len(kept):
+        ego = merged(info, images, ranges)
+        if not len(ego.scores):
             return []
         ego2global = np.array(info["ego2global"])
-        centres = ego.centres[kept] @ ego2global[:3, :3].T + ego2global[:3, 3]
-        quaternions = Rotation.from_matrix(ego2global[:3, :3] @ ego.rotations[kept]).as_quat()
-        velocities = ego.velocities[kept] @ ego2global[:3, :3].T
+        centres = ego.centres @ ego2global[:3, :3].T + ego2global[:3, 3]
+        quaternions = Rotation.from_matrix(ego2global[:3, :3] @ ego.rotations).as_quat()
+        velocities = ego.velocities @ ego2global[:3, :3].T
         return [
             {
                 "sample_token": info["token"],
-                "translation": centres[place].tolist(),
+                "translation": centres[index].tolist(),
                 "size": ego.sizes[index].tolist(),
-                "rotation": np.roll(quaternions[place], 1).tolist(),  # scipy's w comes last
-                "velocity": velocities[place, :2].tolist(),
-                "detection_name": str(names[index]),
+                "rotation": np.roll(quaternions[index], 1).tolist(),  # scipy's w comes last
+                "velocity": velocities[index, :2].tolist(),
+                "detection_name": names[label],
                 "detection_score": float(ego.scores[index]),
-                "attribute_name": attribute_name(int(ego.attributes[index]), str(names[index])),
+                "attribute_name": attribute_name(int(ego.attributes[index]), names[label]),
             }
-            for place, index in enumerate(kept)
+            for index, label in enumerate(ego.labels)
         ]
 
 
@@ -109,10 +106,19 @@ class EgoBoxes(NamedTuple):
     attributes: NDArray[np.int64]
 
 
+def merged(info: dict[str, Any], images: list[tuple[int, Any]], ranges: NDArray[np.float64]) -> EgoBoxes:
+    """What several cameras saw, by (camera, its detections), as one list, best first; ``ranges``: of each label, metres from the ego."""
+    cameras = [_in_ego(info, CAMERA_ORDER[camera], found) for camera, found in images]
+    ego = EgoBoxes._make(np.concatenate(column) for column in zip(*cameras, strict=True))
+    near = np.flatnonzero(np.linalg.norm(ego.centres[:, :2], axis=1) <= ranges[ego.labels])
+    kept = near[merge(EgoBoxes._make(column[near] for column in ego))]
+    return EgoBoxes._make(column[kept] for column in ego)
+
+
 def _in_ego(info: dict[str, Any], camera: str, found: Any) -> EgoBoxes:
-    """One image's detections, from its camera frame through the lidar's, each sensor at its own time."""
+    """One image's detections, from its camera frame through the lidar's."""
     boxes = found["bboxes_3d"]
-    cam2ego = np.array(info["lidar_points"]["lidar2ego"]) @ np.linalg.inv(info["images"][camera]["lidar2cam"])
+    cam2ego = camera_to_ego(info, camera)
     turn, values = cam2ego[:3, :3], boxes.tensor.numpy().astype(np.float64)
     yaw, zero = values[:, 6], np.zeros(len(values))
     # A camera box lies with its length along (cos, 0, -sin) of its yaw and its height along -y, for y points down.
@@ -127,6 +133,11 @@ def _in_ego(info: dict[str, Any], camera: str, found: Any) -> EgoBoxes:
         found["labels_3d"].numpy(),
         found["attr_labels"].numpy(),
     )
+
+
+def camera_to_ego(info: dict[str, Any], camera: str) -> NDArray[np.float64]:
+    """(4, 4) from a camera's frame at its own time to the ego's at the lidar's."""
+    return np.asarray(np.array(info["lidar_points"]["lidar2ego"]) @ np.linalg.inv(info["images"][camera]["lidar2cam"]))
 
 
 def merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[np.int64]:

@@ -8,40 +8,48 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
+from mmengine.hooks import Hook
 
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, read_checkpoint, way_on
 from sparsevit3d.stages.experiment import build_runner, claim, info_file, join_processes, write_provenance
 from sparsevit3d.stages.files import ExperimentError, fingerprint, sole_owner
 from sparsevit3d.stages.hooks import ProgressHook
+from sparsevit3d.stages.look import PictureHook, Pictures
 from sparsevit3d.transforms import ImageError
 
 STAGES = ("train", "adapt", "finetune")
 
 
-def train(config: Config, work_dir: Path, weights: Path | None = None) -> Path:
-    """Train the dense detector, from scratch or on from ``weights``; returns the checkpoint."""
-    return _run(config, work_dir, "train", weights)
+def train(config: Config, work_dir: Path, weights: Path | None = None, draw: Pictures | None = None) -> Path:
+    """Train the dense detector, from scratch or on from ``weights``; returns the checkpoint.
+
+    ``draw``, here and in the other stages: makes the pictures that go to TensorBoard after each epoch.
+    """
+    return _run(config, work_dir, "train", weights, None, draw)
 
 
-def adapt(config: Config, work_dir: Path, weights: Path) -> Path:
+def adapt(config: Config, work_dir: Path, weights: Path, draw: Pictures | None = None) -> Path:
     """Sparsity-aware adaptation (section 3.3) of ``weights``: a random plan each iteration; returns the checkpoint, which is dense."""
-    return _run(config, work_dir, "adapt", weights)
+    return _run(config, work_dir, "adapt", weights, None, draw)
 
 
-def finetune(config: Config, work_dir: Path, weights: Path, plan: SparsityPlan) -> Path:
+def finetune(config: Config, work_dir: Path, weights: Path, plan: SparsityPlan, draw: Pictures | None = None) -> Path:
     """Train ``weights`` on under one plan; returns the checkpoint, which carries the plan."""
     plan.check(config.model.backbone.depths)
-    return _run(config, work_dir, "finetune", weights, plan)
+    return _run(config, work_dir, "finetune", weights, plan, draw)
 
 
-def _run(config: Config, work_dir: Path, stage: str, weights: Path | None = None, plan: SparsityPlan | None = None) -> Path:
+def _run(
+    config: Config, work_dir: Path, stage: str, weights: Path | None, plan: SparsityPlan | None, draw: Pictures | None
+) -> Path:
     """Run a stage to its end, from where it stopped if it has run before. A finished stage returns at once."""
     join_processes()
     config, last = copy.deepcopy(config), work_dir / checkpoint_name(config.train_cfg.max_epochs)
@@ -74,7 +82,9 @@ def _run(config: Config, work_dir: Path, stage: str, weights: Path | None = None
         if last not in done:
             if weights is not None or done:
                 config.model.backbone.init_cfg = None  # what it would load is about to be replaced
-            _train(config, work_dir, done[-1] if done else None)
+            # Adaptation has no plan of its own: what it is for is seen under one of many that it has met.
+            shown = SparsityPlan.uniform(0.5, config.model.backbone.depths) if stage == "adapt" else None
+            _train(config, work_dir, done[-1] if done else None, [PictureHook(draw, shown)] if draw else [])
     return last
 
 
@@ -94,8 +104,10 @@ def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
         raise ExperimentError(f"{error}\nOnce it is removed, the same command goes on {start}.") from error
 
 
-def _train(config: Config, work_dir: Path, start: Path | None) -> None:
+def _train(config: Config, work_dir: Path, start: Path | None, hooks: Sequence[Hook]) -> None:
     runner = build_runner(config, work_dir, resume_from=start)
+    for hook in hooks:
+        runner.register_hook(hook)
     try:
         runner.train()
     except (ImageError, OSError) as error:

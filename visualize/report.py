@@ -1,0 +1,149 @@
+"""One HTML file to look around in: keyframes, cameras, stages and plans, with charts whose points open their masks. It needs no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+from numpy.typing import NDArray
+
+from sparsevit3d.trace import BlockTrace
+from sparsevit3d.views import Boxes, CameraView, Keyframe
+from visualize.frames import COLOURS, LAYOUT, clear_boxes, shrink
+from visualize.geometry import box_lines
+from visualize.masks import PictureError, stage_blocks
+from visualize.recall import Tally
+
+TEMPLATE = "report.html"
+WIDTH, QUALITY = 800, 72  # of a frame, pixels and JPEG's
+ORDER = [channel for row in LAYOUT for channel in row]
+
+
+@dataclass(frozen=True)
+class ReportedPlan:
+    """What is known of a plan beforehand."""
+
+    name: str
+    share: float  # of the dense backbone's MACs
+    score: float | None = None  # of a search
+
+
+class Report:
+    """Takes keyframes one after the other, each under all plans, and keeps no more of them than goes into the file.
+
+    ``judged``: all plans of a search, "share" and "score" each, for the chart of scores; ``score``: their name.
+    """
+
+    def __init__(
+        self, title: str, plans: Sequence[ReportedPlan], judged: Sequence[Mapping[str, float]] = (), score: str = "mAP"
+    ) -> None:
+        if not plans:
+            raise PictureError("a report needs a plan at least")
+        self.title, self.plans, self.judged, self.score = title, plans, judged, score
+        self._tallies = [Tally() for _ in plans]
+        self._frames: list[dict[str, Any]] = []
+        self._stages: list[dict[str, Any]] = []
+
+    def add(self, looks: Sequence[Keyframe]) -> None:
+        """``looks``: one moment under each plan, in their order."""
+        first = looks[0]
+        for tally, look in zip(self._tallies, looks, strict=True):
+            tally.add(look)
+        self._stages = [{"stage": trace.stage, "grid": list(trace.grid)} for trace in stage_blocks(first.trace)]
+        cameras = []
+        for number in sorted(range(len(first.views)), key=lambda number: _place(first.views[number].channel)):
+            small = [shrink(look.views[number], WIDTH) for look in looks]
+            plans = [_of_plan(view, stage_blocks(look.trace), number) for view, look in zip(small, looks, strict=True)]
+            cameras.append(_of_camera(small[0], stage_blocks(first.trace)) | {"plans": plans})
+        self._frames.append({"name": first.name, "cameras": cameras})
+
+    def save(self, path: Path) -> Path:
+        """Whole or not at all. Raises PictureError where there is nothing to show."""
+        if not self._frames:
+            raise PictureError(f"{path}: there is no keyframe to report on")
+        recalls = [tally.recall().as_dict()["stages"] for tally in self._tallies]
+        data = {
+            "title": self.title,
+            "score": self.score,
+            "plans": [
+                {"name": plan.name, "share": plan.share, "score": plan.score, "recall": recall}
+                for plan, recall in zip(self.plans, recalls, strict=True)
+            ],
+            "judged": list(self.judged),
+            "stages": self._stages,
+            "colours": COLOURS,
+            "frames": self._frames,
+        }
+        templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+        page = templates.get_template(TEMPLATE).render(title=self.title, data=json.dumps(data).replace("<", "\\u003c"))
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_text(page, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+
+def _place(channel: str) -> int:
+    return ORDER.index(channel) if channel in ORDER else len(ORDER)
+
+
+def _of_camera(view: CameraView, blocks: Sequence[BlockTrace]) -> dict[str, Any]:
+    """What a camera shows under every plan: its frame, the truth, and where the windows of each stage lie."""
+    height, width = view.image.shape[:2]
+    _, jpeg = cv2.imencode(".jpg", view.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return {
+        "channel": view.channel,
+        "image": f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}",
+        "size": [width, height],
+        "truth": _lines(view, view.truth),
+        "windows": [_edges(view, trace) for trace in blocks],
+    }
+
+
+def _of_plan(view: CameraView, blocks: Sequence[BlockTrace], number: int) -> dict[str, Any]:
+    """What a plan made of it: boxes found, and of each stage the windows kept, and how important all were."""
+    return {
+        "found": _lines(view, clear_boxes(view.predictions)),
+        "kept": [_text(np.packbits(trace.kept[number], bitorder="little")) for trace in blocks],
+        "importance": [None if trace.scores is None else _text(_bytes(trace.scores, number)) for trace in blocks],
+    }
+
+
+def _edges(view: CameraView, trace: BlockTrace) -> dict[str, list[float]]:
+    """Frame pixels of the lines between plain windows, as far as the network saw."""
+    columns, rows = (np.arange(count + 1) * trace.window * trace.stride for count in trace.grid[::-1])
+    width, height = view.network_size
+    across = [view.to_frame((min(x, width), 0, 0, 0))[0] for x in columns]
+    down = [view.to_frame((0, min(y, height), 0, 0))[1] for y in rows]
+    return {"x": [round(x, 2) for x in across], "y": [round(y, 2) for y in down]}
+
+
+def _bytes(scores: NDArray[np.floating], number: int) -> NDArray[np.uint8]:
+    """0 to 255, on a scale that the cameras share."""
+    low, high = float(scores.min()), float(scores.max())
+    return np.asarray(np.round(255 * (scores[number] - low) / max(high - low, 1e-12)), np.uint8)
+
+
+def _text(values: NDArray[np.uint8]) -> str:
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def _lines(view: CameraView, boxes: Boxes) -> list[dict[str, Any]]:
+    """Boxes of which something is in the frame, as lines of frame pixels."""
+    height, width = view.image.shape[:2]
+    rows = []
+    for number, (name, corners) in enumerate(zip(boxes.names, boxes.corners, strict=True)):
+        lines = box_lines(corners, view.intrinsic, (width, height))
+        score = None if boxes.scores is None else round(float(boxes.scores[number]), 2)
+        if len(lines):
+            rows.append({"name": name, "score": score, "lines": lines.round(1).reshape(-1, 4).tolist()})
+    return rows
