@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open3d
@@ -23,6 +24,7 @@ from visualize.masks import PictureError, stage_block
 Array = NDArray[np.float64]
 
 EYE, TARGET = np.array([-24.0, 0.0, 19.0]), np.array([11.0, 0.0, 0.0])  # ego frame, metres: from behind, over the roof
+SIZE = (1600, 900)  # pixels
 FIELD = 55.0  # degrees, across
 POINT, LINE = 0.0016, 0.0008  # half widths, as a share of the distance from the eye
 FRUSTUM, REACH, RING = 1.6, 75.0, 10.0  # metres: how deep a camera's is drawn, how far the ground, where its circles are
@@ -86,19 +88,41 @@ def _seen_colours(keyframe: Keyframe, points: Array, stage: int) -> Array:
 
 def show(scene: Scene, title: str) -> None:
     """In a window that can be turned. Raises PictureError where there is no display."""
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    viewer = open3d.visualization.Visualizer()
+    wanted = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not wanted or not viewer.create_window(title, *SIZE):
         raise PictureError("there is no display for --show; leave it out, and the scene is drawn to a file")
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(scene.points))
     cloud.colors = open3d.utility.Vector3dVector(scene.point_colours)
-    ends = np.arange(2 * len(scene.lines)).reshape(-1, 2)
-    edges = open3d.geometry.LineSet(open3d.utility.Vector3dVector(scene.lines.reshape(-1, 3)), open3d.utility.Vector2iVector(ends))
-    edges.colors = open3d.utility.Vector3dVector(scene.line_colours)
-    open3d.visualization.draw_geometries(
-        [cloud, edges], window_name=title, zoom=0.3, front=EYE - TARGET, lookat=TARGET, up=[0, 0, 1]
-    )
+    circles = _circles()
+    for geometry in (cloud, _edges(scene.lines, scene.line_colours), _edges(circles, np.tile(CIRCLE, (len(circles), 1)))):
+        viewer.add_geometry(geometry)
+    viewer.get_render_option().background_color, viewer.get_render_option().point_size = SKY, 2.0
+    control = viewer.get_view_control()
+    control.set_front(EYE - TARGET)
+    control.set_lookat(TARGET)
+    control.set_up([0, 0, 1])
+    control.set_zoom(0.15)
+    viewer.run()
+    viewer.destroy_window()
 
 
-def render(scene: Scene, size: tuple[int, int] = (1600, 900), eye: Array = EYE, target: Array = TARGET) -> NDArray[np.uint8]:
+def _edges(lines: Array, colours: Array) -> Any:
+    ends = np.arange(2 * len(lines)).reshape(-1, 2)
+    edges = open3d.geometry.LineSet(open3d.utility.Vector3dVector(lines.reshape(-1, 3)), open3d.utility.Vector2iVector(ends))
+    edges.colors = open3d.utility.Vector3dVector(colours)
+    return edges
+
+
+def _circles() -> Array:
+    """(L, 2, 3) around the ego, on the ground."""
+    angles = np.linspace(0, 2 * np.pi, 97)
+    circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(97)], -1)
+    rings = np.arange(RING, REACH, RING)[:, None, None] * circle
+    return np.stack([rings[:, :-1], rings[:, 1:]], 2).reshape(-1, 2, 3)
+
+
+def render(scene: Scene, size: tuple[int, int] = SIZE, eye: Array = EYE, target: Array = TARGET) -> NDArray[np.uint8]:
     """(H, W, 3) of a view from ``eye`` towards ``target``; two rays a pixel each way."""
     vertices, faces, colours = _solids(scene, eye)
     caster = open3d.t.geometry.RaycastingScene()
