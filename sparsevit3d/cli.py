@@ -54,7 +54,7 @@ def train(
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
-    from visualize.masks import training_pictures
+    from visualize.training import training_pictures
 
     experiment = load_config(config, data, infos, options or (), "depth" if weights else None)
     console.print(stage.train(experiment, work_dir, weights, training_pictures))
@@ -76,7 +76,7 @@ def adapt(
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
-    from visualize.masks import training_pictures
+    from visualize.training import training_pictures
 
     experiment = load_config(config, data, infos, options or (), "adapt")
     plan = read_plan("dense", experiment) if dense else None
@@ -102,7 +102,7 @@ def finetune(
     """
     from sparsevit3d.stages import train as stage
     from sparsevit3d.stages.experiment import load_config
-    from visualize.masks import training_pictures
+    from visualize.training import training_pictures
 
     experiment = load_config(config, data, infos, options or (), "finetune")
     chosen = read_plan(plan, experiment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +16,26 @@ if TYPE_CHECKING:
     from sparsevit3d.plan import SparsityPlan
     from sparsevit3d.stages.look import Keyframes
 
-SHOWN = 4  # plans of a search that a report compares
+SHOWN = 5  # plans of a search's front that a report compares
 
 visualize_app = typer.Typer(help="Pictures of what was pruned, and of what was found.", no_args_is_help=True)
 
 Count = Annotated[int, typer.Option("--keyframes", min=1, help="How many of the split, evenly spread; at most")]
 Stage = Annotated[int, typer.Option(help="Which stage's windows, from 0: the later, the larger they are")]
+
+
+def _target(*suffixes: str) -> Callable[[Path], Path]:
+    """Of an --out: a file of one of these kinds, in a folder that is made if need be, before anything long begins."""
+
+    def check(path: Path) -> Path:
+        if path.suffix.lower() not in suffixes:
+            raise typer.BadParameter(f"{path} is no file ending in {' or '.join(suffixes)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    return check
+
+
 Number = Annotated[int, typer.Option("--keyframe", help="Which keyframe of the split, from 0")]
 
 
@@ -39,6 +54,9 @@ def masks(
     config: ConfigPath,
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder for the pictures; a keyframe's sheets go to OUT/SPLIT_KEYFRAME")],
+    each_block: Annotated[
+        bool, typer.Option("--each-block", help="A sheet for each block, shifted ones too, not only for each stage")
+    ] = False,
     split: Split = "val",
     number: Number = 0,
     plan: Plan = None,
@@ -55,7 +73,9 @@ def masks(
 
     keyframes, chosen = _open(config, checkpoint, split, plan, data, infos, options)
     keyframe = keyframes.look(number, chosen)
-    for path in save_masks(keyframe, out / f"{split}_{number:04d}", f"{split}, keyframe {number}, plan {keyframe.plan}"):
+    for path in save_masks(
+        keyframe, out / f"{split}_{number:04d}", f"{split}, keyframe {number}, plan {keyframe.plan}", each_block
+    ):
         console.print(path)
 
 
@@ -90,7 +110,7 @@ def boxes(
 def scene(
     config: ConfigPath,
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="The picture, a .png")] = Path("scene.png"),
+    out: Annotated[Path, typer.Option(help="The picture, a .png or .jpg", callback=_target(".png", ".jpg"))] = Path("scene.png"),
     show: Annotated[bool, typer.Option("--show", help="Open a window to look around in instead; needs a display")] = False,
     stage: Stage = 0,
     split: Split = "val",
@@ -119,7 +139,7 @@ def scene(
 def video(
     config: ConfigPath,
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="An .mp4 or a .gif")] = Path("drive.mp4"),
+    out: Annotated[Path, typer.Option(help="An .mp4 or a .gif", callback=_target(".mp4", ".gif"))] = Path("drive.mp4"),
     stage: Stage = 1,
     split: Split = "val",
     number: Annotated[int, typer.Option("--keyframe", help="One of the drive's keyframes, from 0")] = 0,
@@ -146,7 +166,8 @@ def video(
 def rerun(
     config: ConfigPath,
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="The recording, an .rrd")] = Path("drive.rrd"),
+    out: Annotated[Path, typer.Option(help="The recording, an .rrd", callback=_target(".rrd"))] = Path("drive.rrd"),
+    stage: Stage = 1,
     split: Split = "val",
     number: Annotated[int, typer.Option("--keyframe", help="One of the drive's keyframes, from 0")] = 0,
     plan: Plan = None,
@@ -165,7 +186,7 @@ def rerun(
     keyframes, chosen = _open(config, checkpoint, split, plan, data, infos, options)
     drive = keyframes.drive(number)
     with progress_bar("keyframes") as update:
-        path = save_recording((keyframes.look(one, chosen) for one in drive), out, lambda done: update(done, len(drive)))
+        path = save_recording((keyframes.look(one, chosen) for one in drive), out, stage, lambda done: update(done, len(drive)))
     console.print(f"{path}: open it with 'rerun {path}'")
 
 
@@ -175,7 +196,9 @@ def compare(
     checkpoint: Checkpoint,
     config: Annotated[Path | None, typer.Option(help="Its experiment; default: the config.py beside the checkpoint")] = None,
     plan: Plan = None,
-    out: Annotated[Path, typer.Option(help="The picture")] = Path("comparison.png"),
+    out: Annotated[Path, typer.Option(help="The picture, a .png or .jpg", callback=_target(".png", ".jpg"))] = Path(
+        "comparison.png"
+    ),
 ) -> None:
     """At equal cost: all of a shrunken image, or the windows that matter of the whole one (the article's Figure 1), for any image.
 
@@ -221,6 +244,7 @@ def recall(
     Example: sparsevit3d visualize recall configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth --out recall
     """
     from sparsevit3d.stages.files import write_json
+    from visualize.frames import PictureError
     from visualize.recall import Tally, recall_rows, save_recall
 
     keyframes, chosen = _open(config, checkpoint, split, plan, data, infos, options)
@@ -229,7 +253,11 @@ def recall(
         for done, number in enumerate(numbers, 1):
             tally.add(keyframes.look(number, chosen))
             update(done, len(numbers))
-    found = tally.recall().as_dict()
+    found = tally.as_dict()
+    if not found["stages"][0]["all"]["objects"]:
+        raise PictureError(
+            f"{keyframes.info_file}: the {len(numbers)} keyframes looked at show no true object; say another --split"
+        )
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recall.json", found)
     save_recall(found, out / "recall.png", split)
@@ -241,7 +269,7 @@ def recall(
 def report(
     config: ConfigPath,
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="The page, an .html")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="The page, an .html", callback=_target(".html"))] = Path("report.html"),
     count: Count = 10,
     plans: Annotated[
         list[str] | None, typer.Option("--plan", help="A plan to compare, as a file or written out; several may be given")
@@ -271,7 +299,7 @@ def report(
     def share(plan: SparsityPlan) -> float:
         return count_macs(net, size, plan) / count_macs(net, size, dense)
 
-    judged, best, score = _searched(search) if search else ({}, [], "")
+    judged, best, score = _searched(search, share) if search else ({}, [], "")
     wanted = [*best, *(read_plan(text, keyframes.config) for text in plans or ())] or [net.plan or dense]
     shown = list(dict.fromkeys([*(plan for plan in wanted if plan is not None), dense]))
     named = [ReportedPlan("dense" if plan.is_dense else str(plan), share(plan), judged.get(plan)) for plan in shown]
@@ -287,15 +315,18 @@ def report(
     console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 
-def _searched(work_dir: Path) -> tuple[dict[SparsityPlan, float], list[SparsityPlan], str]:
-    """A search's scores by plan, and of the plans that none beats in score and MACs the best few."""
+def _searched(work_dir: Path, share: Callable[[SparsityPlan], float]) -> tuple[dict[SparsityPlan, float], list[SparsityPlan], str]:
+    """A search's scores by plan, and of the front of score against ``share`` a few plans from end to end; and what the score is."""
     from sparsevit3d.plan import SparsityPlan
+    from sparsevit3d.search.front import pareto_front
     from sparsevit3d.search.journal import read_journal
     from sparsevit3d.search.run import JOURNAL
 
     record = read_journal(work_dir / JOURNAL)
     score = record.request["score"]
     judged = {SparsityPlan.parse(row["plan"]): row["metrics"][score] for row in record.judged}
-    costs = {SparsityPlan.parse(row["plan"]): next(iter(row["costs"].values())) for row in record.judged}
-    front = [plan for plan in judged if not any(judged[o] >= judged[plan] and costs[o] < costs[plan] for o in judged)]
-    return judged, sorted(front, key=lambda plan: -judged[plan])[:SHOWN], score
+    if not judged:
+        raise typer.BadParameter(f"{work_dir} has judged no plan yet", param_hint="--search")
+    front = pareto_front(judged, {plan: share(plan) for plan in judged})
+    places = {round(place * (len(front) - 1) / (SHOWN - 1)) for place in range(SHOWN)}
+    return judged, [front[place] for place in sorted(places, reverse=True)], score

@@ -1,6 +1,7 @@
 """From a dataset and a forward pass to plain data: boxes, calibration and lidar must agree with one another, and with the info files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sparsevit3d.stages.checkpoints import read_checkpoint
 from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.train import adapt, train
-from visualize.masks import training_pictures
+from visualize.training import training_pictures
 
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
 
@@ -86,7 +87,16 @@ def test_a_plan_to_look_through_leaves_the_detectors_own(keyframes):
     assert keyframes.look(0).plan == own == "0.5|0.5|0.4|0.3"
 
 
+def test_of_a_test_split_nobody_has_the_truth(keyframes, monkeypatch):
+    info = {key: value for key, value in keyframes.infos[0].items() if key not in ("instances", "cam_instances")}
+    monkeypatch.setattr(keyframes, "infos", [info, *keyframes.infos[1:]])
+    looked = keyframes.look(0)
+    assert looked.truth.names == [name for view in looked.views for name in view.truth.names] == []
+
+
 def test_drives_and_spreads(keyframes):
+    with pytest.raises(ValueError, match="has keyframes 0 to 3"):
+        keyframes.drive(4)
     assert [keyframes.drive(number) for number in range(4)] == [[0, 1], [0, 1], [2, 3], [2, 3]]
     assert keyframes.spread(10) == [0, 1, 2, 3]
     assert keyframes.spread(2) == [0, 3]
@@ -109,3 +119,15 @@ def test_pictures_while_training_change_nothing_and_are_in_tensorboard(synthetic
         log = EventAccumulator(str(events), size_guidance={"images": 0}).Reload()
         assert {"boxes", "bird", "windows"} <= set(log.Tags()["images"])
         assert [event.step for event in log.Images("windows")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_drawn_is_no_reason_to_stop_training(synthetic, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(synthetic, root)
+    for path in (root / "samples/LIDAR_TOP").glob("*-train-*"):
+        path.write_bytes(path.read_bytes()[:-7])
+    options = ["train_cfg.max_epochs=1", "train_dataloader.batch_size=8", "model.test_cfg.score_thr=0.0"]
+    assert train(load_config(CONFIG, root, options=options), tmp_path / "trained", draw=training_pictures).is_file()
+    (log,) = (tmp_path / "trained").glob("*/*.log")
+    assert "no pictures of epoch 1" in log.read_text()

@@ -7,6 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsevit3d import PlanError, SparseSwin, SparsityPlan, count_macs, count_traced_macs, record_windows
+from sparsevit3d.macs import size_of_equal_macs
 
 SHAPE = {"embed_dims": 16, "depths": (2, 1, 4), "num_heads": (1, 2, 4), "window_size": 4, "out_indices": (2,)}
 
@@ -85,3 +86,16 @@ def test_another_plan_can_be_priced_without_setting_it():
     assert count_macs(net, (64, 64), SparsityPlan.uniform(0, net.depths)) == dense
     with pytest.raises(PlanError):
         count_macs(net, (64, 64), SparsityPlan.parse("0.5"))
+
+
+@pytest.mark.parametrize("plan", ["0.5|0.3|0.5,0.5", "0|0|0,0", "0.8|0.8|0.8,0.8"])
+@pytest.mark.parametrize("size", [(64, 192), (90, 160)])
+def test_a_shrunken_image_of_equal_cost(plan, size):
+    """It costs no more than the plan, of the same shape the next larger one does, and its sides are whole patches."""
+    net, dense, plan = SparseSwin(**SHAPE), SparsityPlan.uniform(0, SHAPE["depths"]), SparsityPlan.parse(plan)
+    height, width = size_of_equal_macs(net, size, plan)
+    assert height % 4 == width % 4 == 0
+    assert abs(height - width * size[0] / size[1]) <= 4
+    assert count_macs(net, (height, width), dense) <= count_macs(net, size, plan)
+    larger = (max(4, round((width // 4 + 1) * size[0] / size[1]) * 4), width + 4)
+    assert plan.is_dense or count_macs(net, larger, dense) > count_macs(net, size, plan)

@@ -6,18 +6,21 @@ import imageio.v2 as imageio
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from keyframes import cube, keyframe, view_of
 
+from sparsevit3d import SparseSwin, record_windows
 from sparsevit3d.views import NO_BOXES, Boxes
 from visualize import video
 from visualize.bird import REACH, bird_sheet
 from visualize.compare import as_the_network_sees, save_comparison
-from visualize.frames import box_sheet, pixels, shrink
+from visualize.frames import PictureError, box_sheet, pixels, shrink
 from visualize.geometry import box_lines, box_outline, clip_line, window_map
-from visualize.masks import PictureError, importance_sheet, save_masks, stage_block, survival_sheet, training_pictures
+from visualize.masks import importance_sheet, save_masks, stage_block, stage_blocks, survival_sheet
 from visualize.scene import make_scene, render, show
+from visualize.training import training_pictures
 
 RED = np.array([255, 158, 0])  # a car's colour
 
@@ -61,6 +64,24 @@ def test_every_picture_of_windows_is_written(tmp_path):
         assert picture[..., :3].std() > 0.1
     dense = save_masks(keyframe("0|0"), tmp_path / "dense", "made by hand")
     assert [path.name for path in dense] == ["windows_stage0.png", "windows_stage1.png", "blocks.png", "survival.png"]
+
+
+def test_each_block_can_have_its_sheet(tmp_path):
+    names = {path.name for path in save_masks(keyframe(), tmp_path, "made by hand", each_block=True)}
+    blocks = [f"{kind}_stage{stage}_block{block}.png" for stage in (0, 1) for block in (0, 1) for kind in ("windows", "importance")]
+    assert names == {*blocks, "blocks.png", "survival.png"}
+
+
+@pytest.mark.parametrize("plan", ["0.2,0.6|0", "falling:0.6,0.2|0"])
+def test_a_stage_is_shown_by_its_plain_block_that_computes_least(plan):
+    torch.manual_seed(0)
+    net = SparseSwin(embed_dims=8, depths=(4, 2), num_heads=(1, 1), window_size=4, out_indices=(1,), plan=plan).eval()
+    with torch.no_grad(), record_windows(net) as trace:
+        net(torch.randn(2, 3, 64, 128))
+    (first, second) = stage_blocks(trace)
+    assert (first.shift, first.share, second.share) == (0, min(one.share for one in trace[:4]), 1)
+    for other in trace[:4:2]:
+        assert (first.kept <= other.kept).all()
 
 
 def test_survival_counts_the_blocks(tmp_path):
@@ -128,6 +149,23 @@ def test_points_are_darker_where_windows_were_pruned():
     assert len(np.unique(colours.round(3))) == 2
     all_kept = make_scene(replace(keyframe("0|0"), views=one.views, points=there)).point_colours.mean(1)
     assert len(np.unique(all_kept.round(3))) == 1
+
+
+def test_points_that_two_cameras_see_are_as_bright_as_the_one_that_kept_them():
+    """Two cameras at the same place, one of which kept nothing, in either order; and a third that cropped everything away."""
+    one = keyframe()
+    view = replace(one.views[1], image=np.full_like(one.views[1].image, 200))
+    there = view.to_ego[:3, 3] + np.array([[10.0, 0, 0]])
+    block = one.trace[0]
+    for kept in ([True, False], [False, True]):
+        trace = [replace(block, kept=np.stack([np.full(32, each) for each in kept]))]
+        bright = make_scene(replace(one, points=there, views=[view, view], trace=trace)).point_colours.mean()
+        assert bright == pytest.approx(0.35 + 0.65 * 200 / 255)
+    cropped = replace(view, offset=(0.0, 80.0))
+    trace = [replace(block, kept=np.ones((1, 32), bool))]
+    grey = make_scene(replace(one, points=there, views=[cropped], trace=trace)).point_colours
+    nobody = make_scene(replace(one, points=there - [40.0, 0, 0], views=[view], trace=trace)).point_colours
+    assert np.allclose(grey, nobody)
 
 
 def test_what_needs_a_display_says_so(monkeypatch):
@@ -209,8 +247,15 @@ def test_a_recording_holds_every_keyframe(tmp_path):
     path = rerun_log.save_recording((keyframe(number=n) for n in range(3)), tmp_path / "drive.rrd")
     recording = rerun.dataframe.load_recording(path)
     places = {str(column.entity_path) for column in recording.schema().component_columns()}
-    wanted = {"/ego/lidar", "/ego/truth", "/ego/found", "/ego/CAM_FRONT/frame", "/ego/CAM_BACK/stage_0", "/ego/CAM_BACK/stage_1"}
+    wanted = {"/ego/lidar", "/ego/truth", "/ego/found", "/ego/CAM_FRONT/frame", "/ego/CAM_BACK/stage_1"}
     assert wanted <= places
     rows = recording.view(index="keyframe", contents="/ego/lidar").select().read_all()
     assert rows.num_rows == 3
+
+    def broken():
+        yield keyframe()
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="disk is gone"):
+        rerun_log.save_recording(broken(), tmp_path / "broken.rrd")
     assert [p.name for p in tmp_path.iterdir()] == ["drive.rrd"]

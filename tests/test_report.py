@@ -4,13 +4,15 @@ import base64
 import io
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from keyframes import keyframe
 from PIL import Image
 
-from visualize.masks import PictureError
+from sparsevit3d.views import NO_BOXES
+from visualize.frames import PictureError
 from visualize.recall import Tally
 from visualize.report import Report, ReportedPlan
 
@@ -85,7 +87,7 @@ def test_it_opens_on_the_front_camera_and_says_what_it_shows(opened):
     page = opened()
     assert page.title() == "made <by> hand & 'quoted' </script>"
     text = shown(page)
-    assert text.startswith("made 0, front, stage 0: 0.5|0.7 computes 16 of 32 windows (50.0%)")
+    assert text.startswith("made 0, front, stage 0: 0.5|0.7 computes 16 of 32 windows (50.0%), 1 objects found. 3 true objects.")
     assert page.get_attribute("#main", "aria-label") == text
     assert page.locator("#recall tr").count() > 3
 
@@ -120,6 +122,31 @@ def test_the_keyboard_reaches_everything(opened):
     assert page.input_value("#shown") == "importance"
 
 
+def test_the_keyboard_goes_on_where_the_mouse_was(opened):
+    page = opened()
+    page.uncheck("#truth")
+    page.keyboard.press("ArrowRight")
+    assert shown(page).startswith("made 1, front, stage 0")
+    page.select_option("#stage", "1")
+    page.keyboard.press("p")
+    assert shown(page).startswith("made 1, front, stage 1: 0.2|0.4")
+    page.locator("#recall-chart .point").nth(0).focus()
+    page.keyboard.press("5")
+    assert shown(page).startswith("made 1, back, stage 1: 0.2|0.4")
+    assert page.evaluate("[...document.querySelectorAll('#recall-chart .point')].indexOf(document.activeElement)") == 0
+
+
+def test_importance_has_a_key_and_says_where_there_is_none(opened):
+    page = opened()
+    page.select_option("#shown", "importance")
+    assert "nothing was scored" not in shown(page)
+    assert page.is_visible("#key")
+    assert len(np.unique(picture(page)[15:, 5:-5] // 8)) > 5
+    page.select_option("#plan-a", "2")
+    assert "0|0 prunes nothing here, so nothing was scored" in shown(page)
+    assert not page.is_visible("#key")
+
+
 def test_menus_and_cameras_by_mouse(opened):
     page = opened()
     page.select_option("#frame", label="made 1")
@@ -138,7 +165,7 @@ def test_two_plans_side_by_side(opened):
     page.check("#compare")
     page.uncheck("#truth")
     page.uncheck("#found")
-    assert "; 0|0 computes 32 of 32" in shown(page)
+    assert "; 0|0 computes 32 of 32 windows (100.0%), 1 objects found" in shown(page)
     page.fill("#slider", "0")
     dense = picture(page)
     page.fill("#slider", "100")
@@ -157,7 +184,7 @@ def test_two_plans_side_by_side(opened):
 def test_points_of_the_charts_open_their_masks(opened):
     page = opened()
     points = page.locator("#recall-chart .point")
-    assert points.count() == 6
+    assert points.count() == 4  # of two plans that prune
     points.nth(3).click()
     assert shown(page).startswith("made 0, front, stage 1: 0.2|0.4 computes")
     first = page.locator("#score-chart .point").nth(0)
@@ -172,7 +199,7 @@ def test_figures_are_those_of_object_recall(opened):
     tally = Tally()
     for number in range(3):
         tally.add(keyframe(PLANS[0], seed=number, number=number))
-    expected = tally.recall().as_dict()["stages"][0]["all"]
+    expected = tally.as_dict()["stages"][0]["all"]
     row = page.locator("#recall tr").nth(1).inner_text().split("\t")
     assert row[:2] == ["all objects", str(expected["objects"])]
     assert row[2] == f"{100 * expected['share_of_pixels']['kept']:.1f}%"
@@ -181,6 +208,7 @@ def test_figures_are_those_of_object_recall(opened):
 def test_scores_of_a_search_are_its_chart(opened, tmp_path):
     page = opened(write(tmp_path / "scored.html", 0.15))
     assert page.locator("#score-chart .faint").count() == 5
+    assert page.locator("#score-chart .front").count() == 1
     assert "mAP" in page.locator("#score-chart .point").nth(0).get_attribute("aria-label")
 
 
@@ -223,6 +251,15 @@ def test_everything_to_click_has_a_name(opened):
         ).map((e) => e.outerHTML)"""
     )
     assert nameless == []
+
+
+def test_keyframes_without_objects_are_shown_all_the_same(opened, tmp_path):
+    report = Report("made", [ReportedPlan("0.5|0.7", 0.5)])
+    one = keyframe()
+    report.add([replace(one, views=[replace(view, truth=NO_BOXES) for view in one.views])])
+    page = opened(report.save(tmp_path / "report.html"))
+    assert "0 true objects" in shown(page)
+    assert page.locator("#recall-chart .point").count() == 0
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):

@@ -29,6 +29,11 @@ def test_a_windows_rectangles_cover_the_pixels_its_tokens_came_from(height, widt
         for chosen in range(block.grid[0] * block.grid[1]):
             mask = window_mask(view, block, np.arange(block.grid[0] * block.grid[1]) == chosen)
             assert (mask == (pixels == chosen)).all()
+            drawn = np.zeros_like(mask)
+            for left, top, right, bottom in window_rectangles(block, chosen):
+                assert not drawn[top:bottom, left:right].any()
+                drawn[top:bottom, left:right] = True
+            assert (drawn == mask).all()
 
 
 def test_rectangles_follow_crop_and_scale():

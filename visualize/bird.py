@@ -24,8 +24,7 @@ def bird_sheet(keyframe: Keyframe, title: str) -> Figure:
     axis = figure.add_axes((0.01, 0.05, 0.98, 0.98 * 9 / 9.9))
     draw_bird(axis, keyframe)
     handles = [
-        Line2D([], [], color="white", label="ground truth"),
-        *box_handles(keyframe.views)[1:],
+        *box_handles([keyframe.predictions], "-"),
         Line2D([], [], color="#8b949e", marker=".", linestyle="", label=f"lidar, {len(keyframe.points):,} points"),
     ]
     figure.legend(handles=handles, loc="lower center", ncols=5, frameon=False, labelcolor="white", fontsize=9)

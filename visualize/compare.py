@@ -38,10 +38,10 @@ def save_comparison(
     ]
     left, top, right, bottom = detail(seen, trace, shrunken)
     height, width = whole.shape[:2]
-    figure = Figure(figsize=(18, 18 / 3 * height / width * 2 + 0.9), facecolor=BACKGROUND)
+    figure = Figure(figsize=(18, 18 / 3 * height / width * 2 + 1.1), facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     for column, (image, title) in enumerate(panels):
-        above, below = (figure.add_axes((column / 3 + 0.003, low, 1 / 3 - 0.006, 0.45)) for low in (0.47, 0.01))
+        above, below = (figure.add_axes((column / 3 + 0.003, low, 1 / 3 - 0.006, 0.43)) for low in (0.48, 0.01))
         for axis in (above, below):
             axis.imshow(image, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
             axis.set(xticks=[], yticks=[])
@@ -49,6 +49,8 @@ def save_comparison(
         above.set_title(title, color="white", fontsize=11)
         above.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=GRID_LINE, linewidth=1.5))
         below.set(xlim=(left, right), ylim=(bottom, top))
+    caption = "below: the part whose kept windows hold most of what shrinking loses"
+    figure.text(0.5, 0.46, caption, color="white", fontsize=10, ha="center", va="center")
     return save(figure, path)
 
 
@@ -58,7 +60,9 @@ def as_the_network_sees(view: CameraView) -> CameraView:
     resized = cv2.resize(view.image, large, interpolation=cv2.INTER_AREA)
     moved = np.array([[1.0, 0, -view.offset[0]], [0, 1, -view.offset[1]]])
     image = cv2.warpAffine(resized, moved, view.network_size)
-    return CameraView(view.channel, np.asarray(image, np.uint8), view.intrinsic, (1.0, 1.0), (0.0, 0.0), view.network_size)
+    intrinsic = np.diag([*view.scale, 1.0]) @ view.intrinsic
+    intrinsic[:2, 2] -= view.offset
+    return CameraView(view.channel, np.asarray(image, np.uint8), intrinsic, (1.0, 1.0), (0.0, 0.0), view.network_size)
 
 
 def detail(view: CameraView, trace: BlockTrace, shrunken: NDArray[np.uint8]) -> tuple[int, int, int, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -35,6 +37,10 @@ COLOURS = {
 BACKGROUND = "#14171c"
 LEAST_SCORE = 0.2  # predictions below are not drawn
 WIDTH = 528  # pixels of a frame on a sheet
+
+
+class PictureError(ValueError):
+    """There is nothing to draw, or it cannot be drawn."""
 
 
 def clear_boxes(boxes: Boxes) -> Boxes:
@@ -78,14 +84,13 @@ def draw_all_boxes(axis: Axes, view: CameraView) -> None:
 
 
 def draw_label(axis: Axes, view: CameraView, text: str = "") -> None:
-    label = f"{view.channel.removeprefix('CAM_').replace('_', ' ').lower()}   {text}"
-    axis.text(8, 8, label, color="white", fontsize=9, va="top", bbox={"color": "#000000a0", "lw": 0})
+    axis.text(8, 8, f"{plain(view.channel)}   {text}", color="white", fontsize=9, va="top", bbox={"color": "#000000a0", "lw": 0})
 
 
 def camera_sheet(views: Sequence[CameraView], title: str, draw: Callable[[Axes, CameraView, int], None]) -> Figure:
     """The six cameras; ``draw`` is called with each one's axis, the view, shrunk, and its place among ``views``.
 
-    Views of fewer cameras, or of others than nuScenes', come in their order.
+    Where not all of them are nuScenes', they come in their order.
     """
     channels = [channel for row in LAYOUT for channel in row]
     places = {channel: place for place, channel in enumerate(channels)}
@@ -107,15 +112,22 @@ def camera_sheet(views: Sequence[CameraView], title: str, draw: Callable[[Axes, 
     return figure
 
 
-def box_handles(views: Sequence[CameraView]) -> list[Artist]:
-    """A legend's: truth, and the classes found."""
-    found = {name for view in views for name in clear_boxes(view.predictions).names}
-    handles: list[Artist] = [Line2D([], [], color="white", linestyle=":", label="ground truth")]
-    return handles + [class_handle(name) for name in COLOURS if name in found]
+def box_handles(found: Iterable[Boxes], style: Literal[":", "-"] = ":") -> list[Artist]:
+    """A legend's: truth, and the classes ``found``."""
+    names = {name for boxes in found for name in clear_boxes(boxes).names}
+    truth = Line2D([], [], color="white", linestyle=style, label="ground truth")
+    return [truth, *(Line2D([], [], color=COLOURS[name], label=f"{plain(name)} found") for name in COLOURS if name in names)]
 
 
-def class_handle(name: str) -> Line2D:
-    return Line2D([], [], color=COLOURS[name], label=f"{name.replace('_', ' ')} found")
+def plain(name: str) -> str:
+    """A class or camera as people write it."""
+    return name.removeprefix("CAM_").replace("_", " ").lower()
+
+
+def in_layout(views: Sequence[CameraView]) -> list[int]:
+    """Their places, as nuScenes lays cameras out, row by row; others after these."""
+    order = {channel: place for place, channel in enumerate(channel for row in LAYOUT for channel in row)}
+    return sorted(range(len(views)), key=lambda number: order.get(views[number].channel, len(order)))
 
 
 def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
@@ -130,7 +142,7 @@ def box_sheet(keyframe: Keyframe, title: str) -> Figure:
         draw_label(axis, view, f"{len(view.truth.names)} true, {len(clear_boxes(view.predictions).names)} found")
 
     figure = camera_sheet(keyframe.views, title, draw)
-    draw_legend(figure, box_handles(keyframe.views))
+    draw_legend(figure, box_handles(view.predictions for view in keyframe.views))
     return figure
 
 
@@ -141,15 +153,28 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def save(figure: Figure, path: Path, dpi: int = 100) -> Path:
-    """Whole or not at all."""
+def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """(H, W, 3) RGB as a file."""
+    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return bytes(np.asarray(encoded, np.uint8))
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write instead of ``path``, whose place it takes at the end of the block; after an error neither is left behind."""
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        quick = {"compress_level": 2} if path.suffix == ".png" else {}  # half the time of the usual 6, for a tenth more bytes
-        figure.savefig(partial, dpi=dpi, facecolor=figure.get_facecolor(), pil_kwargs=quick)
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save(figure: Figure, path: Path, dpi: int = 100) -> Path:
+    """Whole or not at all."""
+    quick = {"compress_level": 2} if path.suffix == ".png" else {}  # half the time of the usual 6, for a tenth more bytes
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=dpi, facecolor=figure.get_facecolor(), pil_kwargs=quick)
     return path
 
 
@@ -174,6 +199,6 @@ def _label(axis: Axes, view: CameraView, corners: NDArray[np.floating], name: st
         return
     first, upper = lines.min(axis=(0, 1))
     left, top = max(first, 4), max(upper, width / 60)
-    text = f"{name.replace('_', ' ')} {score:.2f}  {np.linalg.norm(corners.mean(axis=0)):.0f} m"
+    text = f"{plain(name)} {score:.2f}  {np.linalg.norm(corners.mean(axis=0)):.0f} m"
     style = {"facecolor": COLOURS[name], "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
     axis.text(left, top, text, color="black", fontsize=max(7, width / 180), va="bottom", bbox=style)

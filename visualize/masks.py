@@ -21,14 +21,14 @@ from sparsevit3d.trace import BlockTrace
 from sparsevit3d.views import CameraView, Keyframe
 from visualize.frames import (
     BACKGROUND,
-    LAYOUT,
+    PictureError,
     box_handles,
-    box_sheet,
     camera_sheet,
     draw_all_boxes,
     draw_label,
     draw_legend,
-    pixels,
+    in_layout,
+    plain,
     save,
     show_frame,
     shrink,
@@ -40,18 +40,12 @@ IMPORTANCE, LAYERS = "inferno", "viridis"  # colour maps
 THUMBNAIL = 320  # pixels
 
 
-class PictureError(ValueError):
-    """There is nothing to draw, or it cannot be drawn."""
-
-
 def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
-    """For each stage the last block with plain windows: what it computes, all plain blocks of the stage before it computed too."""
+    """For each stage its plain block that computes least. Windows scored once per stage, as usual: all others compute these as well."""
     if not traces:
         raise PictureError("the trace is empty; run the network within record_windows(net)")
-    return [
-        [trace for trace in traces if trace.stage == stage and not trace.shift][-1]
-        for stage in sorted({trace.stage for trace in traces})
-    ]
+    stages = {stage: [trace for trace in traces if trace.stage == stage] for stage in sorted({trace.stage for trace in traces})}
+    return [min(blocks, key=lambda trace: (bool(trace.shift), trace.share, -trace.block)) for blocks in stages.values()]
 
 
 def stage_block(traces: Sequence[BlockTrace], stage: int) -> BlockTrace:
@@ -62,26 +56,23 @@ def stage_block(traces: Sequence[BlockTrace], stage: int) -> BlockTrace:
     return blocks[stage]
 
 
-def save_masks(keyframe: Keyframe, folder: Path, title: str) -> list[Path]:
-    """All pictures of a keyframe's windows: a mask and an importance sheet for each stage, every block, and survival."""
+def save_masks(keyframe: Keyframe, folder: Path, title: str, each_block: bool = False) -> list[Path]:
+    """All pictures of a keyframe's windows: a mask and an importance sheet for each stage, every block small on one, and survival.
+
+    ``each_block``: masks and importance of each block, shifted ones too, on sheets of their own.
+    """
+    shown = {f"stage{trace.stage}": trace for trace in stage_blocks(keyframe.trace)}
+    if each_block:
+        shown = {f"stage{trace.stage}_block{trace.block}": trace for trace in keyframe.trace}
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for trace in stage_blocks(keyframe.trace):
-        paths.append(save(mask_sheet(keyframe.views, trace, title), folder / f"windows_stage{trace.stage}.png"))
+    for name, trace in shown.items():
+        paths.append(save(mask_sheet(keyframe.views, trace, title), folder / f"windows_{name}.png"))
         if trace.scores is not None:
-            paths.append(save(importance_sheet(keyframe.views, trace, title), folder / f"importance_stage{trace.stage}.png"))
+            paths.append(save(importance_sheet(keyframe.views, trace, title), folder / f"importance_{name}.png"))
     paths.append(save(block_sheet(keyframe, title), folder / "blocks.png"))
     paths.append(save(survival_sheet(keyframe, title), folder / "survival.png"))
     return paths
-
-
-def training_pictures(keyframe: Keyframe) -> dict[str, NDArray[np.uint8]]:
-    """What is worth watching while a detector trains: boxes on the frames, from above, and the windows of its second stage."""
-    from visualize.bird import bird_sheet
-
-    figures = {"boxes": box_sheet(keyframe, keyframe.name), "bird": bird_sheet(keyframe, keyframe.name)}
-    figures["windows"] = mask_sheet(keyframe.views, stage_blocks(keyframe.trace)[1], f"{keyframe.name}, plan {keyframe.plan}")
-    return {name: pixels(figure) for name, figure in figures.items()}
 
 
 def mask_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Figure:
@@ -94,7 +85,9 @@ def mask_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Fi
         draw_label(axis, view, f"{kept.sum()} of {len(kept)} windows, {kept.mean():.0%}")
 
     figure = camera_sheet(views, f"{title}\n{_caption(trace)}", draw)
-    draw_legend(figure, [*box_handles(views), Patch(color=UNSEEN, label="cropped: not seen by the network")])
+    draw_legend(
+        figure, [*box_handles(view.predictions for view in views), Patch(color=UNSEEN, label="cropped: not seen by the network")]
+    )
     return figure
 
 
@@ -128,7 +121,8 @@ def fog(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _outline(view: CameraView, rectangle: tuple[float, float, float, float]) -> list[tuple[float, float]]:
-    left, top, right, bottom = view.to_frame(rectangle)
+    width, height = view.network_size  # tokens at the edge may reach beyond
+    left, top, right, bottom = view.to_frame((*rectangle[:2], min(rectangle[2], width), min(rectangle[3], height)))
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
@@ -187,8 +181,7 @@ def _scale(figure: Figure, scale: Normalize, colours: str, label: str) -> None:
 
 def block_sheet(keyframe: Keyframe, title: str) -> Figure:
     """Every block in its row, plain and shifted windows alternating, every camera in its column."""
-    order = [channel for row in (LAYOUT[0], LAYOUT[1][::-1]) for channel in row]
-    numbers = sorted(range(len(keyframe.views)), key=lambda number: _place(keyframe.views[number].channel, order))
+    numbers = in_layout(keyframe.views)
     views = [shrink(keyframe.views[number], THUMBNAIL) for number in numbers]
     height, width = max(view.image.shape[0] for view in views), max(view.image.shape[1] for view in views)
     mosaic = np.zeros((len(keyframe.trace), height, len(views), width, 3), np.uint8)
@@ -201,9 +194,7 @@ def block_sheet(keyframe: Keyframe, title: str) -> Figure:
     axis = figure.add_axes((0.075, 0.005, 0.92, 1 - 0.9 / figure.get_figheight()))
     axis.imshow(mosaic.reshape(rows * height, columns * width, 3), extent=(0, columns, rows, 0), aspect="auto")
     axis.set_yticks(np.arange(rows) + 0.5, [_row_label(trace) for trace in keyframe.trace], color="white", fontsize=8)
-    axis.set_xticks(
-        np.arange(columns) + 0.5, [v.channel.removeprefix("CAM_").replace("_", " ").lower() for v in views], color="white"
-    )
+    axis.set_xticks(np.arange(columns) + 0.5, [plain(view.channel) for view in views], color="white")
     axis.tick_params(length=0, top=True, labeltop=True, labelbottom=False, bottom=False)
     axis.vlines(np.arange(1, columns), 0, rows, color=BACKGROUND, linewidth=3)
     stages = [trace.stage for trace in keyframe.trace]
@@ -214,10 +205,6 @@ def block_sheet(keyframe: Keyframe, title: str) -> Figure:
         f"{title}\nevery block: what it computes is clear", color="white", fontsize=13, y=1 - 0.08 / figure.get_figheight()
     )
     return figure
-
-
-def _place(channel: str, order: Sequence[str]) -> int:
-    return order.index(channel) if channel in order else len(order)
 
 
 def _row_label(trace: BlockTrace) -> str:

@@ -1,5 +1,5 @@
 """Did the pedestrian stay in? Of the pixels inside the boxes of true objects, and of the objects, the share that lies in kept windows,
-beside windows kept at random and the best that any choice of as many windows could have kept.
+beside as many windows at random and as many that are chosen for just these objects.
 """
 
 from __future__ import annotations
@@ -18,61 +18,45 @@ from skimage.draw import polygon
 
 from sparsevit3d.trace import BlockTrace
 from sparsevit3d.views import CameraView, Keyframe
-from visualize.frames import COLOURS
+from visualize.frames import COLOURS, plain, save
 from visualize.geometry import box_outline, window_map
-from visualize.masks import PictureError, stage_blocks
+from visualize.masks import stage_blocks
 
 DISTANCES = (0, 10, 20, 30, 50, np.inf)  # metres
 ENOUGH = 0.5  # share of an object's pixels from which on it counts as kept
 MEASURES = ("share_of_pixels", "share_of_objects")
 DRAWS = 400  # of random windows, to tell how many objects they keep
-LABELS = {"kept": "the plan", "random": "as many windows at random", "oracle": "as many, those with most of the objects' pixels"}
-CHOICES = {"kept": "#c2571a", "random": "#8b949e", "oracle": "#1f5fa8"}
+LABELS = {"kept": "the plan", "random": "as many windows at random", "best": "as many, the best for what is counted"}
+CHOICES = {"kept": "#c2571a", "random": "#8b949e", "best": "#1f5fa8"}
 
 
 @dataclass(frozen=True)
-class Recall:
-    """M rows, one for each object in each camera and stage."""
+class Sight:
+    """M objects as one camera shows them, over the W windows of one stage."""
 
-    stages: NDArray[np.int64]
-    names: NDArray[np.str_]
-    metres: NDArray[np.float64]  # from the camera
-    pixels: NDArray[np.int64]  # of the frame, inside the object's outline, that the network saw
-    inside: dict[str, NDArray[np.float64]]  # by choice of windows: how many of them lie in kept windows; at random: on average
-    objects: dict[str, NDArray[np.float64]]  # by choice: is the object kept? At random: how probably
-    shares: dict[int, float]  # of windows kept, by stage
-    plan: str
-    keyframes: int
+    stage: int
+    kept: NDArray[np.bool_]  # (W,)
+    names: NDArray[np.str_]  # (M,)
+    metres: NDArray[np.float64]  # (M,) from the camera
+    counts: NDArray[np.int64]  # (M, W) pixels of the frame, within the object's outline, that fell to a window
+    by_chance: NDArray[np.float64]  # (M,) how probably the object is kept by as many windows at random
 
-    def group(self, rows: NDArray[np.bool_]) -> dict[str, Any]:
-        """Figures of some rows: how many objects, and for each choice the share of their pixels and of them."""
-        count, total = int(rows.sum()), int(self.pixels[rows].sum())
-        pixels = {choice: float(inside[rows].sum() / total) if total else None for choice, inside in self.inside.items()}
-        objects = {choice: float(kept[rows].mean()) if count else None for choice, kept in self.objects.items()}
-        return {"objects": count, "share_of_pixels": pixels, "share_of_objects": objects}
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: by stage, and within each by class and by distance."""
-        stages = []
-        for stage, share in self.shares.items():
-            own = self.stages == stage
-            classes = {name: self.group(own & (self.names == name)) for name in COLOURS if (own & (self.names == name)).any()}
-            bins = {_bin_name(low, high): self.group(own & _between(self.metres, low, high)) for low, high in _bins()}
-            stages.append({"stage": stage, "kept_windows": share, "all": self.group(own), "class": classes, "distance": bins})
-        return {"plan": self.plan, "keyframes": self.keyframes, "object_is_kept_from": ENOUGH, "stages": stages}
+    def only(self, rows: NDArray[np.bool_]) -> Sight:
+        return Sight(self.stage, self.kept, self.names[rows], self.metres[rows], self.counts[rows], self.by_chance[rows])
 
 
 class Tally:
     """Counts keyframes under one plan, one after the other.
 
-    Stages count by the last block with plain windows; what it computes, the plain ones before it did too. Objects are the true boxes as
-    each camera sees them, as far as the network saw them. At random: as many windows as the plan keeps, each equally likely. Oracle: as
-    many, those with most of the objects' pixels.
+    A stage counts by its plain block that computes least (see stage_blocks). Objects are true boxes as each camera sees them, as far as
+    the network saw them: what two cameras show counts in both, and boxes overlap as they are. At random: as many windows as the plan
+    keeps, each equally likely. Best: as many, chosen for just what is counted, as all pedestrians; for pixels that is exact, for whole objects
+    a greedy choice, so that there may be a better one still.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
-        self._rows: list[tuple[Any, ...]] = []
+        self._sights: list[Sight] = []
         self._shares: dict[int, list[float]] = {}
         self._plan, self._keyframes = "", 0
 
@@ -80,31 +64,70 @@ class Tally:
         self._plan, self._keyframes = keyframe.plan, self._keyframes + 1
         for trace in stage_blocks(keyframe.trace):
             self._shares.setdefault(trace.stage, []).append(trace.share)
-            for number, view in enumerate(keyframe.views):
-                self._rows += _rows(view, trace, number, self._random)
+            self._sights += [self._see(view, trace, trace.kept[number]) for number, view in enumerate(keyframe.views)]
 
-    def recall(self) -> Recall:
-        """Raises PictureError where no object was to be seen."""
-        if not self._rows:
-            raise PictureError(f"none of the {self._keyframes} keyframes shows an object; choose others, or another --split")
-        stages, names, metres, pixels, *kept = (np.array(column) for column in zip(*self._rows, strict=True))
-        inside, objects = (dict(zip(CHOICES, part, strict=True)) for part in (kept[:3], kept[3:]))
-        shares = {stage: float(np.mean(values)) for stage, values in self._shares.items()}
-        return Recall(stages, names, metres, pixels, inside, objects, shares, self._plan, self._keyframes)
+    def _see(self, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> Sight:
+        counts, names, metres = _count(view, trace, len(kept))
+        draws = self._random.permuted(np.broadcast_to(kept, (DRAWS, len(kept))), axis=1)
+        by_chance = (counts @ draws.T >= _needed(counts)[:, None]).mean(1)
+        return Sight(trace.stage, kept, np.array(names, np.str_), np.array(metres), counts, by_chance)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: by stage, and within each by class and by distance."""
+        stages = []
+        for stage, shares in self._shares.items():
+            own = [sight for sight in self._sights if sight.stage == stage]
+            groups = {name: _figures([sight.only(sight.names == name) for sight in own]) for name in COLOURS}
+            bins = {_bin_name(*ends): _figures([sight.only(_between(sight.metres, *ends)) for sight in own]) for ends in _bins()}
+            parts = {"class": groups, "distance": bins}
+            seen = {part: {name: group for name, group in of.items() if group["objects"]} for part, of in parts.items()}
+            stages.append({"stage": stage, "kept_windows": float(np.mean(shares)), "all": _figures(own), **seen})
+        return {"plan": self._plan, "keyframes": self._keyframes, "object_is_kept_from": ENOUGH, "stages": stages}
 
 
-def _rows(view: CameraView, trace: BlockTrace, image: int, random: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-    """One camera's objects."""
-    kept, windows = trace.kept[image], len(trace.kept[image])
-    counts, names, metres = _count(view, trace, windows)
-    totals = counts.sum(1)
-    best = np.zeros(windows, bool)
-    best[np.argsort(-counts.sum(0), kind="stable")[: kept.sum()]] = True
-    draws = random.permuted(np.broadcast_to(kept, (DRAWS, windows)), axis=1)
-    by_chance = (counts @ draws.T >= ENOUGH * totals[:, None]).mean(1)
-    for name, distance, own, total, lucky in zip(names, metres, counts, totals, by_chance, strict=True):
-        inside = (own @ kept, total * kept.mean(), own @ best)
-        yield trace.stage, name, distance, total, *inside, inside[0] >= ENOUGH * total, lucky, inside[2] >= ENOUGH * total
+def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
+    """How many objects, and for each choice of windows the share of their pixels and of them; None where there are none."""
+    pixels, objects = dict.fromkeys(CHOICES, 0.0), dict.fromkeys(CHOICES, 0.0)
+    count = total = 0
+    for sight in sights:
+        by_window, most = sight.counts.sum(0), int(sight.kept.sum())
+        count, total = count + len(sight.names), total + int(by_window.sum())
+        pixels["kept"] += by_window[sight.kept].sum()
+        pixels["random"] += by_window.sum() * sight.kept.mean()
+        pixels["best"] += np.sort(by_window)[len(by_window) - most :].sum()
+        whole = int((sight.counts[:, sight.kept].sum(1) >= _needed(sight.counts)).sum())
+        objects["kept"] += whole
+        objects["random"] += sight.by_chance.sum()
+        objects["best"] += max(whole, _greedy(sight.counts, most))
+    return {
+        "objects": count,
+        "share_of_pixels": {choice: float(value / total) if total else None for choice, value in pixels.items()},
+        "share_of_objects": {choice: float(value / count) if count else None for choice, value in objects.items()},
+    }
+
+
+def _needed(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(M,) pixels from which on an object counts as kept."""
+    return np.asarray(ENOUGH * counts.sum(1))
+
+
+def _greedy(counts: NDArray[np.int64], most: int) -> int:
+    """How many objects ``most`` windows keep that are chosen so: always those of the object that needs the fewest more."""
+    left, held, needed = counts.astype(np.int64), np.zeros(len(counts)), _needed(counts)
+    done = np.zeros(len(counts), bool)
+    while not done.all():
+        order = np.argsort(-left, axis=1, kind="stable")
+        reached = held[:, None] + np.take_along_axis(left, order, 1).cumsum(1) >= needed[:, None]
+        more = np.where(done, np.iinfo(np.int64).max, reached.argmax(1) + 1)
+        cheapest = int(more.argmin())
+        if more[cheapest] > most:
+            break
+        chosen = order[cheapest, : more[cheapest]]
+        most -= len(chosen)
+        held += left[:, chosen].sum(1)
+        left[:, chosen] = 0
+        done = held >= needed
+    return int(done.sum())
 
 
 def _count(view: CameraView, trace: BlockTrace, windows: int) -> tuple[NDArray[np.int64], list[str], list[float]]:
@@ -155,23 +178,16 @@ def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
         _bars(row[2], pruned["distance"], measure, f"distance in stage {pruned['stage']}")
         row[0].set_ylabel(measure.replace("_", " ") + " kept")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    least = f"below the bars: how many objects; one counts as kept with {found['object_is_kept_from']:.0%} of its pixels"
+    least = f"below the bars: how many objects, camera by camera; one counts as kept with {found['object_is_kept_from']:.0%} of its pixels"
     figure.suptitle(f"{title}: what windows keep of true objects, keyframes: {found['keyframes']}, plan {found['plan']}\n{least}")
-    figure.savefig(path, dpi=110)
+    save(figure, path, 110)
 
 
 def _bars(axes: Axes, groups: dict[str, dict[str, Any]], measure: str, title: str) -> None:
-    groups = {name: group for name, group in groups.items() if group["objects"]}
     places = np.arange(len(groups))
     for shift, (choice, colour) in zip((-0.27, 0, 0.27), CHOICES.items(), strict=True):
         values = [group[measure][choice] for group in groups.values()]
-        axes.bar(
-            places + shift,
-            values,
-            0.25,
-            color=colour,
-            label=LABELS[choice],
-        )
+        axes.bar(places + shift, values, 0.25, color=colour, label=LABELS[choice])
     axes.set_xticks(places, [f"{name}\n{group['objects']}" for name, group in groups.items()], fontsize=7.5)
     axes.set(title=f"by {title}", ylim=(0, 1))
     axes.grid(alpha=0.3, axis="y")
@@ -182,9 +198,6 @@ def recall_rows(found: dict[str, Any]) -> Sequence[tuple[str, ...]]:
     rows = []
     for stage in found["stages"]:
         for name, group in [("all", stage["all"]), *stage["class"].items(), *stage["distance"].items()]:
-            if group["objects"]:
-                shares = (" / ".join(f"{100 * group[measure][choice]:.0f}" for choice in CHOICES) for measure in MEASURES)
-                rows.append(
-                    (str(stage["stage"]), f"{stage['kept_windows']:.0%}", name.replace("_", " "), str(group["objects"]), *shares)
-                )
+            shares = (" / ".join(f"{100 * group[measure][choice]:.0f}" for choice in CHOICES) for measure in MEASURES)
+            rows.append((str(stage["stage"]), f"{stage['kept_windows']:.0%}", plain(name), str(group["objects"]), *shares))
     return rows

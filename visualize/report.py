@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 
 from sparsevit3d.trace import BlockTrace
 from sparsevit3d.views import Boxes, CameraView, Keyframe
-from visualize.frames import COLOURS, LAYOUT, clear_boxes, shrink
+from visualize.frames import COLOURS, PictureError, clear_boxes, in_layout, jpeg, shrink, whole
 from visualize.geometry import box_lines
-from visualize.masks import PictureError, stage_blocks
+from visualize.masks import stage_blocks
 from visualize.recall import Tally
 
 TEMPLATE = "report.html"
 WIDTH, QUALITY = 800, 72  # of a frame, pixels and JPEG's
-ORDER = [channel for row in LAYOUT for channel in row]
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class ReportedPlan:
 class Report:
     """Takes keyframes one after the other, each under all plans, and keeps no more of them than goes into the file.
 
-    ``judged``: all plans of a search, "share" and "score" each, for the chart of scores; ``score``: their name.
+    ``judged``: all plans of a search, "share" and "score" each, for the chart of scores; ``score``: their name. Plans with a score are joined as
+    the front.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Report:
             tally.add(look)
         self._stages = [{"stage": trace.stage, "grid": list(trace.grid)} for trace in stage_blocks(first.trace)]
         cameras = []
-        for number in sorted(range(len(first.views)), key=lambda number: _place(first.views[number].channel)):
+        for number in in_layout(first.views):
             small = [shrink(look.views[number], WIDTH) for look in looks]
             plans = [_of_plan(view, stage_blocks(look.trace), number) for view, look in zip(small, looks, strict=True)]
             cameras.append(_of_camera(small[0], stage_blocks(first.trace)) | {"plans": plans})
@@ -68,7 +67,7 @@ class Report:
         """Whole or not at all. Raises PictureError where there is nothing to show."""
         if not self._frames:
             raise PictureError(f"{path}: there is no keyframe to report on")
-        recalls = [tally.recall().as_dict()["stages"] for tally in self._tallies]
+        recalls = [tally.as_dict()["stages"] for tally in self._tallies]
         data = {
             "title": self.title,
             "score": self.score,
@@ -83,26 +82,17 @@ class Report:
         }
         templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
         page = templates.get_template(TEMPLATE).render(title=self.title, data=json.dumps(data).replace("<", "\\u003c"))
-        partial = path.with_name(f".{path.name}.partial")
-        try:
+        with whole(path) as partial:
             partial.write_text(page, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
         return path
-
-
-def _place(channel: str) -> int:
-    return ORDER.index(channel) if channel in ORDER else len(ORDER)
 
 
 def _of_camera(view: CameraView, blocks: Sequence[BlockTrace]) -> dict[str, Any]:
     """What a camera shows under every plan: its frame, the truth, and where the windows of each stage lie."""
     height, width = view.image.shape[:2]
-    _, jpeg = cv2.imencode(".jpg", view.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return {
         "channel": view.channel,
-        "image": f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}",
+        "image": f"data:image/jpeg;base64,{base64.b64encode(jpeg(view.image, QUALITY)).decode()}",
         "size": [width, height],
         "truth": _lines(view, view.truth),
         "windows": [_edges(view, trace) for trace in blocks],
@@ -141,9 +131,8 @@ def _lines(view: CameraView, boxes: Boxes) -> list[dict[str, Any]]:
     """Boxes of which something is in the frame, as lines of frame pixels."""
     height, width = view.image.shape[:2]
     rows = []
-    for number, (name, corners) in enumerate(zip(boxes.names, boxes.corners, strict=True)):
+    for name, corners in zip(boxes.names, boxes.corners, strict=True):
         lines = box_lines(corners, view.intrinsic, (width, height))
-        score = None if boxes.scores is None else round(float(boxes.scores[number]), 2)
         if len(lines):
-            rows.append({"name": name, "score": score, "lines": lines.round(1).reshape(-1, 4).tolist()})
+            rows.append({"name": name, "lines": lines.round(1).reshape(-1, 4).tolist()})
     return rows

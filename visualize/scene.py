@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sparsevit3d.views import Boxes, CameraView, Keyframe
-from visualize.frames import BACKGROUND, COLOURS, clear_boxes
-from visualize.geometry import EDGES, NEAR, window_mask
-from visualize.masks import PictureError, stage_block
+from visualize.frames import BACKGROUND, COLOURS, PictureError, clear_boxes, whole
+from visualize.geometry import EDGES, NEAR, paint
+from visualize.masks import stage_block
 
 Array = NDArray[np.float64]
 
 EYE, TARGET = np.array([-24.0, 0.0, 19.0]), np.array([11.0, 0.0, 0.0])  # ego frame, metres: from behind, over the roof
 SIZE = (1600, 900)  # pixels
 FIELD = 55.0  # degrees, across
+DARK = 0.3  # share of its light that a pruned point keeps
 POINT, LINE = 0.0016, 0.0008  # half widths, as a share of the distance from the eye
 FRUSTUM, REACH, RING = 1.6, 75.0, 10.0  # metres: how deep a camera's is drawn, how far the ground, where its circles are
 GROUND, CIRCLE, SKY = np.array([0.115, 0.13, 0.155]), np.array([0.24, 0.27, 0.31]), np.array(to_rgb(BACKGROUND))
@@ -71,18 +72,21 @@ def _frustum(view: CameraView) -> tuple[Array, Array]:
 
 
 def _seen_colours(keyframe: Keyframe, points: Array, stage: int) -> Array:
-    """Of each point the pixel that a camera has of it, darkened where its window was pruned; grey where no camera looks."""
+    """Of each point the pixel that a camera has of it, darkened where its window was pruned; grey what the network saw nothing of."""
     colours = np.tile(UNSEEN, (len(points), 1)) * (0.6 + 0.4 * np.clip(points[:, 2:] / 3, 0, 1))
-    trace = stage_block(keyframe.trace, stage)
+    trace, met = stage_block(keyframe.trace, stage), np.zeros(len(points), bool)
     for number, view in enumerate(keyframe.views):
         height, width = view.image.shape[:2]
         there = (points - view.to_ego[:3, 3]) @ view.to_ego[:3, :3]  # in the camera's frame
         pixels = there @ view.intrinsic.T
         columns, rows = np.floor(pixels[:, :2] / np.maximum(pixels[:, 2:], NEAR)).astype(int).T
-        seen = np.flatnonzero((there[:, 2] > NEAR) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height))
-        kept = window_mask(view, trace, trace.kept[number])[rows[seen], columns[seen]]
+        inside = np.flatnonzero((there[:, 2] > NEAR) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height))
+        light = paint(view, trace, np.where(trace.kept[number], 1.0, DARK), np.nan)[rows[inside], columns[inside]]
+        seen = inside[np.isfinite(light)]  # by the network; what was cropped stays grey
         bright = 0.35 + 0.65 * view.image[rows[seen], columns[seen]] / 255
-        colours[seen] = np.where(kept[:, None], bright, 0.3 * bright)
+        found = light[np.isfinite(light), None] * bright
+        colours[seen] = np.where(met[seen, None], np.maximum(colours[seen], found), found)  # of two cameras the one that kept it
+        met[seen] = True
     return colours
 
 
@@ -170,5 +174,6 @@ def _ground(eye: Array, directions: Array) -> tuple[Array, Array]:
 
 
 def save_scene(keyframe: Keyframe, path: Path, stage: int = 0) -> Path:
-    Image.fromarray(render(make_scene(keyframe, stage))).save(path)
+    with whole(path) as partial:
+        Image.fromarray(render(make_scene(keyframe, stage))).save(partial)
     return path

@@ -16,8 +16,19 @@ from numpy.typing import NDArray
 from sparsevit3d.trace import BlockTrace
 from sparsevit3d.views import CameraView, Keyframe
 from visualize.bird import draw_bird
-from visualize.frames import BACKGROUND, LAYOUT, box_handles, draw_all_boxes, draw_label, pixels, show_frame, shrink
-from visualize.masks import PictureError, draw_mask, stage_block
+from visualize.frames import (
+    BACKGROUND,
+    LAYOUT,
+    PictureError,
+    box_handles,
+    draw_all_boxes,
+    draw_label,
+    pixels,
+    show_frame,
+    shrink,
+    whole,
+)
+from visualize.masks import draw_mask, stage_block
 
 SIZE = (1920, 1080)  # pixels
 RATE = 2.0  # keyframes a second, as nuScenes takes them
@@ -31,18 +42,14 @@ def save_video(
         raise PictureError(f"{path}: a video is .mp4 or .gif")
     if find_spec("imageio_ffmpeg") is None:
         path = path.with_suffix(".gif")
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     moving = path.suffix.lower() == ".gif"
     how: dict[str, Any] = {"duration": 1000 / RATE, "loop": 0} if moving else {"fps": RATE, "macro_block_size": 8, "quality": 7}
-    try:
-        with closing(imageio.get_writer(partial, **how)) as writer:  # for itself it would leave the encoder at work after an error
-            for number, keyframe in enumerate(keyframes):
-                image = video_frame(keyframe, title, stage)
-                writer.append_data(image[::2, ::2] if moving else image)
-                update(number + 1)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # closing: for itself a writer would leave its encoder at work after an error.
+    with whole(path) as partial, closing(imageio.get_writer(partial, **how)) as writer:
+        for number, keyframe in enumerate(keyframes):
+            image = video_frame(keyframe, title, stage)
+            writer.append_data(image[::2, ::2] if moving else image)
+            update(number + 1)
     return path
 
 
@@ -69,7 +76,7 @@ def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.ui
         "frameon": False,
         "labelcolor": "white",
     }
-    figure.legend(handles=box_handles(keyframe.views), **legend)
+    figure.legend(handles=box_handles(view.predictions for view in keyframe.views), **legend)
     return pixels(figure)
 
 

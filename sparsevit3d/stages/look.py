@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 import torch
 from mmdet3d.registry import DATASETS
@@ -26,6 +25,7 @@ from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.submission import CAMERA_ORDER, camera_to_ego, merged
 from sparsevit3d.trace import record_windows
+from sparsevit3d.transforms import read_image
 from sparsevit3d.views import NO_BOXES, Boxes, CameraView, Keyframe
 
 Pictures = Callable[[Keyframe], dict[str, NDArray[np.uint8]]]
@@ -34,7 +34,10 @@ EVERYWHERE = 60.0  # metres; farther than any class is scored
 
 
 class Keyframes:
-    """A split's keyframes as a detector (mmdet3d's, in eval mode) sees them; everything is loaded once. Raises ExperimentError for what is missing or damaged."""
+    """A split's keyframes as a detector (mmdet3d's, in eval mode) sees them; info file and model are loaded once.
+
+    Raises ExperimentError for what is missing or damaged.
+    """
 
     def __init__(self, config: Config, model: Any, split: str) -> None:
         config = copy.deepcopy(config)
@@ -44,12 +47,16 @@ class Keyframes:
         self.infos = json.loads(self.info_file.read_text())["data_list"]
         self.dataset = DATASETS.build(config.test_dataloader.dataset)
         self.model = model
+        self._read: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.infos)
 
     def drive(self, number: int) -> list[int]:
-        """The keyframes of the same drive, in order: neighbours in the info file that are no more than seconds apart."""
+        """The keyframes of the same drive, in order: neighbours in the info file that are no more than two seconds apart. (Scenes of which
+        one begins where the other ends are one drive.)
+        """
+        check_number(number, len(self), self.info_file)
         times = [info["timestamp"] for info in self.infos]
         first = last = number
         while first > 0 and 0 < times[first] - times[first - 1] < 2:
@@ -64,7 +71,9 @@ class Keyframes:
 
     def look(self, number: int, plan: SparsityPlan | None = None) -> Keyframe:
         """A keyframe under ``plan``; None: under the one that the detector has."""
-        batch, infos = read_keyframe(self.dataset, self.info_file, len(self), number)
+        if number not in self._read:  # the last one is kept, to be looked at under another plan
+            self._read = {number: read_keyframe(self.dataset, self.info_file, len(self), number)}
+        batch, image_infos = self._read[number]
         net = backbone_of(self.model)
         own, shown = net.plan, plan or net.plan
         try:
@@ -74,11 +83,7 @@ class Keyframes:
         finally:
             net.plan = own
         info = self.infos[number]
-        views = []
-        for sample, image_info in zip(samples, infos, strict=True):
-            ((channel, image),) = image_info["images"].items()
-            truth = self._truth(info["cam_instances"][channel], channel, info)
-            views.append(camera_view(sample, Path(image["img_path"]), channel, self.config, truth, camera_to_ego(info, channel)))
+        views = [self._view(*each, info) for each in zip(samples, image_infos, strict=True)]
         found = merged(info, [(n, s.cpu().pred_instances_3d) for n, s in enumerate(samples)], np.full(len(self.names), EVERYWHERE))
         return Keyframe(
             f"{self.split} {number}",
@@ -91,6 +96,12 @@ class Keyframes:
             Boxes(_corners(found.centres, found.sizes, found.rotations), [self.names[n] for n in found.labels], found.scores),
         )
 
+    def _view(self, sample: Any, image_info: dict[str, Any], info: dict[str, Any]) -> CameraView:
+        ((channel, image),) = image_info["images"].items()
+        instances = info.get("cam_instances", {}).get(channel, [])  # of a test split nobody has the truth
+        truth = self._truth(instances, channel, info)
+        return camera_view(sample, Path(image["img_path"]), channel, self.config, truth, camera_to_ego(info, channel))
+
     def _truth(self, instances: list[dict[str, Any]], channel: str, info: dict[str, Any]) -> Boxes:
         boxes = torch.tensor([row["bbox_3d"] for row in instances], dtype=torch.float32).reshape(-1, 7)
         self._must_be_numbers(boxes, f"{channel} of keyframe {info['token']}")
@@ -98,7 +109,7 @@ class Keyframes:
         return _camera_boxes(CameraInstance3DBoxes(boxes, origin=(0.5, 0.5, 0.5)), names)
 
     def _truth_in_ego(self, info: dict[str, Any]) -> Boxes:
-        rows = [row for row in info["instances"] if row["bbox_label_3d"] >= 0]
+        rows = [row for row in info.get("instances", []) if row["bbox_label_3d"] >= 0]
         values = torch.tensor([row["bbox_3d"] for row in rows], dtype=torch.float64).reshape(-1, 7)
         self._must_be_numbers(values, f"keyframe {info['token']}")
         yaw, zero, one = values[:, 6].numpy(), np.zeros(len(rows)), np.ones(len(rows))
@@ -135,13 +146,15 @@ def open_keyframes(config: Config, checkpoint: Path, split: str) -> Keyframes:
 class PictureHook(Hook):
     """After each epoch, what the detector makes of the first keyframe it trains on, for TensorBoard.
 
-    ``draw`` makes pictures, RGB, by name of a keyframe under ``plan``; None: under the detector's own.
+    ``draw`` makes pictures, RGB, by name of a keyframe under ``plan``; None: under the detector's own. What cannot be drawn is a warning
+    in the log: pictures are not worth a training.
     """
 
-    priority = "LOW"
+    priority = "LOWEST"  # the epoch is saved before
 
     def __init__(self, draw: Pictures, plan: SparsityPlan | None) -> None:
         self.draw, self.plan = draw, plan
+        self.keyframes: Keyframes | None = None
 
     def after_train_epoch(self, runner: Any) -> None:
         if not is_main_process():
@@ -149,10 +162,14 @@ class PictureHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         split = Path(runner.cfg.train_dataloader.dataset.ann_file).stem.removeprefix("nuscenes_infos_")
         model.eval()
-        keyframe = Keyframes(runner.cfg, model, split).look(0, self.plan)
-        for name, picture in self.draw(keyframe).items():
-            runner.visualizer.add_image(name, picture, runner.epoch + 1)
-        model.train()
+        try:
+            self.keyframes = self.keyframes or Keyframes(runner.cfg, model, split)
+            for name, picture in self.draw(self.keyframes.look(0, self.plan)).items():
+                runner.visualizer.add_image(name, picture, runner.epoch + 1)
+        except (ValueError, OSError) as error:
+            runner.logger.warning(f"no pictures of epoch {runner.epoch + 1}: {error}")
+        finally:
+            model.train()
 
 
 def load_keyframe(config: Config, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -167,10 +184,14 @@ def keyframe_count(config: Config) -> int:
 
 def read_keyframe(dataset: Any, info_file: Path, count: int, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The same of a dataset that is loaded."""
-    if not 0 <= number < count:
-        raise ExperimentError(f"--keyframe {number}: {info_file} has keyframes 0 to {count - 1}")
+    check_number(number, count, info_file)
     indices = range(number * CAMERAS, (number + 1) * CAMERAS)
     return pseudo_collate([dataset[index] for index in indices]), [dataset.get_data_info(index) for index in indices]
+
+
+def check_number(number: int, count: int, info_file: Path) -> None:
+    if not 0 <= number < count:
+        raise ExperimentError(f"--keyframe {number}: {info_file} has keyframes 0 to {count - 1}")
 
 
 def camera_view(
@@ -205,4 +226,5 @@ def _corners(centres: NDArray, sizes: NDArray, rotations: NDArray) -> NDArray[np
 
 
 def _read_image(path: Path) -> Any:
-    return mmcv.imread(str(path), channel_order="rgb")  # LoadCalibratedImage has read it before: it is there, and an image
+    image, _ = read_image(str(path))
+    return image[..., ::-1].copy()
