@@ -31,18 +31,31 @@ CHOICES = {"kept": "#c2571a", "random": "#8b949e", "best": "#1f5fa8"}
 
 
 @dataclass(frozen=True)
-class Sight:
-    """M objects as one camera shows them, over the W windows of one stage."""
+class Objects:
+    """M objects as one camera shows them, over the W windows of one stage; the same under every plan."""
 
-    stage: int
-    kept: NDArray[np.bool_]  # (W,)
     names: NDArray[np.str_]  # (M,)
     metres: NDArray[np.float64]  # (M,) from the camera
     counts: NDArray[np.int64]  # (M, W) pixels of the frame, within the object's outline, that fell to a window
+
+
+def find_objects(keyframe: Keyframe) -> list[Objects]:
+    """For each stage, and in it for each camera."""
+    return [_count(view, trace) for trace in stage_blocks(keyframe.trace) for view in keyframe.views]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Objects under a plan."""
+
+    stage: int
+    kept: NDArray[np.bool_]  # (W,)
+    objects: Objects
     by_chance: NDArray[np.float64]  # (M,) how probably the object is kept by as many windows at random
 
     def only(self, rows: NDArray[np.bool_]) -> Sight:
-        return Sight(self.stage, self.kept, self.names[rows], self.metres[rows], self.counts[rows], self.by_chance[rows])
+        own = self.objects
+        return Sight(self.stage, self.kept, Objects(own.names[rows], own.metres[rows], own.counts[rows]), self.by_chance[rows])
 
 
 class Tally:
@@ -60,25 +73,28 @@ class Tally:
         self._shares: dict[int, list[float]] = {}
         self._plan, self._keyframes = "", 0
 
-    def add(self, keyframe: Keyframe) -> None:
+    def add(self, keyframe: Keyframe, objects: Sequence[Objects] | None = None) -> None:
+        """``objects``: what find_objects made of this moment, whatever the plan, if that has been done."""
         self._plan, self._keyframes = keyframe.plan, self._keyframes + 1
+        found = iter(objects or find_objects(keyframe))
         for trace in stage_blocks(keyframe.trace):
             self._shares.setdefault(trace.stage, []).append(trace.share)
-            self._sights += [self._see(view, trace, trace.kept[number]) for number, view in enumerate(keyframe.views)]
+            self._sights += [self._see(trace.stage, kept, next(found)) for kept in trace.kept]
 
-    def _see(self, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> Sight:
-        counts, names, metres = _count(view, trace, len(kept))
+    def _see(self, stage: int, kept: NDArray[np.bool_], objects: Objects) -> Sight:
         draws = self._random.permuted(np.broadcast_to(kept, (DRAWS, len(kept))), axis=1)
-        by_chance = (counts @ draws.T >= _needed(counts)[:, None]).mean(1)
-        return Sight(trace.stage, kept, np.array(names, np.str_), np.array(metres), counts, by_chance)
+        by_chance = (objects.counts @ draws.T >= _needed(objects.counts)[:, None]).mean(1)
+        return Sight(stage, kept, objects, by_chance)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: by stage, and within each by class and by distance."""
         stages = []
         for stage, shares in self._shares.items():
             own = [sight for sight in self._sights if sight.stage == stage]
-            groups = {name: _figures([sight.only(sight.names == name) for sight in own]) for name in COLOURS}
-            bins = {_bin_name(*ends): _figures([sight.only(_between(sight.metres, *ends)) for sight in own]) for ends in _bins()}
+            groups = {name: _figures([sight.only(sight.objects.names == name) for sight in own]) for name in COLOURS}
+            bins = {
+                _bin_name(*ends): _figures([sight.only(_between(sight.objects.metres, *ends)) for sight in own]) for ends in _bins()
+            }
             parts = {"class": groups, "distance": bins}
             seen = {part: {name: group for name, group in of.items() if group["objects"]} for part, of in parts.items()}
             stages.append({"stage": stage, "kept_windows": float(np.mean(shares)), "all": _figures(own), **seen})
@@ -90,15 +106,16 @@ def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
     pixels, objects = dict.fromkeys(CHOICES, 0.0), dict.fromkeys(CHOICES, 0.0)
     count = total = 0
     for sight in sights:
-        by_window, most = sight.counts.sum(0), int(sight.kept.sum())
-        count, total = count + len(sight.names), total + int(by_window.sum())
+        counts, most = sight.objects.counts, int(sight.kept.sum())
+        by_window = counts.sum(0)
+        count, total = count + len(counts), total + int(by_window.sum())
         pixels["kept"] += by_window[sight.kept].sum()
         pixels["random"] += by_window.sum() * sight.kept.mean()
         pixels["best"] += np.sort(by_window)[len(by_window) - most :].sum()
-        whole = int((sight.counts[:, sight.kept].sum(1) >= _needed(sight.counts)).sum())
+        whole = int((counts[:, sight.kept].sum(1) >= _needed(counts)).sum())
         objects["kept"] += whole
         objects["random"] += sight.by_chance.sum()
-        objects["best"] += max(whole, _greedy(sight.counts, most))
+        objects["best"] += max(whole, _greedy(counts, most))
     return {
         "objects": count,
         "share_of_pixels": {choice: float(value / total) if total else None for choice, value in pixels.items()},
@@ -130,10 +147,9 @@ def _greedy(counts: NDArray[np.int64], most: int) -> int:
     return int(done.sum())
 
 
-def _count(view: CameraView, trace: BlockTrace, windows: int) -> tuple[NDArray[np.int64], list[str], list[float]]:
-    """(objects, windows) pixels of each object in each window; and the objects' classes and distances in metres."""
+def _count(view: CameraView, trace: BlockTrace) -> Objects:
     height, width = view.image.shape[:2]
-    numbers = window_map(view, trace)
+    numbers, windows = window_map(view, trace), trace.kept.shape[1]
     counts, chosen = [], []
     for number, corners in enumerate(view.truth.corners):
         outline = box_outline(corners, view.intrinsic, (width, height)) - 0.5  # to where a pixel's centre is a whole number
@@ -146,7 +162,8 @@ def _count(view: CameraView, trace: BlockTrace, windows: int) -> tuple[NDArray[n
             counts.append(own)
             chosen.append(number)
     boxes = view.truth[np.array(chosen, np.int64)]
-    return np.array(counts, np.int64).reshape(-1, windows), boxes.names, np.linalg.norm(boxes.centres, axis=1).tolist()
+    names, metres = np.array(boxes.names, np.str_), np.linalg.norm(boxes.centres, axis=1)
+    return Objects(names, metres, np.array(counts, np.int64).reshape(-1, windows))
 
 
 def _bins() -> Iterator[tuple[float, float]]:

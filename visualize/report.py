@@ -18,7 +18,7 @@ from sparsevit3d.views import Boxes, CameraView, Keyframe
 from visualize.frames import COLOURS, PictureError, clear_boxes, in_layout, jpeg, shrink, whole
 from visualize.geometry import box_lines
 from visualize.masks import stage_blocks
-from visualize.recall import Tally
+from visualize.recall import Tally, find_objects
 
 TEMPLATE = "report.html"
 WIDTH, QUALITY = 800, 72  # of a frame, pixels and JPEG's
@@ -53,8 +53,9 @@ class Report:
     def add(self, looks: Sequence[Keyframe]) -> None:
         """``looks``: one moment under each plan, in their order."""
         first = looks[0]
+        objects = find_objects(first)
         for tally, look in zip(self._tallies, looks, strict=True):
-            tally.add(look)
+            tally.add(look, objects)
         self._stages = [{"stage": trace.stage, "grid": list(trace.grid)} for trace in stage_blocks(first.trace)]
         cameras = []
         for number in in_layout(first.views):
