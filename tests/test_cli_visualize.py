@@ -36,7 +36,7 @@ def real_infos(real, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("split", ["val", pytest.param("real_train", marks=pytest.mark.slow), "real_val"])
+@pytest.mark.parametrize("split", ["val", *(pytest.param(split, marks=pytest.mark.slow) for split in ("real_train", "real_val"))])
 def test_every_picture(run, request, untrained, tmp_path, split):
     """Of made and of real frames."""
     real = split != "val"

@@ -47,6 +47,7 @@ def search_in(root, work_dir, weights):
     return search(question, Request(settings=Settings(2, 2, 1), max_macs=0.6), work_dir, Here(question))
 
 
+@pytest.mark.slow
 def test_no_stage_opens_anothers_scenes(synthetic, tmp_path):
     root = only(synthetic, "train", tmp_path / "train_alone")
     trained = train(config_of(root), tmp_path / "trained")
