@@ -275,7 +275,7 @@ def report(
         list[str] | None, typer.Option("--plan", help="A plan to compare, as a file or written out; several may be given")
     ] = None,
     search: Annotated[
-        Path | None, typer.Option(help="The --work-dir of a search: its scores as a chart, and its best plans")
+        Path | None, typer.Option(help="The --work-dir of a search: its scores as a chart, and plans along its front")
     ] = None,
     split: Split = "val",
     data: Data = None,

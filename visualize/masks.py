@@ -61,9 +61,10 @@ def save_masks(keyframe: Keyframe, folder: Path, title: str, each_block: bool = 
 
     ``each_block``: masks and importance of each block, shifted ones too, on sheets of their own.
     """
-    shown = {f"stage{trace.stage}": trace for trace in stage_blocks(keyframe.trace)}
     if each_block:
         shown = {f"stage{trace.stage}_block{trace.block}": trace for trace in keyframe.trace}
+    else:
+        shown = {f"stage{trace.stage}": trace for trace in stage_blocks(keyframe.trace)}
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, trace in shown.items():
@@ -101,8 +102,7 @@ def _caption(trace: BlockTrace) -> str:
 def draw_mask(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> None:
     """The frame with what was pruned dimmed, and the outlines of what was kept."""
     show_frame(axis, dimmed(view, trace, kept))
-    rectangles = [rectangle for window in np.flatnonzero(kept) for rectangle in window_rectangles(trace, int(window))]
-    axis.add_collection(LineCollection([_outline(view, r) for r in rectangles], colors=GRID_LINE, linewidths=0.45, alpha=0.6))
+    _outline_windows(axis, view, trace, kept, 0.45, 0.6)
 
 
 def dimmed(view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -120,6 +120,13 @@ def fog(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(0.3 * grey + 255 * np.array(UNSEEN, np.float32))
 
 
+def _outline_windows(
+    axis: Axes, view: CameraView, trace: BlockTrace, chosen: NDArray[np.bool_], thickness: float, alpha: float
+) -> None:
+    outlines = [_outline(view, part) for window in np.flatnonzero(chosen) for part in window_rectangles(trace, int(window))]
+    axis.add_collection(LineCollection(outlines, colors=GRID_LINE, linewidths=thickness, alpha=alpha))
+
+
 def _outline(view: CameraView, rectangle: tuple[float, float, float, float]) -> list[tuple[float, float]]:
     width, height = view.network_size  # tokens at the edge may reach beyond
     left, top, right, bottom = view.to_frame((*rectangle[:2], min(rectangle[2], width), min(rectangle[3], height)))
@@ -135,8 +142,7 @@ def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str)
     def draw(axis: Axes, view: CameraView, number: int) -> None:
         assert trace.scores is not None
         show_frame(axis, heated(view, paint(view, trace, trace.scores[number].astype(np.float64), np.nan), scale, IMPORTANCE))
-        rectangles = [r for window in np.flatnonzero(trace.kept[number]) for r in window_rectangles(trace, int(window))]
-        axis.add_collection(LineCollection([_outline(view, r) for r in rectangles], colors=GRID_LINE, linewidths=0.6, alpha=0.9))
+        _outline_windows(axis, view, trace, trace.kept[number], 0.6, 0.9)
         draw_label(axis, view, f"keeps {trace.kept[number].mean():.0%}")
 
     down, across = trace.grid

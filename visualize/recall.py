@@ -179,7 +179,7 @@ def _bin_name(low: float, high: float) -> str:
 
 
 def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
-    """``found``: what Recall.as_dict gave. A row for pixels and one for objects; by stage, by class and by distance."""
+    """``found``: what Tally.as_dict gave. A row for pixels and one for objects; by stage, by class and by distance."""
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     axes = figure.subplots(2, 3, sharey=True, width_ratios=(1, 2.4, 1.2))
     pruned = min(found["stages"], key=lambda stage: stage["kept_windows"])  # where it matters most

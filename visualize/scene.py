@@ -92,9 +92,9 @@ def _seen_colours(keyframe: Keyframe, points: Array, stage: int) -> Array:
 
 def show(scene: Scene, title: str) -> None:
     """In a window that can be turned. Raises PictureError where there is no display."""
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     viewer = open3d.visualization.Visualizer()
-    wanted = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if not wanted or not viewer.create_window(title, *SIZE):
+    if not display or not viewer.create_window(title, *SIZE):
         raise PictureError("there is no display for --show; leave it out, and the scene is drawn to a file")
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(scene.points))
     cloud.colors = open3d.utility.Vector3dVector(scene.point_colours)
