@@ -55,5 +55,7 @@ $(tail -n 20 "$log")"
 fi
 pip install --quiet -r requirements.txt
 pip install --quiet --no-deps --no-build-isolation --editable .
+# At its first import yapf, which mmengine reads configs with, writes its grammar to ~/.cache; of two processes at once, one reads half of it.
+.venv/bin/python -c 'import yapf'
 echo "$pins" >.venv/.pins
 echo "set-up: done"

@@ -1,10 +1,13 @@
 """Data that many tests read: a small synthetic nuScenes, made once, and the real keyframes where somebody put them."""
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+import yapf  # noqa: F401  its grammar is written before there are several processes, of which one would read half of it
 from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests run in as many processes as there are cores; more threads would only wait
@@ -25,10 +28,13 @@ REAL = Path(os.environ.get("NUSCENES_KEYFRAMES", ROOT.parent / "shared/data/nusc
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Nothing that earlier runs found out is known to tests; but for where matplotlib keeps its list of fonts."""
+    """Nothing that earlier runs found out is known to tests; but for matplotlib's list of fonts and yapf's grammar, which are not ours."""
+    own, users = tmp_path_factory.mktemp("cache"), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with suppress(FileNotFoundError):  # else two processes that a test begins at once would write the one file
+        shutil.copytree(users / "YAPF", own / "YAPF")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache/matplotlib")))
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(users / "matplotlib")))
+        patch.setenv("XDG_CACHE_HOME", str(own))
         yield
 
 
