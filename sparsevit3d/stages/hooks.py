@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import FUNCTIONS, HOOKS
+from mmengine.optim import OptimWrapper
+from mmengine.registry import FUNCTIONS, HOOKS, OPTIM_WRAPPERS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sparsevit3d.plan import SparsityPlan, sample_plan
@@ -95,6 +99,18 @@ def set_generators(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  transforms draw from the global one
     torch.manual_seed(seed)
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Forward passes of training in bfloat16 where torch deems it safe; it needs no scaling of the loss. mmengine's AmpOptimWrapper does
+    the same on accelerators alone.
+    """
+
+    @contextmanager
+    def optim_context(self, model: Any) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast(get_device(), torch.bfloat16):
+            yield
 
 
 @HOOKS.register_module()

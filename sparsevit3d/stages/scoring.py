@@ -60,7 +60,7 @@ class Truth:
         if not self.tokens:
             raise ScoringError(f"{nusc.dataroot}: no keyframes to score; the tables have none of the scenes asked for")
         with quiet():
-            self.boxes = self._filtered(load_gt_of_sample_tokens(nusc, self.tokens, DetectionBox))
+            self.boxes = self.filtered(load_gt_of_sample_tokens(nusc, self.tokens, DetectionBox))
 
     def score(self, found: EvalBoxes) -> Score:
         """The devkit's evaluator on boxes of all keyframes, in the global frame."""
@@ -68,12 +68,12 @@ class Truth:
             return Score(0.0, 0.0, dict.fromkeys(ERRORS.values(), 1.0), dict.fromkeys(self.config.class_names, 0.0))
         evaluator = DetectionEval.__new__(DetectionEval)  # its __init__ reads files, and the truth anew each time
         evaluator.cfg, evaluator.verbose = self.config, False
-        evaluator.gt_boxes, evaluator.pred_boxes = self.boxes, self._filtered(found)
+        evaluator.gt_boxes, evaluator.pred_boxes = self.boxes, self.filtered(found)
         metrics, _ = evaluator.evaluate()
         errors = {name: metrics.tp_errors[key] for key, name in ERRORS.items()}
         return Score(metrics.mean_ap, metrics.nd_score, errors, dict(metrics.mean_dist_aps))
 
-    def _filtered(self, boxes: EvalBoxes) -> EvalBoxes:
+    def filtered(self, boxes: EvalBoxes) -> EvalBoxes:
         """Without what the devkit leaves out: too far for its class, no point in it, in a bicycle rack."""
         return filter_eval_boxes(self.nusc, add_center_dist(self.nusc, boxes), self.config.class_range) if boxes.all else boxes
 

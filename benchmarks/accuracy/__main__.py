@@ -1,0 +1,56 @@
+"""Does pruning cost accuracy? Every arm of the study, from nothing to its table and pictures.
+
+    python -m benchmarks.accuracy --work-dir work_dirs/accuracy --groups a b
+
+Takes many hours; interrupted at any time, the same command goes on. What is done lies in the work dir, each arm's result as JSON in its
+``results``; a copy of those goes to ``--out``, and the table and the pictures are made of it. Steps run beside each other, one for each
+core, but for what takes times. ``study.toml`` says what is compared; ``benchmarks/accuracy/summary.py`` makes table and pictures of results alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.accuracy.schedule import take
+from benchmarks.accuracy.steps import Room, cost_of, steps_of
+from benchmarks.accuracy.study import Study
+from data_tools.convert import write_infos
+from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset
+from data_tools.work import usual_workers
+from sparsevit3d.stages.files import sole_owner
+from sparsevit3d.terminal import console, progress_bar
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work-dir", type=Path, required=True, help="data, weights and results; some 10 GB")
+    parser.add_argument("--study", type=Path, default=HERE / "study.toml", help="what is compared")
+    parser.add_argument("--groups", nargs="+", help="of the study, in this order; all unless told otherwise")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "results/accuracy", help="where results are copied to")
+    arguments = parser.parse_args()
+    study = Study.load(arguments.study)
+    room = Room(study, arguments.work_dir)
+    groups = [group for group in study.groups if arguments.groups is None or group.name in arguments.groups]
+    room.folder.mkdir(parents=True, exist_ok=True)
+    with sole_owner(room.folder, lambda: console.print(f"Another study is at work in {room.folder}; waiting for it to end.")):
+        make_data(room)
+        steps = [
+            step for group in groups for seed in group.seeds for arm in group.arms for step in steps_of(room, group.name, arm, seed)
+        ]
+        take(room, list(dict.fromkeys([cost_of(room), *steps])), arguments.out)
+
+
+def make_data(room: Room) -> None:
+    with progress_bar("rendering scenes") as update:
+        make_dataset(room.data, room.study.data, usual_workers(), update)
+    if not all((room.data / f"nuscenes_infos_{split}.json").exists() for split in SPLITS):
+        write_infos(room.data, VERSION, SPLITS, workers=usual_workers())
+
+
+if __name__ == "__main__":
+    main()

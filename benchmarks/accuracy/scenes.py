@@ -1,0 +1,181 @@
+"""From boxes to what a score hangs on: scene by scene, for intervals; object by object, for where a detector fails.
+
+The devkit's score of all scenes is one number. How far it would have moved had other scenes been drawn is found by drawing the scenes
+again, with replacement, and scoring each draw by the devkit's own formulas (bootstrap). Matches of boxes to objects never leave a
+keyframe, so they are found once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from nuscenes.eval.common.data_classes import EvalBoxes
+from nuscenes.eval.common.utils import attr_acc, center_distance, cummean, scale_iou, velocity_l2, yaw_diff
+from nuscenes.eval.detection.algo import calc_ap, calc_tp
+from nuscenes.eval.detection.constants import TP_METRICS
+from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetricData, DetectionMetrics
+
+from sparsevit3d.stages.scoring import Truth
+
+DRAWS = 1000
+# What the devkit does not ask of a class (as in its DetectionEval.evaluate).
+UNASKED = {"traffic_cone": ("attr_err", "vel_err", "orient_err"), "barrier": ("attr_err", "vel_err")}
+
+
+@dataclass(frozen=True)
+class Matches:
+    """N boxes of one class at one distance, most confident first, against the objects of S scenes."""
+
+    scene: NDArray[np.int64]  # (N,)
+    confidence: NDArray[np.float64]  # (N,)
+    hit: NDArray[np.int64]  # (N,) place of the object among the class's, -1: none
+    errors: dict[str, NDArray[np.float64]]  # (N,) each, of hits; none but at the distance of the errors
+    objects: NDArray[np.int64]  # (S,)
+
+
+def examine(truth: Truth, submission: Path) -> dict[str, Any]:
+    """Of a submission: mAP and NDS of DRAWS draws of scenes, the same ones for every submission; and how many objects were found, by
+    scene and by what they are like.
+    """
+    found = EvalBoxes.deserialize(json.loads(submission.read_text())["results"], DetectionBox)
+    scenes = _scenes(truth)
+    matches = match_all(truth, truth.filtered(found), scenes)
+    draws = np.random.default_rng(0).multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), DRAWS)
+    scores = [score(truth, matches, weights) for weights in draws]
+    return {
+        "scenes": list(scenes),
+        "draws": {name: [round(each[place], 5) for each in scores] for place, name in enumerate(("mAP", "NDS"))},
+        "objects": _count(truth, matches, scenes),
+    }
+
+
+def _scenes(truth: Truth) -> dict[str, list[str]]:
+    """Keyframes by scene."""
+    found: dict[str, list[str]] = {}
+    for token in truth.tokens:
+        scene = truth.nusc.get("scene", truth.nusc.get("sample", token)["scene_token"])["name"]
+        found.setdefault(scene, []).append(token)
+    return found
+
+
+def match_all(truth: Truth, found: EvalBoxes, scenes: dict[str, list[str]]) -> dict[tuple[str, float], Matches]:
+    """By class and distance."""
+    place = {token: number for number, tokens in enumerate(scenes.values()) for token in tokens}
+    keys = [(name, metres) for name in truth.config.class_names for metres in truth.config.dist_ths]
+    return {(name, metres): _match(truth, found, place, len(scenes), name, metres) for name, metres in keys}
+
+
+def _match(truth: Truth, found: EvalBoxes, place: dict[str, int], scenes: int, name: str, metres: float) -> Matches:
+    """Each box, the most confident first, takes the nearest object of its class that is not taken, if it is within ``metres``."""
+    objects = [box for token in truth.tokens for box in truth.boxes[token] if box.detection_name == name]
+    of_keyframe: dict[str, list[int]] = {token: [] for token in truth.tokens}
+    for number, box in enumerate(objects):
+        of_keyframe[box.sample_token].append(number)
+    boxes = [box for token in truth.tokens for box in found[token] if box.detection_name == name]
+    boxes.sort(key=lambda box: -box.detection_score)
+    with_errors, hits = metres == truth.config.dist_th_tp, np.full(len(boxes), -1)
+    errors = {key: np.full(len(boxes), np.nan) for key in TP_METRICS if with_errors}
+    for number, box in enumerate(boxes):
+        near = of_keyframe[box.sample_token]
+        distances = [center_distance(objects[other], box) for other in near]
+        if distances and min(distances) < metres:
+            hits[number] = near.pop(int(np.argmin(distances)))
+            for key in errors:
+                errors[key][number] = ERRORS[key](objects[hits[number]], box)
+    counts = np.bincount([place[box.sample_token] for box in objects], minlength=scenes)
+    of_scene = np.array([place[box.sample_token] for box in boxes], np.int64)
+    return Matches(of_scene, np.array([box.detection_score for box in boxes]), hits, errors, counts)
+
+
+ERRORS: dict[str, Callable[[DetectionBox, DetectionBox], float]] = {
+    "trans_err": center_distance,
+    "scale_err": lambda thing, box: 1 - scale_iou(thing, box),
+    "orient_err": lambda thing, box: yaw_diff(thing, box, period=np.pi if thing.detection_name == "barrier" else 2 * np.pi),
+    "vel_err": velocity_l2,
+    "attr_err": lambda thing, box: 1 - attr_acc(thing, box),
+}
+
+
+def score(truth: Truth, matches: dict[tuple[str, float], Matches], weights: NDArray[np.int64]) -> tuple[float, float]:
+    """mAP and NDS of a dataset that has each scene so many times; ``weights`` (S,)."""
+    config, metrics = truth.config, DetectionMetrics(truth.config)
+    for (name, metres), found in matches.items():
+        curve = _curve(found, weights)
+        metrics.add_label_ap(name, metres, calc_ap(curve, config.min_recall, config.min_precision))
+        if metres == config.dist_th_tp:
+            for key in TP_METRICS:
+                error = np.nan if key in UNASKED.get(name, ()) else calc_tp(curve, config.min_recall, key)
+                metrics.add_label_tp(name, key, error)
+    return metrics.mean_ap, metrics.nd_score
+
+
+def _curve(found: Matches, weights: NDArray[np.int64]) -> DetectionMetricData:
+    """The devkit's ``accumulate`` from where boxes are matched; errors are of the distance that has them."""
+    rows = np.repeat(np.arange(len(found.scene)), weights[found.scene])
+    hit, objects = found.hit[rows] >= 0, int(weights @ found.objects)
+    if not objects or not hit.any():
+        return DetectionMetricData.no_predictions()
+    hits = np.cumsum(hit).astype(float)
+    recall, precision = hits / objects, hits / np.arange(1, len(hit) + 1)
+    steps = np.linspace(0, 1, DetectionMetricData.nelem)
+    confidence = np.interp(steps, recall, found.confidence[rows], right=0)
+    sure = found.confidence[rows][hit]
+    errors = {key: np.ones(len(steps)) for key in TP_METRICS}
+    for key, values in found.errors.items():
+        means = cummean(values[rows][hit])
+        errors[key] = np.interp(confidence[::-1], sure[::-1], means[::-1])[::-1]
+    return DetectionMetricData(steps, np.interp(steps, recall, precision, right=0), confidence, **errors)
+
+
+# Where a detector fails. An object is found if one of its class's most confident boxes hits it, of as many boxes as there are objects:
+# there precision equals recall, whatever a detector's confidences are like.
+
+EDGES: dict[str, tuple[float, ...]] = {
+    "metres away": (0, 10, 20, 30, 50),
+    "degrees high": (0, 1, 2, 4, 90),  # as seen from the ego; of a 512 pixels wide image seven pixels are one degree
+    "metres a second": (0, 0.2, 5, 100),
+}
+
+
+def _count(truth: Truth, matches: dict[tuple[str, float], Matches], scenes: dict[str, list[str]]) -> dict[str, Any]:
+    """By property and its value: for each scene how many objects, and how many of them were found."""
+    place = {token: number for number, tokens in enumerate(scenes.values()) for token in tokens}
+    light = [_light(truth, tokens[0]) for tokens in scenes.values()]
+    counts: dict[str, dict[str, NDArray[np.int64]]] = {}
+    for name in truth.config.class_names:
+        objects = [box for token in truth.tokens for box in truth.boxes[token] if box.detection_name == name]
+        best = matches[name, truth.config.dist_th_tp].hit[: len(objects)]
+        found = np.isin(np.arange(len(objects)), best)
+        for box, was_found in zip(objects, found, strict=True):
+            scene = place[box.sample_token]
+            for of, value in (("all", "all"), ("class", name), ("light", light[scene]), *_bins(box)):
+                row = counts.setdefault(of, {}).setdefault(value, np.zeros((2, len(scenes)), np.int64))
+                row[:, scene] += (1, was_found)
+    return {
+        of: {value: {"objects": row[0].tolist(), "found": row[1].tolist()} for value, row in sorted(rows.items())}
+        for of, rows in counts.items()
+    }
+
+
+def _bins(box: DetectionBox) -> Iterator[tuple[str, str]]:
+    values = {
+        "metres away": box.ego_dist,
+        "degrees high": np.degrees(np.arctan2(box.size[2], box.ego_dist)),
+        "metres a second": np.linalg.norm(np.nan_to_num(box.velocity)),
+    }
+    for of, value in values.items():
+        edges = EDGES[of]
+        number = min(int(np.searchsorted(edges, value, side="right")), len(edges) - 1)
+        yield of, f"{edges[number - 1]:g} to {edges[number]:g}"
+
+
+def _light(truth: Truth, token: str) -> str:
+    """What a synthetic scene says of itself: ``crossing, dusk, 62 objects``."""
+    scene = truth.nusc.get("scene", truth.nusc.get("sample", token)["scene_token"])
+    return str(scene["description"]).split(", ")[1]

@@ -1,0 +1,123 @@
+"""The study as data: what is compared, on what, for how long."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from data_tools.synthetic.dataset import Settings as Data
+from sparsevit3d.search.evolution import Settings as Search
+from sparsevit3d.search.run import ALGORITHMS
+from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.train import STAGES
+
+DENSE = "dense"
+RANDOM_PLANS = "random plans"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to spend the iterations that all arms have. For its fields see ``study.toml``."""
+
+    name: str
+    plan: str
+    input: str | tuple[int, int] = "same"
+    budget: str = "56"
+    adapt: str = RANDOM_PLANS
+    finetune: str = "the plan"
+    backbone: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def folder(self) -> str:
+        return self.name.replace(",", "").replace("%", "").replace(" ", "_").lower()
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan may cost: a share of the dense MACs, and the milliseconds of a ``smaller`` dense input, (width, height)."""
+
+    share: float
+    smaller: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Study:
+    config: Path
+    data: Data
+    epochs: dict[str, int]
+    search: Search
+    budgets: dict[str, Limits]
+    groups: tuple[Group, ...]
+    options: tuple[str, ...] = field(default=())  # config values, as --set takes them
+
+    @classmethod
+    def load(cls, path: Path) -> Study:
+        """Raises ExperimentError for a file that says what nobody knows."""
+        try:
+            table = tomllib.loads(path.read_text())
+            budgets = {name: Limits(row["share"], tuple(row["smaller"])) for name, row in table["budgets"].items()}
+            study = cls(
+                ROOT / table["config"],
+                Data(**{key: _frozen(value) for key, value in table["data"].items()}),
+                {stage: table["epochs"][stage] for stage in STAGES},
+                Search(**table["search"]),
+                budgets,
+                tuple(_group(name, row) for name, row in table["groups"].items()),
+                tuple(table.get("options", ())),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ExperimentError(
+                f"{path}: not a study ({type(error).__name__}: {error}); see benchmarks/accuracy/study.toml"
+            ) from error
+        for arm in study.arms():
+            _check(arm, study, path)
+        return study
+
+    def arms(self) -> Iterator[Arm]:
+        for group in self.groups:
+            yield from group.arms
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms() if arm.name == name)
+
+
+def _group(name: str, row: dict[str, Any]) -> Group:
+    arms = (
+        Arm(arm, **{key: _frozen(str(value) if key == "budget" else value) for key, value in own.items()})
+        for arm, own in row["arms"].items()
+    )
+    return Group(name, tuple(row["seeds"]), tuple(arms))
+
+
+def _check(arm: Arm, study: Study, path: Path) -> None:
+    names = {other.name for other in study.arms()}
+    known = {
+        "plan": {DENSE, *ALGORITHMS, *names - {arm.name}},
+        "budget": set(study.budgets),
+        "adapt": {DENSE, RANDOM_PLANS},
+        "finetune": {"the plan", RANDOM_PLANS},
+        "input": {"same", "smaller", arm.input if isinstance(arm.input, tuple) else "same"},
+    }
+    for part in fields(arm):
+        if part.name in known and getattr(arm, part.name) not in known[part.name]:
+            raise ExperimentError(
+                f"{path}: arm {arm.name!r}: {part.name} {getattr(arm, part.name)!r}; there are {', '.join(sorted(map(str, known[part.name])))}"
+            )
+
+
+def _frozen(value: Any) -> Any:
+    """So that arms can be told apart by what they are."""
+    if isinstance(value, dict):
+        return tuple((key, _frozen(item)) for key, item in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
