@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.accuracy.schedule import take
-from benchmarks.accuracy.steps import Room, cost_of, steps_of
+from benchmarks.accuracy.steps import Room, cost_of, steps_of_group
 from benchmarks.accuracy.study import Study
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset
@@ -39,9 +39,7 @@ def main() -> None:
     room.folder.mkdir(parents=True, exist_ok=True)
     with sole_owner(room.folder, lambda: console.print(f"Another study is at work in {room.folder}; waiting for it to end.")):
         make_data(room)
-        steps = [
-            step for group in groups for seed in group.seeds for arm in group.arms for step in steps_of(room, group.name, arm, seed)
-        ]
+        steps = [step for group in groups for step in steps_of_group(room, group)]
         take(room, list(dict.fromkeys([cost_of(room), *steps])), arguments.out)
 
 

@@ -46,13 +46,17 @@ def examine(truth: Truth, submission: Path) -> dict[str, Any]:
     found = EvalBoxes.deserialize(json.loads(submission.read_text())["results"], DetectionBox)
     scenes = _scenes(truth)
     matches = match_all(truth, truth.filtered(found), scenes)
-    draws = np.random.default_rng(0).multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), DRAWS)
-    scores = [score(truth, matches, weights) for weights in draws]
+    scores = [score(truth, matches, weights) for weights in draw_scenes(len(scenes))]
     return {
         "scenes": list(scenes),
         "draws": {name: [round(each[place], 5) for each in scores] for place, name in enumerate(("mAP", "NDS"))},
         "objects": _count(truth, matches, scenes),
     }
+
+
+def draw_scenes(count: int) -> NDArray[np.int64]:
+    """(DRAWS, count): how often each scene was drawn."""
+    return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
 
 
 def _scenes(truth: Truth) -> dict[str, list[str]]:

@@ -10,13 +10,16 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from benchmarks.accuracy import oracle, scenes
-from benchmarks.accuracy.study import DENSE, RANDOM_PLANS, Arm, Limits, Study
+from benchmarks.accuracy.study import DENSE, RANDOM_PLANS, Arm, Group, Limits, Study
+from sparsevit3d.latency import time_calls
 from sparsevit3d.latency_table import Machine, table_for
 from sparsevit3d.macs import count_macs, kept_windows
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan
@@ -27,11 +30,14 @@ from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.stages.evaluate import Evaluator
 from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.files import fingerprint, write_json
+from sparsevit3d.stages.look import Keyframes
 from sparsevit3d.stages.submission import CAMERA_ORDER
 from sparsevit3d.stages.train import adapt, finetune, train
+from visualize.recall import Tally
 
 Backbone = tuple[tuple[str, Any], ...]
 SPLIT = "val"
+LOOKED_AT = 40  # keyframes, for what windows keep of true objects
 
 
 @dataclass(frozen=True)
@@ -288,7 +294,10 @@ class Scored(Step):
             oracle.attach(evaluator.runner.model, Path(evaluator.runner.cfg.test_evaluator.ann_file))
         score = evaluator(plan)
         (metric,) = evaluator.runner.test_evaluator.metrics
-        net = room.net(own.size, own.backbone)
+        net, tally = room.net(own.size, own.backbone), Tally()
+        keyframes = Keyframes(evaluator.runner.cfg, evaluator.runner.model.eval(), SPLIT)
+        for number in keyframes.spread(LOOKED_AT):
+            tally.add(keyframes.look(number, plan))
         document = {
             "arm": arm.name,
             "group": self.group,
@@ -299,10 +308,56 @@ class Scored(Step):
             "score": score,
             "weights": fingerprint(checkpoint),
             "epochs": room.study.epochs,
+            "windows": None if plan.is_dense else tally.as_dict(),
             **scenes.examine(metric.truth, submission),
         }
         (room.folder / self.product).parent.mkdir(exist_ok=True)
         write_json(room.folder / self.product, document)
+
+
+@dataclass(frozen=True)
+class Timed(Step):
+    """What the backbones of a group's arms take, all of them taking turns."""
+
+    group: str
+    arms: tuple[Finetuned, ...]
+    alone = True
+
+    @property
+    def product(self) -> Path:
+        return Path("results", f"times_{self.group}.json")
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        return self.arms
+
+    def run(self, room: Room) -> None:
+        calls, names = {}, {}
+        torch.set_num_threads(machine((0, 0)).threads)
+        for step in self.arms:
+            size, plan = step.adapted.size, plan_of(room, step)
+            name = f"{name_of(size)} {plan}"
+            names.setdefault(step.arm.name, {})[step.adapted.seed] = name
+            if name not in calls:
+                net = room.net(size, step.adapted.backbone)
+                net.plan = plan
+                calls[name] = partial(net, torch.randn(machine(size).shape, generator=torch.Generator().manual_seed(0)))
+        times = time_calls(calls, torch.empty(0), runs=40)
+        write_json(
+            room.folder / self.product,
+            {
+                "machine": machine((0, 0)).name,
+                "images": len(CAMERA_ORDER),
+                "ms": {arm: {seed: times[name].p50_ms for seed, name in of.items()} for arm, of in names.items()},
+                "spread": max(latency.spread for latency in times.values()),
+            },
+        )
+
+
+def steps_of_group(room: Room, group: Group) -> list[Step]:
+    """Seed by seed, arm by arm, in an order in which they can be taken."""
+    steps = [step for seed in group.seeds for arm in group.arms for step in steps_of(room, group.name, arm, seed)]
+    return [*steps, Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in group.arms for seed in group.seeds))]
 
 
 def steps_of(room: Room, group: str, arm: Arm, seed: int) -> Iterator[Step]:

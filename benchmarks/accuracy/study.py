@@ -30,6 +30,7 @@ class Arm:
     adapt: str = RANDOM_PLANS
     finetune: str = "the plan"
     backbone: tuple[tuple[str, Any], ...] = ()
+    against: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -109,6 +110,9 @@ def _check(arm: Arm, study: Study, path: Path) -> None:
         "finetune": {"the plan", RANDOM_PLANS},
         "input": {"same", "smaller", arm.input if isinstance(arm.input, tuple) else "same"},
     }
+    for other in arm.against:
+        if other not in names:
+            raise ExperimentError(f"{path}: arm {arm.name!r} is compared with {other!r}, which is no arm")
     for part in fields(arm):
         if part.name in known and getattr(arm, part.name) not in known[part.name]:
             raise ExperimentError(

@@ -1,0 +1,256 @@
+"""The accuracy study: its intervals by the devkit's own evaluator on datasets that really hold the scenes drawn, its oracle, and a small study whole."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nuscenes.eval.common.data_classes import EvalBoxes
+from nuscenes.eval.detection.data_classes import DetectionBox
+from nuscenes.eval.detection.evaluate import DetectionEval
+
+from benchmarks.accuracy.scenes import _count, _scenes, examine, match_all, score
+from benchmarks.accuracy.study import Study
+from benchmarks.accuracy.summary import Difference, differences, summarise
+from data_tools.synthetic.dataset import VERSION
+from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.scoring import Truth, open_root
+
+ROOT = Path(__file__).parent.parent
+STUDY = ROOT / "benchmarks/accuracy/study.toml"
+
+
+@pytest.fixture(scope="module")
+def truth(synthetic):
+    """Of the train split's two scenes."""
+    nusc = open_root(str(synthetic), VERSION)
+    names = {scene["token"] for scene in nusc.scene if "train" in scene["name"]}
+    return Truth(nusc, [row["token"] for row in nusc.sample if row["scene_token"] in names])
+
+
+@pytest.fixture(scope="module")
+def found(truth):
+    """Detections as a bad detector makes them: objects missed, moved, turned, twice, of another class, with confidences that say little."""
+    random = np.random.default_rng(3)
+    boxes = EvalBoxes()
+    for token in truth.tokens:
+        for box in truth.boxes[token]:
+            for _ in range(random.integers(0, 3)):
+                row = box.serialize()
+                row["translation"] = [*(np.array(row["translation"])[:2] + random.normal(0, 1.0, 2)), row["translation"][2]]
+                row["size"] = (np.array(row["size"]) * random.uniform(0.7, 1.4, 3)).tolist()
+                row["velocity"] = random.normal(0, 1, 2).tolist()
+                row["detection_name"] = (
+                    str(random.choice(list(truth.config.class_names))) if random.random() < 0.1 else box.detection_name
+                )
+                row["detection_score"] = float(random.random())
+                boxes.add_boxes(token, [DetectionBox.deserialize(row)])
+    for token in truth.tokens:
+        boxes.add_boxes(token, [])
+    return boxes
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (2, 0), (0, 2), (1, 3)])
+def test_drawn_scenes_score_what_the_devkit_says_of_a_dataset_that_has_them(truth, found, weights):
+    scenes = _scenes(truth)
+    mine = score(truth, match_all(truth, found, scenes), np.array(weights))
+    evaluator = DetectionEval.__new__(DetectionEval)
+    evaluator.cfg, evaluator.verbose = truth.config, False
+    evaluator.gt_boxes, evaluator.pred_boxes = (_copies(boxes, scenes, weights) for boxes in (truth.boxes, found))
+    metrics, _ = evaluator.evaluate()
+    assert 0.01 < metrics.mean_ap < 0.9
+    assert mine == pytest.approx((metrics.mean_ap, metrics.nd_score), abs=1e-9)
+
+
+def _copies(boxes, scenes, weights):
+    copies = EvalBoxes()
+    for weight, tokens in zip(weights, scenes.values(), strict=True):
+        for number in range(weight):
+            for token in tokens:
+                rows = [box.serialize() | {"sample_token": f"{token}/{number}"} for box in boxes[token]]
+                copies.add_boxes(f"{token}/{number}", [DetectionBox.deserialize(row) for row in rows])
+    return copies
+
+
+def test_a_submission_is_examined_whole_and_by_what_its_objects_are_like(truth, tmp_path):
+    submission = tmp_path / "results.json"
+    everything = {token: [box.serialize() | {"detection_score": 0.5} for box in truth.boxes[token]] for token in truth.tokens}
+    submission.write_text(json.dumps({"results": everything}, default=list))
+    document = examine(truth, submission)
+    objects = sum(len(truth.boxes[token]) for token in truth.tokens)
+    for of, values in document["objects"].items():
+        assert sum(sum(row["objects"]) for row in values.values()) == objects, of
+        assert all(row["objects"] == row["found"] for row in values.values()), of
+    assert len(document["draws"]["mAP"]) == len(document["draws"]["NDS"]) == 1000
+    classes = len({box.detection_name for token in truth.tokens for box in truth.boxes[token]})
+    assert max(document["draws"]["mAP"]) == pytest.approx(classes / 10, abs=0.01)
+
+
+def test_an_object_is_found_by_the_most_confident_boxes_alone(truth):
+    """Of as many boxes as there are objects: a thousand unsure ones around it find nothing more."""
+    scenes, boxes = _scenes(truth), EvalBoxes()
+    for token in truth.tokens:
+        cars = [box for box in truth.boxes[token] if box.detection_name == "car"]
+        far = [box.serialize() | {"translation": [0.0, 0.0, 0.0], "detection_score": 0.9} for box in cars]
+        right = [box.serialize() | {"detection_score": 0.1} for box in cars]
+        boxes.add_boxes(token, [DetectionBox.deserialize(row) for row in far + right])
+    counted = _count(truth, match_all(truth, boxes, scenes), scenes)["class"]["car"]
+    assert sum(counted["objects"]) > 10
+    assert sum(counted["found"]) == 0
+
+
+def result(arm, seed, shift, noise, scale=1.0):
+    draws = 0.2 + noise + shift
+    return {
+        "arm": arm,
+        "group": "a",
+        "seed": seed,
+        "input": [512, 192],
+        "plan": "0|0|0|0",
+        "gmacs": 1.0,
+        "score": dict.fromkeys(("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"), 0.2 + shift),
+        "draws": {"mAP": draws.tolist(), "NDS": (0.2 + shift + scale * noise).tolist()},
+        "objects": {"all": {"all": {"objects": [10, 20], "found": [5, 5 + round(100 * shift)]}}},
+    }
+
+
+def test_a_difference_is_shown_where_its_interval_says_so():
+    """What scenes do to both arms alike is no doubt about their difference; what they do to one of them is."""
+    noise = np.random.default_rng(0).normal(0, 0.03, 1000)
+    results = {
+        "dense": {seed: result("dense", seed, 0, noise) for seed in (0, 1, 2)},
+        "smaller input": {seed: result("smaller input", seed, -0.02 + 0.002 * seed, noise, scale=-1.0) for seed in (0, 1, 2)},
+    }
+    arms = [arm for arm in Study.load(STUDY).arms() if arm.name in results]
+    by_metric = {each.metric: each for each in differences(results, arms)}
+    alike, unlike = by_metric["mAP"], by_metric["NDS"]
+    assert (alike.mean, alike.seeds, alike.verdict) == (-1.8, 3, "worse")
+    assert -2.0 <= alike.low < -1.8 < alike.high <= -1.6
+    assert unlike.verdict == "inconclusive"
+    assert unlike.high - unlike.low == pytest.approx(2 * 1.96 * 6, rel=0.15)
+    verdicts = [Difference("a", "b", "mAP", 3, *ends).verdict for ends in ((0.5, 0.1, 0.9), (0.1, -0.4, 0.6), (2, -1, 5))]
+    assert verdicts == ["better", "no difference shown", "inconclusive"]
+
+
+def test_results_become_tables_and_pictures(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.03, 1000)
+    for arm, shift in (("dense", 0.0), ("smaller input", -0.02), ("SparseViT", -0.01)):
+        for seed in (0, 1):
+            (tmp_path / f"a_{arm}_{seed}.json").write_text(json.dumps(result(arm, seed, shift, noise)))
+    (tmp_path / "times_a.json").write_text(json.dumps({"ms": {"dense": {"0": 10.0, "1": 10.0}}}))
+    document = summarise(tmp_path, Study.load(STUDY), tmp_path)
+    assert [row["arm"] for row in document["arms"]] == ["dense", "smaller input", "SparseViT"]
+    assert {(each["arm"], each["against"]) for each in document["differences"]} == {
+        ("smaller input", "dense"),
+        ("SparseViT", "dense"),
+        ("SparseViT", "smaller input"),
+    }
+    assert document["found objects"]["SparseViT"]["all"]["all"]["difference"] == pytest.approx(100 * -1 / 30, abs=0.01)
+    assert json.loads((tmp_path / "summary.json").read_text()) == document
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"accuracy{part}.png" for part in ("", "_differences", "_failures")}
+    with pytest.raises(ExperimentError, match="no results; make them with"):
+        summarise(tmp_path / "empty", Study.load(STUDY), None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('plan = "uniform"', 'plan = "unifrom"', "arm 'uniform plan': plan 'unifrom'; there are .*uniform"),
+        ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 80"),
+        ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
+        ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),
+        ("[epochs]", "[epoch]", "not a study"),
+    ],
+)
+def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, old, new, words):
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.read_text().replace(old, new, 1))
+    with pytest.raises(ExperimentError, match=words):
+        Study.load(path)
+
+
+def test_the_oracle_keeps_the_windows_that_objects_cover(synthetic, untrained):
+    from benchmarks.accuracy import oracle
+    from sparsevit3d.stages.experiment import load_config, load_detector
+    from sparsevit3d.stages.look import Keyframes
+    from visualize.geometry import window_map
+    from visualize.masks import stage_blocks
+
+    config = load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic)
+    detector = load_detector(config, untrained, None)
+    keyframes = Keyframes(config, detector, "val")
+    by_norm = keyframes.look(0)
+    oracle.attach(detector, keyframes.info_file)
+    shares = {"norm": [], "oracle": []}
+    for name, keyframe in (("norm", by_norm), ("oracle", keyframes.look(0))):
+        for trace in stage_blocks(keyframe.trace)[:2]:
+            for view, kept in zip(keyframe.views, trace.kept, strict=True):
+                numbers, seen = window_map(view, trace), np.zeros(len(kept), bool)
+                for row in keyframes.infos[0]["cam_instances"][view.channel]:
+                    left, top, right, bottom = (max(0, round(side)) for side in row["bbox"])
+                    if min(right - left, bottom - top) > 16:  # a smaller one may lie between the middles of tokens
+                        inside = numbers[top : bottom + 1, left : right + 1]
+                        seen[np.unique(inside[inside >= 0])] = True
+                if 0 < seen.sum() < kept.sum():
+                    shares[name].append(kept[seen].mean())
+    assert len(shares["oracle"]) > 3
+    assert min(shares["oracle"]) > 0.9
+    assert np.mean(shares["norm"]) < 0.8
+
+
+TINY = """
+config = "configs/fcos3d_small_512x192.py"
+options = ["train_dataloader.batch_size=6", "model.test_cfg.score_thr=0.001", "image_size=[128,64]"]
+[data]
+scenes = [1, 1, 2]
+keyframes = 1
+width = 320
+height = 180
+preset = "standard"
+seed = 20
+[epochs]
+train = 1
+adapt = 1
+finetune = 1
+[search]
+population = 2
+parents = 2
+generations = 1
+[budgets.56]
+share = 0.9
+smaller = [112, 56]
+[groups.a]
+seeds = [0]
+[groups.a.arms]
+"dense" = { plan = "dense" }
+"oracle importance" = { plan = "evolution", backbone = { importance = "oracle" }, against = ["dense"] }
+"""
+
+
+@pytest.mark.slow
+def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
+    (tmp_path / "study.toml").write_text(TINY)
+    command = [sys.executable, "-m", "benchmarks.accuracy", "--work-dir", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    command += ["--study", str(tmp_path / "study.toml")]
+
+    def run():
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    first = run()
+    results = sorted(path.name for path in (tmp_path / "out").glob("*.json"))
+    assert results == ["a_dense_0.json", "a_oracle_importance_0.json", "cost.json", "times_a.json"]
+    steps = [line.split()[1] for line in first.splitlines() if line.endswith(" s")]
+    assert len(steps) == len(set(steps)) == 10
+    documents = {name: json.loads((tmp_path / "out" / name).read_text()) for name in results}
+    assert documents["a_dense_0.json"]["plan"] == "0|0|0|0"
+    assert documents["a_oracle_importance_0.json"]["plan"] != "0|0|0|0"
+    cost = documents["cost.json"]["sizes"]
+    assert documents["a_oracle_importance_0.json"]["gmacs"] <= 0.9 * cost["128x64"]["gmacs"]
+    (tmp_path / "work/results/a_dense_0.json").unlink()  # what is lost is made again, and nothing else
+    again = [line for line in run().splitlines() if line.endswith(" s")]
+    assert len(again) == 1
+    assert "a_dense_0.json" in again[0]
+    made_again = json.loads((tmp_path / "out/a_dense_0.json").read_text())
+    assert made_again["score"] == pytest.approx(documents["a_dense_0.json"]["score"], nan_ok=True)

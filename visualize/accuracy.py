@@ -1,0 +1,80 @@
+"""What pruning does to accuracy, from what the accuracy study measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from visualize.frames import save
+
+COLOURS = {"dense": "#444c56", "smaller": "#1f5fa8", "pruned": "#c2571a"}
+
+
+def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
+    """mAP and NDS over the backbone's cost, every arm a point and every seed a small one."""
+    arms = [arm for arm in arms if arm["group"] == "a"]
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("mAP", "NDS"), strict=True):
+        timed = all(arm["ms"] is not None for arm in arms)
+        for arm in arms:
+            cost, colour = arm["ms"] if timed else arm["gmacs"], COLOURS[_kind(arm)]
+            values = 100 * np.array(arm[f"{metric} by seed"])
+            axes.scatter([cost] * len(values), values, 14, color=colour, alpha=0.5)
+            axes.scatter([cost], [values.mean()], 70, color=colour)
+            label = f"{arm['arm']}\n{arm['input'][0]} x {arm['input'][1]}, {arm['gmacs']:.2f} GMACs"
+            axes.annotate(label, (cost, values.mean()), (8, 0), textcoords="offset points", fontsize=8, va="center")
+        axes.set(xlabel="backbone, six images, ms" if timed else "backbone, GMACs an image", ylabel=f"{metric}, points")
+        axes.margins(x=0.3, y=0.15)
+        axes.grid(alpha=0.3)
+    figure.suptitle("Pruned, shrunk and dense detectors on synthetic nuScenes: small points are seeds, large ones their means")
+    save(figure, path, 110)
+
+
+def _kind(arm: dict[str, Any]) -> str:
+    if any(set(plan) & set("123456789") for plan in arm["plans"]):
+        return "pruned"
+    return "dense" if arm["arm"] == "dense" else "smaller"
+
+
+def save_differences(differences: Sequence[dict[str, Any]], widest: float, path: Path) -> None:
+    """Paired differences with their intervals, mAP on the left, NDS on the right; grey: too wide to show anything."""
+    figure = Figure(figsize=(13, 1.2 + 0.19 * len(differences)), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("mAP", "NDS"), strict=True):
+        rows = [each for each in differences if each["metric"] == metric]
+        _intervals(axes, rows, [f"{each['arm']}  −  {each['against']}" for each in rows], "mean", widest)
+        axes.set_xlabel(f"points of {metric}, 95% interval over scenes and seeds")
+    save(figure, path, 110)
+
+
+def save_failures(found: dict[str, dict[str, dict[str, float]]], arm: str, other: str, path: Path) -> None:
+    """By class, distance, size, speed and light: how many more objects ``arm`` finds than ``other``."""
+    rows = [(of, value, row) for of, values in found.items() if of != "all" for value, row in values.items()]
+    figure = Figure(figsize=(10, 1.2 + 0.24 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    labels = [
+        f"{value.replace('_', ' ')}{'' if of in ('class', 'light') else f' {of}'}   {row['objects']:.0f}" for of, value, row in rows
+    ]
+    _intervals(axes, [row for *_, row in rows], labels, "difference", np.inf)
+    axes.set_xlabel(
+        f"share of objects that {arm} finds less that of {other}, points, 95% interval; beside the names: how many objects"
+    )
+    save(figure, path, 110)
+
+
+def _intervals(axes: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[str], middle: str, widest: float) -> None:
+    for place, row in enumerate(rows):
+        wide = (row["high"] - row["low"]) / 2 > widest
+        colour = (
+            "#8b949e" if wide else COLOURS["pruned"] if row["high"] < 0 else COLOURS["smaller"] if row["low"] > 0 else "#444c56"
+        )
+        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
+        axes.plot([row[middle]], [place], "o", color=colour)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), labels, fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(alpha=0.3, axis="x")
