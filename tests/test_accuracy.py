@@ -15,6 +15,7 @@ from benchmarks.accuracy.scenes import _count, _scenes, examine, match_all, scor
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import Difference, differences, summarise
 from data_tools.synthetic.dataset import VERSION
+from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.scoring import Truth, open_root
 
@@ -181,10 +182,10 @@ def test_the_oracle_keeps_the_windows_that_objects_cover(synthetic, untrained):
     config = load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic)
     detector = load_detector(config, untrained, None)
     keyframes = Keyframes(config, detector, "val")
-    by_norm = keyframes.look(0)
+    plan, shares = SparsityPlan.uniform(0.3, (2, 2, 2, 2)), {"norm": [], "oracle": []}
+    by_norm = keyframes.look(0, plan)
     oracle.attach(detector, keyframes.info_file)
-    shares = {"norm": [], "oracle": []}
-    for name, keyframe in (("norm", by_norm), ("oracle", keyframes.look(0))):
+    for name, keyframe in (("norm", by_norm), ("oracle", keyframes.look(0, plan))):
         for trace in stage_blocks(keyframe.trace)[:2]:
             for view, kept in zip(keyframe.views, trace.kept, strict=True):
                 numbers, seen = window_map(view, trace), np.zeros(len(kept), bool)
@@ -225,7 +226,7 @@ smaller = [112, 56]
 seeds = [0]
 [groups.a.arms]
 "dense" = { plan = "dense" }
-"oracle importance" = { plan = "evolution", backbone = { importance = "oracle" }, against = ["dense"] }
+"oracle importance" = { plan = "evolution", hooks = ["OracleHook"], against = ["dense"] }
 """
 
 

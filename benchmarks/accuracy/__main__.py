@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.accuracy.results import cost_of, steps_of_group
+from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.schedule import take
-from benchmarks.accuracy.steps import Room, cost_of, steps_of_group
 from benchmarks.accuracy.study import Study
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset

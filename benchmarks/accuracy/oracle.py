@@ -35,14 +35,14 @@ class Oracle:
 
     def __call__(self, x: Tensor, table: WindowTable) -> Tensor:
         height, width = table.size
-        covered = torch.stack([_covered(boxes, height, width, across / width) for boxes, _, across in self.images])
+        covered = torch.stack([covered(boxes, height, width, across / width) for boxes, _, across in self.images])
         padded = torch.nn.functional.pad(covered.flatten(1), (0, 1))
         share = padded[:, table.tokens].sum(-1) / table.sizes
         (norms,) = score_windows(x, [table])
         return share.to(norms) + 1e-4 * norms / norms.amax(1, keepdim=True)
 
 
-def _covered(boxes: Tensor, height: int, width: int, stride: float) -> Tensor:
+def covered(boxes: Tensor, height: int, width: int, stride: float) -> Tensor:
     """(height, width), 1 where a token's middle lies in a box of (N, 4) network pixels, or the token next to a smaller box's middle."""
     x, y = (torch.arange(count) * stride + stride / 2 for count in (width, height))
     left, top, right, bottom = (side[:, None] for side in boxes.unbind(1))

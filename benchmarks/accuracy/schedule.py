@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.accuracy.steps import Room, Step
+from benchmarks.accuracy.room import Room, Step
 from sparsevit3d.terminal import console, progress_bar
 
 

@@ -16,6 +16,7 @@ from sparsevit3d.stages.train import STAGES
 
 DENSE = "dense"
 RANDOM_PLANS = "random plans"
+Changes = tuple[tuple[str, Any], ...]  # config keys, dotted, and their values
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,7 +30,8 @@ class Arm:
     budget: str = "56"
     adapt: str = RANDOM_PLANS
     finetune: str = "the plan"
-    backbone: tuple[tuple[str, Any], ...] = ()
+    changes: Changes = ()
+    hooks: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
 
     @property

@@ -1,0 +1,109 @@
+"""What might do better than the paper, to be tried: what wins moves into sparsevit3d."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmdet3d.registry import MODELS
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from benchmarks.accuracy.oracle import covered
+from sparsevit3d.detector import SparseFCOS3D
+from sparsevit3d.plan import RATIO_GRID, SparsityPlan
+from sparsevit3d.stages.checkpoints import load_weights
+from sparsevit3d.stages.hooks import RandomPlanHook, StartHook, backbone_of
+from sparsevit3d.windows import WindowTable
+
+
+@HOOKS.register_module()
+class SandwichHook(Hook):
+    """While adapting, the two ends of the search space come as often as all that lies between (the sandwich rule of slimmable networks): of
+    three iterations one runs dense, one under the largest ratios, and one under a random plan.
+    """
+
+    priority = "LOW"  # after RandomPlanHook, which also gives the old plan back
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        adapting = any(isinstance(hook, RandomPlanHook) for hook in runner.hooks)
+        if adapting and runner.iter % 3:
+            net = backbone_of(runner.model)
+            net.plan = SparsityPlan.uniform((RATIO_GRID[0], RATIO_GRID[-1])[runner.iter % 3 - 1], net.depths)
+
+
+@HOOKS.register_module()
+class DistillationHook(Hook):
+    """The pruned backbone also learns to give the features of the dense one that it began as."""
+
+    priority = "LOW"  # after StartHook
+
+    def before_train(self, runner: Any) -> None:
+        (weights,) = (hook.weights for hook in runner.hooks if isinstance(hook, StartHook))
+        teacher = MODELS.build(runner.cfg.model).eval().requires_grad_(False)
+        load_weights(teacher, weights)
+        teacher.backbone.plan = None
+        model, own, apart = runner.model, runner.model.loss, []
+
+        def compare(net: nn.Module, images: tuple[Tensor], features: tuple[Tensor, ...]) -> None:
+            if net.training:
+                with torch.no_grad():
+                    wanted = [one.float() for one in teacher.backbone(*images)]
+                apart.append(sum(F.mse_loss(one.float(), other) / other.var() for one, other in zip(features, wanted, strict=True)))
+
+        def loss(*arguments: Any, **named: Any) -> Mapping[str, Any]:
+            return {**own(*arguments, **named), "loss_distillation": apart.pop()}
+
+        model.backbone.register_forward_hook(compare)
+        model.loss = loss
+
+
+class LearnedImportance(nn.Module):
+    """An importance function: one linear layer a stage says of each token whether it lies on an object; a window is as important as its
+    surest token. Trained beside the detector, on features that it does not change.
+    """
+
+    def __init__(self, embed_dims: int, stages: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(embed_dims << stage, 1) for stage in range(stages))
+        self.embed_dims = embed_dims
+        self.said: list[
+            tuple[Tensor, tuple[int, int]]
+        ] = []  # of a training step: (B, tokens) logits, and the map's height and width
+
+    def forward(self, x: Tensor, table: WindowTable) -> Tensor:
+        logits = self.layers[(x.shape[-1] // self.embed_dims).bit_length() - 1](x).squeeze(-1).float()
+        if self.training and not table.shift:
+            self.said.append((logits, table.size))
+        return F.pad(logits.detach(), (0, 1), value=-torch.inf)[:, table.tokens].amax(-1)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Weights from before there was an importance leave it as it is."""
+        for name, tensor in self.state_dict(prefix=prefix).items():
+            state.setdefault(name, tensor)
+        super()._load_from_state_dict(state, prefix, *arguments)
+
+
+@MODELS.register_module()
+class LearnedImportanceFCOS3D(SparseFCOS3D):
+    """FCOS3D whose windows are chosen by a LearnedImportance."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.backbone.importance = LearnedImportance(self.backbone.embed_dims, len(self.backbone.depths))
+
+    def loss(self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, **named: Any) -> Any:
+        said = self.backbone.importance.said
+        said.clear()
+        losses = super().loss(batch_inputs, batch_data_samples, **named)
+        width = batch_inputs["imgs"].shape[-1]
+        boxes = [sample.gt_instances.bboxes for sample in batch_data_samples]
+        parts = []
+        for logits, (down, across) in said:
+            objects = torch.stack([covered(one, down, across, width / across) for one in boxes]).flatten(1)
+            weight = ((1 - objects).sum() / objects.sum().clamp(min=1)).clamp(max=20)  # as if as many tokens were on objects as off
+            parts.append(F.binary_cross_entropy_with_logits(logits, objects, pos_weight=weight))
+        return {**losses, "loss_importance": sum(parts, torch.zeros(()))}

@@ -1,0 +1,145 @@
+"""What an arm is worth, and what it takes; and which steps lead there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.accuracy import oracle, scenes
+from benchmarks.accuracy.room import Room, Step, machine, name_of
+from benchmarks.accuracy.steps import Adapted, Cost, Finetuned, Searched, checkpoint_of, plan_of
+from benchmarks.accuracy.study import DENSE, Arm, Group
+from sparsevit3d.latency import time_calls
+from sparsevit3d.macs import count_macs
+from sparsevit3d.stages.evaluate import Evaluator
+from sparsevit3d.stages.files import fingerprint, write_json
+from sparsevit3d.stages.look import Keyframes
+from sparsevit3d.stages.submission import CAMERA_ORDER
+from visualize.recall import Tally
+
+SPLIT = "val"
+LOOKED_AT = 40  # keyframes, for what windows keep of true objects
+
+
+@dataclass(frozen=True)
+class Scored(Step):
+    """The arm's score on scenes that no stage has opened, with all that its intervals follow from."""
+
+    group: str
+    finetuned: Finetuned
+
+    @property
+    def product(self) -> Path:
+        return Path("results", f"{self.group}_{self.finetuned.arm.folder}_{self.finetuned.adapted.seed}.json")
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        return (self.finetuned,)
+
+    def run(self, room: Room) -> None:
+        arm, own = self.finetuned.arm, self.finetuned.adapted
+        checkpoint, plan = checkpoint_of(room, self.finetuned), plan_of(room, self.finetuned)
+        submission = room.folder / self.finetuned.product.parent / "results_nusc.json"
+        evaluator = Evaluator(own.config(room), checkpoint, SPLIT, submission.parent / "score", submission)
+        if "OracleHook" in own.hooks:
+            oracle.attach(evaluator.runner.model, Path(evaluator.runner.cfg.test_evaluator.ann_file))
+        score = evaluator(plan)
+        (metric,) = evaluator.runner.test_evaluator.metrics
+        net, tally = room.net(own.size, own.changes), Tally()
+        keyframes = Keyframes(evaluator.runner.cfg, evaluator.runner.model.eval(), SPLIT)
+        for number in keyframes.spread(LOOKED_AT):
+            tally.add(keyframes.look(number, plan))
+        document = {
+            "arm": arm.name,
+            "group": self.group,
+            "seed": own.seed,
+            "input": list(own.size),
+            "plan": str(plan),
+            "gmacs": count_macs(net, own.size[::-1], plan) / 1e9,
+            "score": score,
+            "weights": fingerprint(checkpoint),
+            "epochs": room.study.epochs,
+            "windows": None if plan.is_dense else tally.as_dict(),
+            **scenes.examine(metric.truth, submission),
+        }
+        (room.folder / self.product).parent.mkdir(exist_ok=True)
+        write_json(room.folder / self.product, document)
+
+
+@dataclass(frozen=True)
+class Timed(Step):
+    """What the backbones of a group's arms take, all of them taking turns."""
+
+    group: str
+    arms: tuple[Finetuned, ...]
+    alone = True
+
+    @property
+    def product(self) -> Path:
+        return Path("results", f"times_{self.group}.json")
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        return self.arms
+
+    def run(self, room: Room) -> None:
+        calls: dict[str, Callable[[], object]] = {}
+        names: dict[str, dict[int, str]] = {}
+        torch.set_num_threads(machine((0, 0)).threads)
+        for step in self.arms:
+            size, plan = step.adapted.size, plan_of(room, step)
+            name = f"{name_of(size)} {plan}"
+            names.setdefault(step.arm.name, {})[step.adapted.seed] = name
+            if name not in calls:
+                net = room.net(size, step.adapted.changes)
+                net.plan = plan
+                calls[name] = partial(net, torch.randn(machine(size).shape, generator=torch.Generator().manual_seed(0)))
+        times = time_calls(calls, torch.empty(0), runs=40)
+        write_json(
+            room.folder / self.product,
+            {
+                "machine": machine((0, 0)).name,
+                "images": len(CAMERA_ORDER),
+                "ms": {arm: {seed: times[name].p50_ms for seed, name in of.items()} for arm, of in names.items()},
+                "spread": max(latency.spread for latency in times.values()),
+            },
+        )
+
+
+def steps_of_group(room: Room, group: Group) -> list[Step]:
+    """Seed by seed, arm by arm, in an order in which they can be taken."""
+    steps = [
+        step
+        for seed in group.seeds
+        for arm in group.arms
+        for step in _with_needs(Scored(group.name, finetuned_of(room, arm, seed)))
+    ]
+    return [*steps, Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in group.arms for seed in group.seeds))]
+
+
+def _with_needs(step: Step) -> Iterator[Step]:
+    for need in step.needs:
+        yield from _with_needs(need)
+    yield step
+
+
+def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
+    kind = DENSE if arm.plan == DENSE else arm.adapt
+    adapted = Adapted(seed, room.size(arm), kind, arm.changes, arm.hooks)
+    if arm.plan == DENSE:
+        return Finetuned(arm, adapted, None)
+    if arm.plan in {other.name for other in room.study.arms()}:
+        plan = finetuned_of(room, room.study.arm(arm.plan), seed).plan
+    else:
+        plan = Searched(adapted, cost_of(room), arm.plan, arm.budget)
+    return Finetuned(arm, adapted, plan)
+
+
+def cost_of(room: Room) -> Cost:
+    """Of all sizes that the study knows."""
+    sizes = {room.size(arm) for arm in room.study.arms()} | {room.usual_size}
+    return Cost(tuple(sorted(sizes)))

@@ -1,0 +1,97 @@
+"""Where a study happens, and what a step of it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+import benchmarks.accuracy.ideas
+import benchmarks.accuracy.oracle  # noqa: F401  registers what arms name
+from benchmarks.accuracy.study import Arm, Changes, Limits, Study
+from sparsevit3d.latency_table import Machine
+from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.stages.experiment import load_config
+from sparsevit3d.stages.submission import CAMERA_ORDER
+
+Size = tuple[int, int]  # width, height of the network's image
+
+
+@dataclass(frozen=True)
+class Room:
+    """A study and the folder that it happens in."""
+
+    study: Study
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def size(self, arm: Arm) -> Size:
+        if isinstance(arm.input, tuple):
+            return arm.input
+        return self.limits(arm).smaller if arm.input == "smaller" else self.usual_size
+
+    @property
+    def usual_size(self) -> Size:
+        width, height = self._read(()).image_size
+        return width, height
+
+    def limits(self, arm: Arm) -> Limits:
+        return self.study.budgets[arm.budget]
+
+    def config(self, seed: int, size: Size, changes: Changes = (), hooks: tuple[str, ...] = (), stage: str | None = None) -> Config:
+        """The study's experiment, as an arm changes it, at ``stage``."""
+        config = self._read((f"image_size=[{size[0]},{size[1]}]", f"randomness.seed={seed}"), stage)
+        config.train_cfg.max_epochs = self.study.epochs[stage or "train"]
+        for schedule in config.param_scheduler:
+            if schedule.by_epoch:
+                schedule.end = config.train_cfg.max_epochs
+        config.custom_hooks += [{"type": hook} for hook in hooks]
+        for key, value in changes:
+            *parents, last = key.split(".")
+            place: Any = config
+            for parent in parents:
+                place = place[parent]
+            place[last] = list(value) if isinstance(value, tuple) else value
+        return config
+
+    def _read(self, options: tuple[str, ...], stage: str | None = None) -> Config:
+        return load_config(self.study.config, self.data, options=(*self.study.options, *options), stage=stage)
+
+    def net(self, size: Size, changes: Changes = ()) -> SparseSwin:
+        """With fresh weights, to count and to time."""
+        config = self.config(0, size, changes).model.backbone
+        return SparseSwin(**{key: value for key, value in config.items() if key not in ("type", "init_cfg")}).eval()
+
+
+@dataclass(frozen=True)
+class Step:
+    """``product`` is a file in the work dir; ``alone``: nothing else may run beside it, for it takes times."""
+
+    alone = False
+
+    @property
+    def product(self) -> Path:
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        return ()
+
+    def run(self, room: Room) -> None:
+        raise NotImplementedError
+
+
+def name_of(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def machine(size: Size) -> Machine:
+    """All cores of this one, six images at once."""
+    width, height = size
+    return Machine.here("cpu", "float32", (len(CAMERA_ORDER), 3, height, width), threads=len(os.sched_getaffinity(0)))
