@@ -6,15 +6,15 @@
     sparsevit3d search   THIS --work-dir work_dirs/search  --from work_dirs/adapted/epoch_0001.pth --max-macs 0.56
     sparsevit3d finetune THIS --work-dir work_dirs/sparse  --from work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json
 
-The stages above are one seed of one arm; `python -m benchmarks.accuracy` runs all of them. On one core of an Intel Xeon with AMX eight images
-a second, so an hour for the first stage. Window 4 divides the maps of this size into 384, 96, 24 and 8 windows without padding.
+The stages above are one seed of one arm; `python -m benchmarks.accuracy` runs all of them. On one core of an Intel Xeon with AMX ten images
+a second, so 50 minutes for the first stage. Window 4 divides the maps of this size into 384, 96, 24 and 8 windows without padding.
 """
 
 _base_ = "fcos3d_small_synthetic.py"
 
 data_root = "data/standard"
 image_size = (512, 192)
-model = dict(data_preprocessor=dict(pad_size_divisor=16))  # smaller and larger inputs are 384 x 144 and 640 x 240
+model = dict(data_preprocessor=dict(pad_size_divisor=16))  # smaller and larger inputs are 384 x 144 and 576 x 224
 train_dataloader = dict(num_workers=0)  # runs share the cores; to decode an image takes a twentieth of a step
 optim_wrapper = dict(type="AutocastOptimWrapper")
 train_cfg = dict(max_epochs=8)

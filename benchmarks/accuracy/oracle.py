@@ -35,8 +35,8 @@ class Oracle:
 
     def __call__(self, x: Tensor, table: WindowTable) -> Tensor:
         height, width = table.size
-        covered = torch.stack([covered(boxes, height, width, across / width) for boxes, _, across in self.images])
-        padded = torch.nn.functional.pad(covered.flatten(1), (0, 1))
+        objects = torch.stack([covered(boxes, height, width, across / width) for boxes, _, across in self.images])
+        padded = torch.nn.functional.pad(objects.flatten(1), (0, 1))
         share = padded[:, table.tokens].sum(-1) / table.sizes
         (norms,) = score_windows(x, [table])
         return share.to(norms) + 1e-4 * norms / norms.amax(1, keepdim=True)
