@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from benchmarks.accuracy.study import DENSE, Arm, Group
 from sparsevit3d.latency import time_calls
 from sparsevit3d.macs import count_macs
 from sparsevit3d.stages.evaluate import Evaluator
-from sparsevit3d.stages.files import fingerprint, write_json
+from sparsevit3d.stages.files import fingerprint, write_json, write_text
 from sparsevit3d.stages.look import Keyframes
 from sparsevit3d.stages.submission import CAMERA_ORDER
 from visualize.recall import Tally
@@ -67,7 +68,7 @@ class Scored(Step):
             **scenes.examine(metric.truth, submission),
         }
         (room.folder / self.product).parent.mkdir(exist_ok=True)
-        write_json(room.folder / self.product, document)
+        write_text(room.folder / self.product, json.dumps(document) + "\n")  # thousands of numbers, none of them to be read alone
 
 
 @dataclass(frozen=True)
