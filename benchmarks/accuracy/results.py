@@ -142,5 +142,6 @@ def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
 
 def cost_of(room: Room) -> Cost:
     """Of all sizes that the study knows."""
-    sizes = {room.size(arm) for arm in room.study.arms()} | {room.usual_size}
+    sizes = {room.size(arm) for arm in room.study.arms()} | {limits.smaller for limits in room.study.budgets.values()}
+    sizes |= {room.usual_size}
     return Cost(tuple(sorted(sizes)))

@@ -34,6 +34,7 @@ def take(room: Room, steps: list[Step], out: Path) -> None:
                 step = running.pop(future)
                 console.print(f"{time.strftime('%H:%M')}  {step.product}: {future.result():.0f} s")
                 keep(room, out)
+        update(len(steps), len(steps), "")
 
 
 def ready(room: Room, left: list[Step], running: list[Step], cores: int) -> list[Step]:
