@@ -1,9 +1,9 @@
-"""Does pruning cost accuracy? Every arm of the study, from nothing to its table and pictures.
+"""Does pruning cost accuracy? Every arm of the study, from nothing to its score.
 
     python -m benchmarks.accuracy --work-dir work_dirs/accuracy --groups a b
 
 Takes many hours; interrupted at any time, the same command goes on. What is done lies in the work dir, each arm's result as JSON in its
-``results``; a copy of those goes to ``--out``, and the table and the pictures are made of it. Steps run beside each other, one for each
+``results``; a copy of those goes to ``--out``. Steps run beside each other, one for each
 core, but for what takes times. ``study.toml`` says what is compared; ``benchmarks/accuracy/summary.py`` makes table and pictures of results alone.
 """
 

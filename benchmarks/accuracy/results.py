@@ -52,7 +52,7 @@ class Scored(Step):
         (metric,) = evaluator.runner.test_evaluator.metrics
         net, tally = room.net(own.size, own.changes), Tally()
         keyframes = Keyframes(evaluator.runner.cfg, evaluator.runner.model.eval(), SPLIT)
-        for number in keyframes.spread(LOOKED_AT):
+        for number in [] if plan.is_dense else keyframes.spread(LOOKED_AT):
             tally.add(keyframes.look(number, plan))
         document = {
             "arm": arm.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,21 +70,21 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(ABC):
     """``product`` is a file in the work dir; ``alone``: nothing else may run beside it, for it takes times."""
 
     alone = False
 
     @property
-    def product(self) -> Path:
-        raise NotImplementedError
+    @abstractmethod
+    def product(self) -> Path: ...
 
     @property
     def needs(self) -> tuple[Step, ...]:
         return ()
 
-    def run(self, room: Room) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def run(self, room: Room) -> None: ...
 
 
 def name_of(size: Size) -> str:
