@@ -1,10 +1,13 @@
 # Each target makes or refreshes .venv first; that is quick when nothing has changed.
-.PHONY: demo test test-all lint bench setup
+.PHONY: demo demo-from-scratch test test-all lint bench setup
 BIN := .venv/bin
-DEMO := demo
+REAL_FRAMES := $(if $(REAL),--real $(REAL)) $(if $(REAL_SPLIT),--real-split $(REAL_SPLIT))
 
-demo: setup ## the main job, from nothing to a table and pictures: about 25 minutes on two cores
-	@$(BIN)/sparsevit3d demo --out $(DEMO) $(if $(REAL),--real $(REAL)) $(if $(REAL_SPLIT),--real-split $(REAL_SPLIT))
+demo: setup ## the models of zoo/, dense against pruned, on streets they have not seen: a table and pictures in two minutes
+	@$(BIN)/sparsevit3d demo --out demo $(REAL_FRAMES)
+
+demo-from-scratch: setup ## the main job from nothing, training included: about 25 minutes on two cores
+	@$(BIN)/sparsevit3d demo --from-scratch --out demo-from-scratch $(REAL_FRAMES)
 
 test: setup ## the quick tests
 	@$(BIN)/pytest

@@ -1,4 +1,4 @@
-"""The main job from nothing, step by step; part of the front door, so it opens every room.
+"""What pruning does, step by step: with the zoo's models in two minutes, or from nothing; part of the front door, so it opens every room.
 
 Each step leaves its result in a folder of its own and is passed over once it is there, so that a demo that was cut off goes on.
 """
@@ -30,14 +30,18 @@ from sparsevit3d.search.run import Request, search
 from sparsevit3d.search.workers import hire
 from sparsevit3d.stages.benchmark import benchmark, trained_subject
 from sparsevit3d.stages.evaluate import evaluate
-from sparsevit3d.stages.experiment import load_config
+from sparsevit3d.stages.experiment import load_config, load_detector
 from sparsevit3d.stages.files import fingerprint, sole_owner, write_json
+from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.train import adapt, finetune, train
 from sparsevit3d.terminal import benchmark_tables, console, progress_bar
 from visualize.masks import save_masks
 
-CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs/fcos3d_small_synthetic.py"
+ZOO = {name: ROOT / "zoo" / folder / "model.safetensors" for name, folder in (("dense", "dense"), ("sparse", "pruned_56"))}
+STREETS = Settings((0, 0, 8), 2, 640, 360, seed=1, preset="standard")  # of the zoo's preset, and none that its models have seen
 BUDGET = 0.6  # share of the dense backbone's MACs
 
 
@@ -60,18 +64,37 @@ TINY = Size(
 )
 
 
-def run_demo(out: Path, tiny: bool, real: Path | None, real_split: str) -> None:
-    """Run what is missing of the demo in ``out``, then print its table and where the pictures are."""
+def run_demo(out: Path, size: Size | None, real: Path | None, real_split: str) -> None:
+    """Run what is missing of the demo in ``out``, then print its table and where the pictures are. ``size``: of a demo that trains its
+    models; None: with the zoo's.
+    """
     if real is not None:
         scenes_of_split(real, "v1.0-mini", real_split)  # a mistake is better told now than at the end
     out.mkdir(parents=True, exist_ok=True)
     with sole_owner(out, lambda: console.print(f"Another demo is at work in {out}; waiting for it to end.")):
-        _run_steps(out, TINY if tiny else FULL, real, real_split)
+        clock = Clock(out / "seconds.json")
+        if size is None:
+            _show_zoo(out, clock, real, real_split)
+        else:
+            _train_and_show(out, clock, size, real, real_split)
 
 
-def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> None:
+def _show_zoo(out: Path, clock: Clock, real: Path | None, real_split: str) -> None:
+    data, config_file = out / "streets", ZOO["sparse"].with_name("config.py")
+    with clock.step("1 streets that no model has seen"), progress_bar("rendering scenes") as update:
+        make_dataset(data, STREETS, usual_workers(), update)
+    with clock.step("2 info files"):
+        write_infos(data, VERSION, ["val"], workers=usual_workers())
+    config = load_config(config_file, data)
+    _measure_and_show(out, clock, config, ZOO, 10, 3)
+    if real is not None:
+        with clock.step("6 pictures of real frames"), console.status("drawing"):
+            _look_at_real(out, config_file, real, real_split, ZOO["sparse"])
+    _end(out, clock)
+
+
+def _train_and_show(out: Path, clock: Clock, size: Size, real: Path | None, real_split: str) -> None:
     data = out / "data"
-    clock = Clock(out / "seconds.json")
 
     def config(stage: str | None = None) -> Config:
         return load_config(CONFIG, data, options=size.options, stage=stage)
@@ -94,28 +117,36 @@ def _run_steps(out: Path, size: Size, real: Path | None, real_split: str) -> Non
         half_way = finetune(config("adapt"), out / "dense_half_way", trained, nothing)
         dense = finetune(config("finetune"), out / "dense", half_way, nothing)
 
-    scores = {}
-    with clock.step("8 official score on scenes never seen"), console.status("evaluating"):
-        for name, checkpoint in (("dense", dense), ("sparse", sparse)):
+    _measure_and_show(out, clock, config(), {"dense": dense, "sparse": sparse}, size.runs, 8)
+    if real is not None:
+        with clock.step("11 pictures of real frames"), console.status("drawing"):
+            _look_at_real(out, CONFIG, real, real_split, sparse)
+    _end(out, clock)
+
+
+def _measure_and_show(out: Path, clock: Clock, config: Config, checkpoints: dict[str, Path], runs: int, first: int) -> None:
+    """Score, time and draw; the steps are numbered from ``first``."""
+    scores, sparse = {}, checkpoints["sparse"]
+    plan = backbone_of(load_detector(config, sparse, None)).plan
+    assert plan is not None
+    with clock.step(f"{first} official score on scenes never seen"), console.status("evaluating"):
+        for name, checkpoint in checkpoints.items():
             folder = out / f"score_{name}"
-            scores[name] = _once(
-                out / f"score_{name}.json", checkpoint, partial(evaluate, config(), checkpoint, "val", folder, None)
-            )
-    with clock.step("9 time both, taking turns"), progress_bar("timing") as update:
+            scores[name] = _once(out / f"score_{name}.json", checkpoint, partial(evaluate, config, checkpoint, "val", folder, None))
+    with clock.step(f"{first + 1} time both, taking turns"), progress_bar("timing") as update:
         timing = _once(
             out / "speed.json",
             sparse,
-            lambda: benchmark(trained_subject(config(), sparse, "val"), ["float32"], [plan], size.runs, update),
+            lambda: benchmark(trained_subject(config, sparse, "val"), ["float32"], [plan], runs, update),
         )
-    with clock.step("10 pictures"), console.status("drawing"):
-        keyframe = open_keyframes(config(), sparse, "val").look(0)
+    with clock.step(f"{first + 2} pictures"), console.status("drawing"):
+        keyframe = open_keyframes(config, sparse, "val").look(0)
         save_masks(keyframe, out / "pictures" / "synthetic", f"Synthetic street, plan {plan}")
-
     _report(console, timing, scores, plan)
     write_json(out / "summary.json", {"plan": str(plan), "scores": scores, "benchmark": timing, "seconds": clock.seconds})
-    if real is not None:
-        with clock.step("11 pictures of real frames"), console.status("drawing"):
-            _look_at_real(out, real, real_split, sparse, plan)
+
+
+def _end(out: Path, clock: Clock) -> None:
     console.print(
         f"\nPictures: {out / 'pictures'}   figures: {out / 'summary.json'}   took {sum(clock.seconds.values()):.0f} s in all"
     )
@@ -127,14 +158,14 @@ def _search(config: Config, adapted: Path, work_dir: Path, size: Size, update: C
         return search(question, Request(settings=size.search, max_macs=BUDGET), work_dir, judge, update)
 
 
-def _look_at_real(out: Path, real: Path, split: str, checkpoint: Path, plan: SparsityPlan) -> None:
+def _look_at_real(out: Path, config_file: Path, real: Path, split: str, checkpoint: Path) -> None:
     infos = out / "real_infos"
     count = write_infos(real, "v1.0-mini", [split], infos)[split]
-    config = load_config(CONFIG, real, infos)
-    keyframes = open_keyframes(config, checkpoint, split)
+    keyframes = open_keyframes(load_config(config_file, real, infos), checkpoint, split)
     for number in range(min(count, 2)):
-        title = f"Real street, keyframe {number} of {split}, plan {plan} (the detector has only ever seen made ones)"
-        save_masks(keyframes.look(number), out / "pictures" / f"real_{split}_{number}", title)
+        keyframe = keyframes.look(number)
+        title = f"Real street, keyframe {number} of {split}, plan {keyframe.plan} (the detector has only ever seen made ones)"
+        save_masks(keyframe, out / "pictures" / f"real_{split}_{number}", title)
 
 
 def _once(path: Path, checkpoint: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
