@@ -40,7 +40,8 @@ from visualize.masks import save_masks
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/fcos3d_small_synthetic.py"
-ZOO = {name: ROOT / "zoo" / folder / "model.safetensors" for name, folder in (("dense", "dense"), ("sparse", "pruned_56"))}
+ZOO_CONFIG = ROOT / "zoo/config.py"
+ZOO = {"dense": ROOT / "zoo/dense.safetensors", "sparse": ROOT / "zoo/pruned_56.safetensors"}
 STREETS = Settings((0, 0, 8), 2, 640, 360, seed=1, preset="standard")  # of the zoo's preset, and none that its models have seen
 BUDGET = 0.6  # share of the dense backbone's MACs
 
@@ -80,16 +81,15 @@ def run_demo(out: Path, size: Size | None, real: Path | None, real_split: str) -
 
 
 def _show_zoo(out: Path, clock: Clock, real: Path | None, real_split: str) -> None:
-    data, config_file = out / "streets", ZOO["sparse"].with_name("config.py")
+    data = out / "streets"
     with clock.step("1 streets that no model has seen"), progress_bar("rendering scenes") as update:
         make_dataset(data, STREETS, usual_workers(), update)
     with clock.step("2 info files"):
         write_infos(data, VERSION, ["val"], workers=usual_workers())
-    config = load_config(config_file, data)
-    _measure_and_show(out, clock, config, ZOO, 10, 3)
+    _measure_and_show(out, clock, load_config(ZOO_CONFIG, data), ZOO, 10, 3)
     if real is not None:
         with clock.step("6 pictures of real frames"), console.status("drawing"):
-            _look_at_real(out, config_file, real, real_split, ZOO["sparse"])
+            _look_at_real(out, ZOO_CONFIG, real, real_split, ZOO["sparse"])
     _end(out, clock)
 
 

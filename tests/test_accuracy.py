@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.scoring import Truth, open_root
 
 ROOT = Path(__file__).parent.parent
+CONSOLE = Path(sys.executable).parent / "sparsevit3d"
 STUDY = ROOT / "benchmarks/accuracy/study.toml"
 
 
@@ -226,32 +228,49 @@ smaller = [160, 80]  # so small a network is no faster for being pruned: no limi
 seeds = [0]
 [groups.a.arms]
 "dense" = { plan = "dense" }
-"oracle importance" = { plan = "evolution", hooks = ["OracleHook"], against = ["dense"] }
+"SparseViT" = { plan = "evolution", against = ["dense"] }
+"oracle importance" = { plan = "SparseViT", hooks = ["OracleHook"], against = ["SparseViT"] }
+"SparseViT, 42%" = { plan = "random", against = ["dense"] }
 """
 
 
 @pytest.mark.slow
 def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
     (tmp_path / "study.toml").write_text(TINY)
-    command = [sys.executable, "-m", "benchmarks.accuracy", "--work-dir", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
-    command += ["--study", str(tmp_path / "study.toml")]
+    work, out = tmp_path / "work", tmp_path / "out"
 
-    def run():
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    def run(module, *arguments):
+        command = [sys.executable, "-m", f"benchmarks.accuracy{module}", "--work-dir", work, "--study", tmp_path / "study.toml"]
+        return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    first = run()
-    results = sorted(path.name for path in (tmp_path / "out").glob("*.json"))
-    assert results == ["a_dense_0.json", "a_oracle_importance_0.json", "cost.json", "times_a.json"]
+    first = run("", "--out", out)
+    results = sorted(path.name for path in out.glob("*.json"))
+    arms = ["a_dense_0.json", "a_oracle_importance_0.json", "a_sparsevit_0.json", "a_sparsevit_42_0.json"]
+    assert results == [*arms, "cost.json", "pace.json", "summary.json", "times_a.json"]
     steps = [line.split()[1] for line in first.splitlines() if line.endswith(" s")]
-    assert len(steps) == len(set(steps)) == 10
-    documents = {name: json.loads((tmp_path / "out" / name).read_text()) for name in results}
+    assert len(steps) == len(set(steps)) == 18
+    assert "images a second" in first
+    documents = {name: json.loads((out / name).read_text()) for name in results}
     assert documents["a_dense_0.json"]["plan"] == "0|0|0|0"
-    assert documents["a_oracle_importance_0.json"]["plan"] != "0|0|0|0"
+    assert documents["a_oracle_importance_0.json"]["plan"] == documents["a_sparsevit_0.json"]["plan"] != "0|0|0|0"
+    assert {row["arm"] for row in documents["summary.json"]["arms"]} == {documents[name]["arm"] for name in arms}
     cost = documents["cost.json"]["sizes"]
     assert documents["a_oracle_importance_0.json"]["gmacs"] <= 0.9 * cost["128x64"]["gmacs"]
-    (tmp_path / "work/results/a_dense_0.json").unlink()  # what is lost is made again, and nothing else
-    again = [line for line in run().splitlines() if line.endswith(" s")]
+    (work / "results/a_dense_0.json").unlink()  # what is lost is made again, and nothing else
+    again = [line for line in run("", "--out", out).splitlines() if line.endswith(" s")]
     assert len(again) == 1
     assert "a_dense_0.json" in again[0]
     made_again = json.loads((tmp_path / "out/a_dense_0.json").read_text())
     assert made_again["score"] == pytest.approx(documents["a_dense_0.json"]["score"], nan_ok=True)
+
+    run(".zoo", "--out", tmp_path / "zoo")
+    models = json.loads((tmp_path / "zoo/scores.json").read_text())["models"]
+    assert sorted(models) == ["adapted", "dense", "pruned_42", "pruned_56"]
+    weights, config = tmp_path / "zoo/pruned_56.safetensors", tmp_path / "zoo/config.py"
+    settings = [part for option in tomllib.loads(TINY)["options"] for part in ("--set", option)]
+    command = [CONSOLE, "eval", config, weights, "--data", work / "data", "--work-dir", tmp_path / "score", *settings]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    score = json.loads((tmp_path / "score/score.json").read_text())
+    assert score["plan"] == models["pruned_56"]["plan"] == documents["a_sparsevit_0.json"]["plan"]
+    for name, value in models["pruned_56"]["scores"]["val of the study"].items():
+        assert score[name] == value or value != value, name

@@ -3,23 +3,30 @@
     python -m benchmarks.accuracy --work-dir work_dirs/accuracy --groups a b
 
 Takes many hours; interrupted at any time, the same command goes on. What is done lies in the work dir, each arm's result as JSON in its
-``results``; a copy of those goes to ``--out``. Steps run beside each other, one for each
-core, but for what takes times. ``study.toml`` says what is compared; ``benchmarks/accuracy/summary.py`` makes table and pictures of results alone.
+``results``; a copy of those goes to ``--out``. Steps run beside each other, one for each core, but for what takes times. ``study.toml`` says
+what is compared; ``benchmarks.accuracy.summary`` makes tables and pictures of the results that there are.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+
+from rich.table import Table
 
 from benchmarks.accuracy.results import cost_of, steps_of_group
 from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.schedule import take
+from benchmarks.accuracy.steps import Pace
 from benchmarks.accuracy.study import Study
+from benchmarks.accuracy.summary import summarise
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset
 from data_tools.work import usual_workers
+from sparsevit3d.plan import RATIO_GRID
 from sparsevit3d.stages.files import sole_owner
+from sparsevit3d.stages.submission import CAMERA_ORDER
 from sparsevit3d.terminal import console, progress_bar
 
 HERE = Path(__file__).parent
@@ -41,7 +48,10 @@ def main() -> None:
     with sole_owner(room.folder, lambda: console.print(f"Another study is at work in {room.folder}; waiting for it to end.")):
         make_data(room)
         steps = [step for group in groups for step in steps_of_group(room, group)]
-        take(room, list(dict.fromkeys([cost_of(room), *steps])), arguments.out)
+        take(room, [cost_of(room), Pace()], arguments.out)
+        show_outlook(room)
+        take(room, list(dict.fromkeys(steps)), arguments.out)
+    summarise(arguments.out, study, None)
 
 
 def make_data(room: Room) -> None:
@@ -49,6 +59,18 @@ def make_data(room: Room) -> None:
         make_dataset(room.data, room.study.data, usual_workers(), update)
     if not all((room.data / f"nuscenes_infos_{split}.json").exists() for split in SPLITS):
         write_infos(room.data, VERSION, SPLITS, workers=usual_workers())
+
+
+def show_outlook(room: Room) -> None:
+    """Whether a step of a ratio changes what every stage computes, and how long the first of the long runs take."""
+    sizes = json.loads((room.folder / "cost.json").read_text())["sizes"]
+    table = Table("input", *map(str, RATIO_GRID), title="Windows that the stages compute, by ratio")
+    for size, row in sizes.items():
+        table.add_row(size, *(" ".join(map(str, kept)) for kept in row["kept windows by stage and ratio"].values()))
+    console.print(table)
+    pace, data = json.loads((room.folder / "pace.json").read_text())["images a second"], room.study.data
+    minutes = data.scenes[0] * data.keyframes * len(CAMERA_ORDER) * room.study.epochs["train"] / pace / 60
+    console.print(f"A core trains the dense network on {pace:.1f} images a second: each base takes {minutes:.0f} minutes.")
 
 
 if __name__ == "__main__":

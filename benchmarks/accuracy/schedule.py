@@ -6,15 +6,17 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 from benchmarks.accuracy.room import Room, Step
 from sparsevit3d.terminal import console, progress_bar
 
 
-def take(room: Room, steps: list[Step], out: Path) -> None:
+def take(room: Room, steps: Sequence[Step], out: Path) -> None:
     """All steps that are not done, as soon as what they need is there, the first ones first."""
     left = [step for step in steps if not (room.folder / step.product).exists()]
     cores = len(os.sched_getaffinity(0))
@@ -54,6 +56,7 @@ def run_step(step: Step, room: Room) -> float:
     with log.open("a") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    Thread(target=_end_with_the_study, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
@@ -62,9 +65,16 @@ def run_step(step: Step, room: Room) -> float:
     return time.monotonic() - start
 
 
+def _end_with_the_study() -> None:
+    """A step must not go on unseen after a study that was killed, beside the next one."""
+    if (study := parent_process()) is not None:
+        study.join()
+        os._exit(1)
+
+
 def keep(room: Room, out: Path) -> None:
     """Copy results to where they are committed."""
     out.mkdir(parents=True, exist_ok=True)
-    for path in [room.folder / "cost.json", *(room.folder / "results").glob("*.json")]:
+    for path in [room.folder / "cost.json", room.folder / "pace.json", *(room.folder / "results").glob("*.json")]:
         if path.exists():
             shutil.copy(path, out / path.name)

@@ -6,8 +6,10 @@ Arms that begin alike share steps: all of a seed the dense base, those that adap
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from mmengine.config import Config
@@ -20,6 +22,7 @@ from sparsevit3d.plan import RATIO_GRID, SparsityPlan
 from sparsevit3d.search.objective import Question
 from sparsevit3d.search.run import Request, search
 from sparsevit3d.search.workers import hire
+from sparsevit3d.stages.experiment import build_runner
 from sparsevit3d.stages.files import fingerprint, write_json
 from sparsevit3d.stages.submission import CAMERA_ORDER
 from sparsevit3d.stages.train import adapt, finetune, train
@@ -55,6 +58,29 @@ class Cost(Step):
                 "off by, at the median and at worst": [table.accuracy.median_error, table.accuracy.worst_error],
             }
         write_json(room.folder / self.product, {"machine": machine((0, 0)).name, "images": len(CAMERA_ORDER), "sizes": found})
+
+
+@dataclass(frozen=True)
+class Pace(Step):
+    """How fast a core trains the dense network, before hours of it begin."""
+
+    warm_up, steps = 2, 8
+    alone = True
+
+    @property
+    def product(self) -> Path:
+        return Path("pace.json")
+
+    def run(self, room: Room) -> None:
+        runner = build_runner(room.config(0, room.usual_size), room.folder / "pace")
+        optimizer, model = runner.build_optim_wrapper(runner.optim_wrapper), runner.model.train()
+        batches, start = cycle(runner.build_dataloader(runner._train_dataloader)), 0.0
+        for number in range(self.warm_up + self.steps):
+            if number == self.warm_up:
+                start = time.monotonic()
+            model.train_step(next(batches), optimizer)
+        seconds = (time.monotonic() - start) / self.steps
+        write_json(room.folder / self.product, {"images a second": runner._train_dataloader.batch_size / seconds})
 
 
 @dataclass(frozen=True)

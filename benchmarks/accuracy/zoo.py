@@ -1,9 +1,8 @@
-"""The study's models, to be given away: weights in half precision, config, plan and the score of just these files on ``val``.
+"""The study's models, to be given away: weights in half precision, plans, and what just these files score.
 
-    python -m benchmarks.accuracy.zoo --work-dir work_dirs/accuracy --out zoo
+    python -m benchmarks.accuracy.zoo --work-dir work_dirs/accuracy
 
-Once the arms that it names are done. `sparsevit3d eval zoo/dense/config.py zoo/dense/model.safetensors --data work_dirs/accuracy/data` gives the same
-score on the same machine with as many threads.
+Once the arms that it names are done. All of them have one config: `sparsevit3d eval zoo/config.py zoo/dense.safetensors --data ROOT`.
 """
 
 from __future__ import annotations
@@ -12,17 +11,22 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from benchmarks.accuracy.results import SPLIT, finetuned_of
-from benchmarks.accuracy.room import Room
-from benchmarks.accuracy.steps import Adapted, Finetuned, checkpoint_of, plan_of
-from benchmarks.accuracy.study import Study
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.checkpoints import save_weights
+from benchmarks.accuracy.room import Room, Step, machine
+from benchmarks.accuracy.steps import Searched, checkpoint_of
+from benchmarks.accuracy.study import ROOT, Study
+from data_tools.convert import write_infos
+from data_tools.synthetic.dataset import VERSION, make_dataset
+from data_tools.work import usual_workers
+from sparsevit3d.demo import STREETS
+from sparsevit3d.stages.checkpoints import WEIGHTS, save_weights
 from sparsevit3d.stages.evaluate import Evaluator
-from sparsevit3d.stages.experiment import read_config
+from sparsevit3d.stages.experiment import load_config
 from sparsevit3d.stages.files import fingerprint, write_json
 from sparsevit3d.terminal import console
 
@@ -35,45 +39,52 @@ def main() -> None:
         prog="python -m benchmarks.accuracy.zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work-dir", type=Path, required=True, help="the study's")
-    parser.add_argument("--study", type=Path, default=Path(__file__).parent / "study.toml")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "zoo")
+    parser.add_argument("--study", type=Path, default=Path(__file__).parent / "study.toml", help="what was compared")
+    parser.add_argument("--out", type=Path, default=ROOT / "zoo")
     arguments = parser.parse_args()
-    room = Room(Study.load(arguments.study), arguments.work_dir)
-    steps: dict[str, Finetuned | Adapted] = {name: finetuned_of(room, room.study.arm(arm), SEED) for name, arm in ARMS.items()}
-    pruned = steps["pruned_56"]
-    assert isinstance(pruned, Finetuned)
-    plan = plan_of(room, pruned)
-    steps["adapted"] = pruned.adapted
-    for name, step in steps.items():
-        give_away(room, step, plan if name == "adapted" else None, arguments.out / name)
-
-
-def give_away(room: Room, step: Finetuned | Adapted, plan: SparsityPlan | None, folder: Path) -> None:
-    """``plan``: also scored under; None: only under its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "model.safetensors"
-    save_weights(checkpoint_of(room, step), weights)
-    own = step if isinstance(step, Adapted) else step.adapted
-    read_config(room.study.config, (*room.study.options, f"image_size={list(own.size)}")).dump(str(folder / "config.py"))
-    evaluator = Evaluator(own.config(room), weights, SPLIT, room.folder / "zoo" / folder.name)
-    scores = {str(plan or evaluator.own_plan or "dense"): evaluator(plan) for plan in ([None, plan] if plan else [None])}
-    if isinstance(step, Finetuned) and step.plan is not None:
-        found = json.loads((room.folder / step.plan.product).read_text())
-        found["weights"]["path"] = "zoo/adapted/model.safetensors"
-        found["data"]["root"] = "data/standard"
-        write_json(folder / "plan.json", found)
+    room, out = Room(Study.load(arguments.study), arguments.work_dir), arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    Config.fromfile(room.study.config).dump(str(out / "config.py"))
+    make_dataset(room.folder / "streets", STREETS, usual_workers())
+    write_infos(room.folder / "streets", VERSION, [SPLIT], workers=usual_workers())
     document = {
-        "split": SPLIT,
-        "data": asdict(room.study.data),
+        "trained on": asdict(room.study.data),
         "epochs": room.study.epochs,
         "seed": SEED,
-        "sha256": fingerprint(weights),
+        "machine": machine((0, 0)).name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "scores": scores,
+        "models": {name: give_away(room, steps, out / f"{name}{WEIGHTS}") for name, steps in models(room).items()},
     }
-    write_json(folder / "score.json", document)
-    console.print(f"{weights}: " + ", ".join(f"mAP {score['mAP']:.4f} under {plan}" for plan, score in scores.items()))
+    write_json(out / "scores.json", document)
+
+
+def models(room: Room) -> dict[str, tuple[Step, Searched | None]]:
+    """By name: the step whose weights they are, and the one that found their plan."""
+    found: dict[str, tuple[Step, Searched | None]] = {}
+    for name, arm in ARMS.items():
+        step = finetuned_of(room, room.study.arm(arm), SEED)
+        found[name] = (step, step.plan)
+        if step.plan is not None:
+            found["adapted"] = (step.adapted, None)  # every plan's
+    return found
+
+
+def give_away(room: Room, of: tuple[Step, Searched | None], weights: Path) -> dict[str, Any]:
+    """Writes weights, and their plan beside them; returns what is to be known of them."""
+    step, search = of
+    save_weights(checkpoint_of(room, step), weights)
+    if search is not None:
+        plan = json.loads((room.folder / search.product).read_text())
+        plan["weights"]["path"], plan["data"]["root"] = Path(plan["weights"]["path"]).name, "data"
+        write_json(weights.with_suffix(".plan.json"), plan)
+    scores = {}
+    for name, data in (("study", room.data), ("demo", room.folder / "streets")):
+        config = load_config(room.study.config, data, options=room.study.options)
+        evaluator = Evaluator(config, weights, SPLIT, room.folder / "zoo" / f"{weights.stem}_{name}")
+        scores[f"{SPLIT} of the {name}"] = evaluator()
+    console.print(f"{weights}: " + ", ".join(f"{name} mAP {score['mAP']:.4f}" for name, score in scores.items()))
+    return {"sha256": fingerprint(weights), "plan": str(evaluator.own_plan or "dense"), "scores": scores}
 
 
 if __name__ == "__main__":
