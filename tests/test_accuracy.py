@@ -143,6 +143,9 @@ def test_results_become_tables_and_pictures(tmp_path):
         for seed in (0, 1):
             (tmp_path / f"a_{arm}_{seed}.json").write_text(json.dumps(result(arm, seed, shift, noise)))
     (tmp_path / "times_a.json").write_text(json.dumps({"ms": {"dense": {"0": 10.0, "1": 10.0}}}))
+    plans = ("0|0|0", "0.5|0.5|0.5", "0|0.5|0", "0|0|0.5")
+    rows = [{"plan": plan, "points from dense": {"mAP": [-number, -number - 1, 1 - number]}} for number, plan in enumerate(plans)]
+    (tmp_path / "ratios_0.json").write_text(json.dumps({"plans": rows}))
     document = summarise(tmp_path, Study.load(STUDY), tmp_path)
     assert [row["arm"] for row in document["arms"]] == ["dense", "smaller input", "SparseViT"]
     assert {(each["arm"], each["against"]) for each in document["differences"]} == {
@@ -152,7 +155,9 @@ def test_results_become_tables_and_pictures(tmp_path):
     }
     assert document["found objects"]["SparseViT"]["all"]["all"]["difference"] == pytest.approx(100 * -1 / 30, abs=0.01)
     assert json.loads((tmp_path / "summary.json").read_text()) == document
-    assert {path.name for path in tmp_path.glob("*.png")} == {f"accuracy{part}.png" for part in ("", "_differences", "_failures")}
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        f"accuracy{part}.png" for part in ("", "_differences", "_failures", "_ratios")
+    }
     with pytest.raises(ExperimentError, match="no results; make them with"):
         summarise(tmp_path / "empty", Study.load(STUDY), None)
 
@@ -163,6 +168,7 @@ def test_results_become_tables_and_pictures(tmp_path):
         ('plan = "uniform"', 'plan = "unifrom"', "arm 'uniform plan': plan 'unifrom'; there are .*uniform"),
         ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 80"),
         ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
+        ('ratios = "SparseViT"', 'ratios = "SparseVit"', "group 'b': ratios of 'SparseVit', which is no arm"),
         ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),
         ("[epochs]", "[epoch]", "not a study"),
     ],
@@ -226,6 +232,7 @@ share = 0.9
 smaller = [160, 80]  # so small a network is no faster for being pruned: no limit on time
 [groups.a]
 seeds = [0]
+ratios = "SparseViT"
 [groups.a.arms]
 "dense" = { plan = "dense" }
 "SparseViT" = { plan = "evolution", against = ["dense"] }
@@ -246,14 +253,15 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
     first = run("", "--out", out)
     results = sorted(path.name for path in out.glob("*.json"))
     arms = ["a_dense_0.json", "a_oracle_importance_0.json", "a_sparsevit_0.json", "a_sparsevit_42_0.json"]
-    assert results == [*arms, "cost.json", "pace.json", "summary.json", "times_a.json"]
+    assert results == [*arms, "cost.json", "pace.json", "ratios_0.json", "summary.json", "times_a.json"]
     steps = [line.split()[1] for line in first.splitlines() if line.endswith(" s")]
-    assert len(steps) == len(set(steps)) == 18
+    assert len(steps) == len(set(steps)) == 19
     assert "images a second" in first
     documents = {name: json.loads((out / name).read_text()) for name in results}
     assert documents["a_dense_0.json"]["plan"] == "0|0|0|0"
     assert documents["a_oracle_importance_0.json"]["plan"] == documents["a_sparsevit_0.json"]["plan"] != "0|0|0|0"
     assert {row["arm"] for row in documents["summary.json"]["arms"]} == {documents[name]["arm"] for name in arms}
+    assert len({row["plan"] for row in documents["ratios_0.json"]["plans"]}) == 9 + 4 * 4
     cost = documents["cost.json"]["sizes"]
     assert documents["a_oracle_importance_0.json"]["gmacs"] <= 0.9 * cost["128x64"]["gmacs"]
     (work / "results/a_dense_0.json").unlink()  # what is lost is made again, and nothing else

@@ -66,6 +66,36 @@ def save_failures(found: dict[str, dict[str, dict[str, float]]], arm: str, other
     save(figure, path, 110)
 
 
+def save_ratios(sweeps: Sequence[dict[str, Any]], path: Path) -> None:
+    """What a ratio does to weights that were adapted but not finetuned: on the left in all stages, on the right in one alone. A sweep is of one
+    seed, its first plan dense.
+    """
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    everywhere, alone = figure.subplots(1, 2, sharey=True)
+    for sweep in sweeps:
+        lines: dict[
+            int | None, list[tuple[float, ...]]
+        ] = {}  # by the stage that alone is pruned: ratio, difference and its interval
+        for row in sweep["plans"]:
+            ratios = [max(map(float, stage.split(","))) for stage in row["plan"].split("|")]
+            pruned = [stage for stage, ratio in enumerate(ratios) if ratio]
+            line = lines.setdefault(pruned[0] if len(pruned) == 1 else None, [])
+            line.append((max(ratios), *row["points from dense"]["mAP"]))
+        for stage, line in lines.items():
+            axes, colour = (everywhere, COLOURS["pruned"]) if stage is None else (alone, f"C{stage}")
+            ratio, mean, low, high = np.array(line).T
+            label = None if stage is None or sweep is not sweeps[0] else f"stage {stage}"
+            axes.errorbar(ratio, mean, (mean - low, high - mean), fmt="o-", color=colour, linewidth=1, markersize=4, label=label)
+    everywhere.set(xlabel="ratio in all stages", ylabel="points of mAP from dense, 95% interval over scenes")
+    alone.set(xlabel="ratio in one stage alone")
+    alone.legend()
+    for axes in (everywhere, alone):
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.grid(alpha=0.3)
+    figure.suptitle("What a ratio costs weights that were adapted to random plans and not finetuned: a line for each seed")
+    save(figure, path, 110)
+
+
 def _intervals(axes: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[str], middle: str, widest: float) -> None:
     for place, row in enumerate(rows):
         wide = (row["high"] - row["low"]) / 2 > widest

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.accuracy import oracle, scenes
 from benchmarks.accuracy.room import Room, Step, machine, name_of
@@ -16,6 +19,7 @@ from benchmarks.accuracy.steps import Adapted, Cost, Finetuned, Searched, checkp
 from benchmarks.accuracy.study import DENSE, Arm, Group
 from sparsevit3d.latency import time_calls
 from sparsevit3d.macs import count_macs
+from sparsevit3d.plan import RATIO_GRID, SparsityPlan
 from sparsevit3d.stages.evaluate import Evaluator
 from sparsevit3d.stages.files import fingerprint, write_json, write_text
 from sparsevit3d.stages.look import Keyframes
@@ -23,6 +27,7 @@ from sparsevit3d.stages.submission import CAMERA_ORDER
 from visualize.recall import Tally
 
 SPLIT = "val"
+HIGH = (0.5, 0.6, 0.7, 0.8)  # ratios that are tried in one stage alone
 LOOKED_AT = 40  # keyframes, for what windows keep of true objects
 
 
@@ -69,6 +74,47 @@ class Scored(Step):
         }
         (room.folder / self.product).parent.mkdir(exist_ok=True)
         write_text(room.folder / self.product, json.dumps(document) + "\n")  # thousands of numbers, none of them to be read alone
+
+
+@dataclass(frozen=True)
+class Swept(Step):
+    """What a ratio costs adapted weights, before they are finetuned: in all stages, and in one alone; on the search's scenes."""
+
+    adapted: Adapted
+
+    @property
+    def product(self) -> Path:
+        return Path("results", f"ratios_{self.adapted.seed}.json")
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        return (self.adapted,)
+
+    def run(self, room: Room) -> None:
+        submission = room.folder / f"seed{self.adapted.seed}" / "ratios" / "results_nusc.json"
+        config, checkpoint = self.adapted.config(room), checkpoint_of(room, self.adapted)
+        evaluator = Evaluator(config, checkpoint, "search", submission.parent, submission)
+        (metric,) = evaluator.runner.test_evaluator.metrics
+        rows: list[dict[str, Any]] = []
+        dense: dict[str, NDArray[np.float64]] = {}
+        for plan in plans_of_ratios(evaluator.net.depths):
+            score = evaluator(plan)
+            draws = {name: np.array(of) for name, of in scenes.examine(metric.truth, submission)["draws"].items()}
+            dense = dense or draws
+            first = rows[0] if rows else score
+            found = {name: scenes.interval([score[name] - first[name]], [draws[name] - dense[name]]) for name in draws}
+            rows.append({"plan": str(plan), **{name: score[name] for name in draws}, "points from dense": found})
+        write_json(room.folder / self.product, {"seed": self.adapted.seed, "weights": fingerprint(checkpoint), "plans": rows})
+
+
+def plans_of_ratios(depths: Sequence[int]) -> Iterator[SparsityPlan]:
+    """Each ratio in all stages, 0 the first; then the high ones in one stage alone."""
+    for ratio in RATIO_GRID:
+        yield SparsityPlan.uniform(ratio, depths)
+    for alone in range(len(depths)):
+        for ratio in HIGH:
+            uniform = SparsityPlan.uniform(ratio, depths).ratios
+            yield SparsityPlan(tuple(pairs if stage == alone else (0.0,) * len(pairs) for stage, pairs in enumerate(uniform)))
 
 
 @dataclass(frozen=True)
@@ -119,6 +165,8 @@ def steps_of_group(room: Room, group: Group) -> list[Step]:
         for arm in group.arms
         for step in _with_needs(Scored(group.name, finetuned_of(room, arm, seed)))
     ]
+    if group.ratios is not None:
+        steps += [Swept(finetuned_of(room, room.study.arm(group.ratios), seed).adapted) for seed in group.seeds]
     return [*steps, Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in group.arms for seed in group.seeds))]
 
 

@@ -8,7 +8,7 @@ keyframe, so they are found once.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,15 @@ def examine(truth: Truth, submission: Path) -> dict[str, Any]:
 def draw_scenes(count: int) -> NDArray[np.int64]:
     """(DRAWS, count): how often each scene was drawn."""
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
+
+
+def interval(values: Sequence[float], draws: Sequence[NDArray[np.float64]]) -> tuple[float, float, float]:
+    """Mean over seeds and the 95% interval, in points. ``draws``: for each seed, of the same draws of scenes."""
+    stack = np.stack(draws)
+    seeds, count = stack.shape
+    chosen = np.random.default_rng(0).integers(seeds, size=(seeds, count))
+    low, high = np.percentile(np.take_along_axis(stack, chosen, 0).mean(0), (2.5, 97.5))
+    return tuple(round(100 * float(value), 2) for value in (np.mean(values), low, high))  # type: ignore[return-value]
 
 
 def _scenes(truth: Truth) -> dict[str, list[str]]:

@@ -44,6 +44,7 @@ class Group:
     name: str
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
+    ratios: str | None  # the arm whose adapted weights are tried under one ratio at a time
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ class Study:
             ) from error
         for arm in study.arms():
             _check(arm, study, path)
+        for group in study.groups:
+            if group.ratios not in {None, *(arm.name for arm in study.arms())}:
+                raise ExperimentError(f"{path}: group {group.name!r}: ratios of {group.ratios!r}, which is no arm")
         return study
 
     def arms(self) -> Iterator[Arm]:
@@ -100,7 +104,7 @@ def _group(name: str, row: dict[str, Any]) -> Group:
         Arm(arm, **{key: _frozen(str(value) if key == "budget" else value) for key, value in own.items()})
         for arm, own in row["arms"].items()
     )
-    return Group(name, tuple(row["seeds"]), tuple(arms))
+    return Group(name, tuple(row["seeds"]), tuple(arms), row.get("ratios"))
 
 
 def _check(arm: Arm, study: Study, path: Path) -> None:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from benchmarks.accuracy.scenes import draw_scenes
+from benchmarks.accuracy.scenes import draw_scenes, interval
 from benchmarks.accuracy.study import Arm, Study
 from sparsevit3d.stages.files import ExperimentError, write_json
 from sparsevit3d.terminal import console
-from visualize.accuracy import save_differences, save_failures, save_rivals
+from visualize.accuracy import save_differences, save_failures, save_ratios, save_rivals
 
 METRICS = ("mAP", "NDS")
 ERRORS = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")
@@ -69,6 +69,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
     table = [_row(arm, results[arm.name], times.get(arm.name, {})) for arm in arms]
     found = list(differences(results, arms))
     failures = {arm.name: where(results, arm.name, "dense") for arm in arms if arm.name != "dense" and "dense" in results}
+    ratios = [json.loads(path.read_text()) for path in sorted(folder.glob("ratios_*.json"))]
     document = {
         "arms": table,
         "differences": [asdict(each) | {"verdict": each.verdict} for each in found],
@@ -81,6 +82,8 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
         save_differences([asdict(each) for each in found], WIDEST, pictures / "accuracy_differences.png")
         if "SparseViT" in failures:
             save_failures(failures["SparseViT"], "SparseViT", "dense", pictures / "accuracy_failures.png")
+        if ratios:
+            save_ratios(ratios, pictures / "accuracy_ratios.png")
     return document
 
 
@@ -99,7 +102,7 @@ def differences(results: Results, arms: Sequence[Arm]) -> Iterator[Difference]:
         for other in arm.against:
             seeds = sorted(results[arm.name].keys() & results.get(other, {}).keys())
             for metric in METRICS if seeds else ():
-                mean, low, high = _interval(
+                mean, low, high = interval(
                     [results[arm.name][seed]["score"][metric] - results[other][seed]["score"][metric] for seed in seeds],
                     [_draws(results[arm.name][seed], metric) - _draws(results[other][seed], metric) for seed in seeds],
                 )
@@ -108,15 +111,6 @@ def differences(results: Results, arms: Sequence[Arm]) -> Iterator[Difference]:
 
 def _draws(document: dict[str, Any], metric: str) -> NDArray[np.float64]:
     return np.array(document["draws"][metric])
-
-
-def _interval(values: Sequence[float], draws: Sequence[NDArray[np.float64]]) -> tuple[float, float, float]:
-    """Mean over seeds and the 95% interval, in points. ``draws``: for each seed, of the same draws of scenes."""
-    stack = np.stack(draws)
-    seeds, count = stack.shape
-    chosen = np.random.default_rng(0).integers(seeds, size=(seeds, count))
-    low, high = np.percentile(np.take_along_axis(stack, chosen, 0).mean(0), (2.5, 97.5))
-    return tuple(round(100 * float(value), 2) for value in (np.mean(values), low, high))  # type: ignore[return-value]
 
 
 def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[str, float]]]:
@@ -131,7 +125,7 @@ def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[st
             shares = [np.mean([found.sum() / objects.sum() for found in one]) for one in both]
             with np.errstate(invalid="ignore"):
                 draws = [np.nan_to_num((weights @ (one - two)) / (weights @ objects)) for one, two in zip(*both, strict=True)]
-            mean, low, high = _interval([shares[0] - shares[1]], draws)
+            mean, low, high = interval([shares[0] - shares[1]], draws)
             table.setdefault(of, {})[value] = {
                 "objects": int(objects.sum()),
                 "found": round(100 * float(shares[0]), 2),
