@@ -5,20 +5,29 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
+from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.scenes import _count, _scenes, examine, match_all, score
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import Difference, differences, summarise
 from data_tools.synthetic.dataset import VERSION
 from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.stages.experiment import load_detector
 from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.scoring import Truth, open_root
+from sparsevit3d.stages.train import adapt
+from sparsevit3d.trace import record_windows
 
 ROOT = Path(__file__).parent.parent
 CONSOLE = Path(sys.executable).parent / "sparsevit3d"
@@ -182,7 +191,7 @@ def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, old, new, word
 
 def test_the_oracle_keeps_the_windows_that_objects_cover(synthetic, untrained):
     from benchmarks.accuracy import oracle
-    from sparsevit3d.stages.experiment import load_config, load_detector
+    from sparsevit3d.stages.experiment import load_config
     from sparsevit3d.stages.look import Keyframes
     from visualize.geometry import window_map
     from visualize.masks import stage_blocks
@@ -241,6 +250,71 @@ ratios = "SparseViT"
 """
 
 
+@HOOKS.register_module()
+class ListenHook(Hook):
+    """Keeps every iteration's plan and losses."""
+
+    priority = "VERY_LOW"
+    heard: ClassVar[list] = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.plan = str(backbone_of(runner.model).plan)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.heard.append((self.plan, outputs))
+
+
+@pytest.fixture
+def adapted_with(synthetic, untrained, tmp_path):
+    """Adapts by an idea for three iterations; returns the detector, and each iteration's plan and losses."""
+    (tmp_path / "study.toml").write_text(TINY)
+    (tmp_path / "data").symlink_to(synthetic)
+    room = Room(Study.load(tmp_path / "study.toml"), tmp_path)
+
+    def run(changes=(), hooks=()):
+        config = room.config(0, (128, 64), changes, (*hooks, "ListenHook"), "adapt")
+        config.train_dataloader.batch_size = 8
+        for hook in config.custom_hooks:
+            if hook["type"] == "DistillationHook":
+                hook["weights"] = str(untrained)
+        ListenHook.heard.clear()
+        weights = adapt(config, tmp_path / "run", untrained)
+        return load_detector(config, weights, None), ListenHook.heard
+
+    return run
+
+
+def test_the_sandwich_has_both_ends_and_what_lies_between(adapted_with):
+    _, heard = adapted_with(hooks=("SandwichHook",))
+    plans = [plan for plan, _ in heard]
+    assert plans[1:] == ["0|0|0|0", "0.8|0.8|0.8|0.8"]
+    assert plans[0] not in plans[1:]
+
+
+def test_what_is_distilled_is_the_dense_detector(adapted_with):
+    _, heard = adapted_with((("optim_wrapper.optimizer.lr", 0.0),), ("DistillationHook", "SandwichHook"))
+    apart = [float(losses["loss_distillation"]) for _, losses in heard]
+    assert 0 <= apart[1] < 0.1 * apart[2]  # it stays what it began as: dense, the same; the most pruned, another
+
+
+def test_a_learned_importance_learns_and_chooses(adapted_with):
+    detector, heard = adapted_with((("model.type", "LearnedImportanceFCOS3D"),))
+    assert all(0 < float(losses["loss_importance"]) < 10 for _, losses in heard)
+    net, images = backbone_of(detector), torch.rand(1, 3, 64, 128)
+    assert all(places.abs().sum() > 0 for places in net.importance.places)
+    net.plan = "0.5|0|0|0"
+    with record_windows(net) as before:
+        net(images)
+    with torch.no_grad():
+        net.importance.places[0].copy_(torch.linspace(0, 100, 16).expand(1, 1, 8, 16))  # the right is what matters
+    with record_windows(net) as after:
+        net(images)
+    grid = after[0].kept[0].reshape(4, 8)
+    assert grid[:, 4:].all()
+    assert not grid[:, :4].any()
+    assert not np.array_equal(before[0].kept, after[0].kept)
+
+
 @pytest.mark.slow
 def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
     (tmp_path / "study.toml").write_text(TINY)
@@ -255,7 +329,7 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
     arms = ["a_dense_0.json", "a_oracle_importance_0.json", "a_sparsevit_0.json", "a_sparsevit_42_0.json"]
     assert results == [*arms, "cost.json", "pace.json", "ratios_0.json", "summary.json", "times_a.json"]
     steps = [line.split()[1] for line in first.splitlines() if line.endswith(" s")]
-    assert len(steps) == len(set(steps)) == 19
+    assert len(steps) == len(set(steps)) == 18
     assert "images a second" in first
     documents = {name: json.loads((out / name).read_text()) for name in results}
     assert documents["a_dense_0.json"]["plan"] == "0|0|0|0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from benchmarks.accuracy.oracle import covered
 from sparsevit3d.detector import SparseFCOS3D
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan
 from sparsevit3d.stages.checkpoints import load_weights
-from sparsevit3d.stages.hooks import RandomPlanHook, StartHook, backbone_of
+from sparsevit3d.stages.hooks import RandomPlanHook, backbone_of
 from sparsevit3d.windows import WindowTable
 
 
@@ -37,14 +38,14 @@ class SandwichHook(Hook):
 
 @HOOKS.register_module()
 class DistillationHook(Hook):
-    """The pruned backbone also learns to give the features of the dense one that it began as."""
+    """The pruned backbone also learns to give the features of a dense one: of the detector ``weights``."""
 
-    priority = "LOW"  # after StartHook
+    def __init__(self, weights: str) -> None:
+        self.weights = Path(weights)
 
     def before_train(self, runner: Any) -> None:
-        (weights,) = (hook.weights for hook in runner.hooks if isinstance(hook, StartHook))
         teacher = MODELS.build(runner.cfg.model).eval().requires_grad_(False)
-        load_weights(teacher, weights)
+        load_weights(teacher, self.weights)
         teacher.backbone.plan = None
         model, own, apart = runner.model, runner.model.loss, []
 
@@ -62,20 +63,25 @@ class DistillationHook(Hook):
 
 
 class LearnedImportance(nn.Module):
-    """An importance function: one linear layer a stage says of each token whether it lies on an object; a window is as important as its
-    surest token. Trained beside the detector, on features that it does not change.
+    """An importance function: two small layers a stage say of each token whether it lies on an object, from its features and its place in
+    the image; a window is as important as its surest token. Trained beside the detector, on features that it does not change.
     """
 
-    def __init__(self, embed_dims: int, stages: int) -> None:
+    def __init__(self, embed_dims: int, stages: int, hidden: int = 16, places: tuple[int, int] = (8, 16)) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(embed_dims << stage, 1) for stage in range(stages))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(embed_dims << stage, hidden), nn.ReLU(), nn.Linear(hidden, 1)) for stage in range(stages)
+        )
+        self.places = nn.ParameterList(torch.zeros(1, 1, *places) for _ in range(stages))
         self.embed_dims = embed_dims
         self.said: list[
             tuple[Tensor, tuple[int, int]]
         ] = []  # of a training step: (B, tokens) logits, and the map's height and width
 
     def forward(self, x: Tensor, table: WindowTable) -> Tensor:
-        logits = self.layers[(x.shape[-1] // self.embed_dims).bit_length() - 1](x).squeeze(-1).float()
+        stage = (x.shape[-1] // self.embed_dims).bit_length() - 1
+        place = F.interpolate(self.places[stage], table.size, mode="bilinear").flatten()
+        logits = self.layers[stage](x).squeeze(-1).float() + place
         if self.training and not table.shift:
             self.said.append((logits, table.size))
         return F.pad(logits.detach(), (0, 1), value=-torch.inf)[:, table.tokens].amax(-1)
@@ -104,6 +110,7 @@ class LearnedImportanceFCOS3D(SparseFCOS3D):
         parts = []
         for logits, (down, across) in said:
             objects = torch.stack([covered(one, down, across, width / across) for one in boxes]).flatten(1)
-            weight = ((1 - objects).sum() / objects.sum().clamp(min=1)).clamp(max=20)  # as if as many tokens were on objects as off
-            parts.append(F.binary_cross_entropy_with_logits(logits, objects, pos_weight=weight))
+            # As if as many tokens were on objects as off, and every object had as many as any other.
+            weight = torch.where(objects > 0, objects / objects.sum().clamp(min=1e-6), 1 / (objects == 0).sum())
+            parts.append((F.binary_cross_entropy_with_logits(logits, objects.sign(), reduction="none") * weight).sum())
         return {**losses, "loss_importance": sum(parts, torch.zeros(()))}

@@ -35,7 +35,7 @@ class Oracle:
 
     def __call__(self, x: Tensor, table: WindowTable) -> Tensor:
         height, width = table.size
-        objects = torch.stack([covered(boxes, height, width, across / width) for boxes, _, across in self.images])
+        objects = torch.stack([covered(boxes, height, width, across / width) for boxes, _, across in self.images]).sign()
         padded = torch.nn.functional.pad(objects.flatten(1), (0, 1))
         share = padded[:, table.tokens].sum(-1) / table.sizes
         (norms,) = score_windows(x, [table])
@@ -43,12 +43,16 @@ class Oracle:
 
 
 def covered(boxes: Tensor, height: int, width: int, stride: float) -> Tensor:
-    """(height, width), 1 where a token's middle lies in a box of (N, 4) network pixels, or the token next to a smaller box's middle."""
+    """(height, width): a token whose middle lies in a box of (N, 4) network pixels, or next to a smaller box's middle, has a part of the
+    box, all of them as much and together 1, or of the box where its part is largest; the others 0.
+    """
     x, y = (torch.arange(count) * stride + stride / 2 for count in (width, height))
     left, top, right, bottom = (side[:, None] for side in boxes.unbind(1))
     wide = (x >= torch.minimum(left, (left + right - stride) / 2)) & (x <= torch.maximum(right, (left + right + stride) / 2))
     high = (y >= torch.minimum(top, (top + bottom - stride) / 2)) & (y <= torch.maximum(bottom, (top + bottom + stride) / 2))
-    return (wide[:, None, :] & high[:, :, None]).any(0).float()
+    inside = (wide[:, None, :] & high[:, :, None]).float()
+    parts = inside / inside.sum((1, 2), keepdim=True).clamp(min=1)
+    return parts.amax(0) if len(boxes) else parts.new_zeros(height, width)
 
 
 def _boxes(info_file: Path) -> dict[int, Tensor]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import oracle, scenes
 from benchmarks.accuracy.room import Room, Step, machine, name_of
-from benchmarks.accuracy.steps import Adapted, Cost, Finetuned, Searched, checkpoint_of, plan_of
+from benchmarks.accuracy.steps import DISTILLATION, Adapted, Cost, Finetuned, Searched, checkpoint_of, plan_of
 from benchmarks.accuracy.study import DENSE, Arm, Group
 from sparsevit3d.latency import time_calls
 from sparsevit3d.macs import count_macs
@@ -178,7 +178,8 @@ def _with_needs(step: Step) -> Iterator[Step]:
 
 def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
     kind = DENSE if arm.plan == DENSE else arm.adapt
-    adapted = Adapted(seed, room.size(arm), kind, arm.changes, arm.hooks)
+    teacher = finetuned_of(room, room.study.arm(DENSE), seed) if DISTILLATION in arm.hooks else None
+    adapted = Adapted(seed, room.size(arm), kind, arm.changes, arm.hooks, teacher)
     if arm.plan == DENSE:
         return Finetuned(arm, adapted, None)
     if arm.plan in {other.name for other in room.study.arms()}:

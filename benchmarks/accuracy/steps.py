@@ -27,6 +27,7 @@ from sparsevit3d.stages.files import fingerprint, write_json
 from sparsevit3d.stages.submission import CAMERA_ORDER
 from sparsevit3d.stages.train import adapt, finetune, train
 
+DISTILLATION = "DistillationHook"
 SHAPES = ("model.backbone.embed_dims", "model.neck.in_channels")  # what changes the weights' shapes, so that the base has it too
 
 
@@ -124,6 +125,7 @@ class Adapted(Step):
     kind: str
     changes: Changes = ()
     hooks: tuple[str, ...] = ()
+    teacher: Step | None = None  # of a DistillationHook
 
     @property
     def way(self) -> str:
@@ -136,10 +138,15 @@ class Adapted(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        return (Base(self.seed, tuple(change for change in self.changes if change[0] in SHAPES)),)
+        base = Base(self.seed, tuple(change for change in self.changes if change[0] in SHAPES))
+        return (base, self.teacher) if self.teacher else (base,)
 
     def config(self, room: Room, stage: str | None = None) -> Config:
-        return room.config(self.seed, self.size, self.changes, self.hooks, stage)
+        config = room.config(self.seed, self.size, self.changes, self.hooks, stage)
+        if self.teacher:
+            (hook,) = (hook for hook in config.custom_hooks if hook["type"] == DISTILLATION)
+            hook["weights"] = str(checkpoint_of(room, self.teacher))
+        return config
 
     def run(self, room: Room) -> None:
         folder, start = room.folder / self.product.parent, checkpoint_of(room, self.needs[0])
