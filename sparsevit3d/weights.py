@@ -56,8 +56,11 @@ _MMDET: Rules = (
     (r"\.ffn\.layers\.1\.", ".fc2."),
     (r"^norm(\d+)\.", r"norms.\1."),
 )
+MMDET = Layout(
+    "mmdet", r"stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight", _MMDET, False
+)  # mmsegmentation's and mmpretrain's as well
 LAYOUTS = (
-    Layout("mmdet", r"stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight", _MMDET, False),  # mmsegmentation's and mmpretrain's as well
+    MMDET,
     Layout("torchvision", r"features\.0\.0\.weight", _TORCHVISION, True),
     Layout("Microsoft", r"layers\.0\.downsample\.norm\.weight", _MICROSOFT, True),  # timm's before 0.9 as well
     Layout("timm", r"patch_embed\.proj\.weight", _TIMM, True),
@@ -125,7 +128,7 @@ def _fit(
     fitted: dict[str, Tensor] = {}
     resized, ignored, faults = [], [], []
     for theirs, value in state.items():
-        name = _translated(theirs.removeprefix(prefix), layout, stages)
+        name = translated(theirs.removeprefix(prefix), layout, stages)
         if not theirs.startswith(prefix):
             ignored.append(theirs)
         elif name in fitted:
@@ -143,7 +146,8 @@ def _fit(
     return fitted, resized, ignored, faults
 
 
-def _translated(name: str, layout: Layout, stages: int) -> str:
+def translated(name: str, layout: Layout, stages: int) -> str:
+    """Our name of a tensor that ``layout`` calls ``name``, of a network of so many stages."""
     for pattern, ours in layout.to_ours:
         name = re.sub(pattern, ours, name)
     return re.sub(r"^norm\.", f"norms.{stages - 1}.", name)  # a classifier's final norm

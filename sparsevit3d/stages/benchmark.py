@@ -192,7 +192,7 @@ def _time_detectors(
     runs: int,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """Image to boxes. mmdet's rows are mmdet3d's own detector, but for its backbone's weights, which are random."""
+    """Image to boxes. mmdet's rows are mmdet3d's own detector, of the same weights."""
     model = subject.model
     original = mmdet3d_head(model)
     heads = {"mmdet": original, "mmdet, backbone compiled": original}

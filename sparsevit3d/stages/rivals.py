@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from sparsevit3d.deform import DeformConv
 from sparsevit3d.plan import SparsityPlan, kept_count
 from sparsevit3d.sparse_swin import SparseSwin, SwinBlock
+from sparsevit3d.weights import MMDET, translated
 from sparsevit3d.windows import rank_windows, score_windows, window_table
 
 Call = Callable[[], object]
 
 
 def mmdet_swin(net: SparseSwin) -> nn.Module:
-    """mmdet's SwinTransformer of the same shape, in float32. Its weights are random: they do not change its time."""
+    """mmdet's SwinTransformer of the same shape and weights, in float32: its features are those of ``net`` where that prunes nothing."""
     rival = SwinTransformer(
         embed_dims=net.embed_dims,
         depths=net.depths,
@@ -28,6 +29,9 @@ def mmdet_swin(net: SparseSwin) -> nn.Module:
         window_size=net.window_size,
         out_indices=net.out_indices,
     )
+    own = net.state_dict()
+    state = {name: own.get(translated(name, MMDET, len(net.depths)), value) for name, value in rival.state_dict().items()}
+    rival.load_state_dict(state)
     rival = rival.to(next(net.parameters()).device)
     rival.eval()  # mmdet's returns nothing
     return rival
