@@ -62,6 +62,25 @@ class DistillationHook(Hook):
         model.loss = loss
 
 
+def contrast(x: Tensor, table: WindowTable) -> Tensor:
+    """An importance function without weights: how far a window's tokens are from their mean. What is plain, a bright sky or an empty road, comes last
+    whatever its norm.
+    """
+    windows = F.pad(x, (0, 0, 0, 1))[:, table.tokens].float()
+    sizes = table.sizes[:, None]
+    mean = windows.sum(2) / sizes
+    return (windows.square().sum(2) / sizes - mean.square()).clamp(min=0).mean(-1)
+
+
+@MODELS.register_module()
+class ContrastFCOS3D(SparseFCOS3D):
+    """FCOS3D whose windows are chosen by contrast."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.backbone.importance = contrast
+
+
 class LearnedImportance(nn.Module):
     """An importance function: two small layers a stage say of each token whether it lies on an object, from its features and its place in
     the image; a window is as important as its surest token. Trained beside the detector, on features that it does not change.
