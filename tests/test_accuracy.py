@@ -16,6 +16,7 @@ from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
+from benchmarks.accuracy.ideas import contrast
 from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.scenes import _count, _scenes, examine, match_all, score
 from benchmarks.accuracy.study import Study
@@ -28,6 +29,7 @@ from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.scoring import Truth, open_root
 from sparsevit3d.stages.train import adapt
 from sparsevit3d.trace import record_windows
+from sparsevit3d.windows import window_table
 
 ROOT = Path(__file__).parent.parent
 CONSOLE = Path(sys.executable).parent / "sparsevit3d"
@@ -295,6 +297,18 @@ def test_what_is_distilled_is_the_dense_detector(adapted_with):
     _, heard = adapted_with((("optim_wrapper.optimizer.lr", 0.0),), ("DistillationHook", "SandwichHook"))
     apart = [float(losses["loss_distillation"]) for _, losses in heard]
     assert 0 <= apart[1] < 0.1 * apart[2]  # it stays what it began as: dense, the same; the most pruned, another
+
+
+def test_contrast_is_the_variance_within_a_window_and_knows_no_padding():
+    generator = torch.Generator().manual_seed(0)
+    table = window_table(6, 10, 4, 2)
+    features = torch.rand(2, 60, 8, generator=generator)
+    features[0, :] = 5.0  # as bright as it may be
+    found = contrast(features, table)
+    assert found[0].tolist() == pytest.approx([0.0] * len(table.tokens), abs=1e-4)
+    for number, places in enumerate(table.tokens.tolist()):
+        inside = features[1, [place for place in places if place < 60]]
+        assert found[1, number] == pytest.approx(float(inside.var(0, correction=0).mean()), abs=1e-6)
 
 
 def test_a_learned_importance_learns_and_chooses(adapted_with):
