@@ -286,6 +286,7 @@ def adapted_with(synthetic, untrained, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_sandwich_has_both_ends_and_what_lies_between(adapted_with):
     _, heard = adapted_with(hooks=("SandwichHook",))
     plans = [plan for plan, _ in heard]
@@ -293,6 +294,7 @@ def test_the_sandwich_has_both_ends_and_what_lies_between(adapted_with):
     assert plans[0] not in plans[1:]
 
 
+@pytest.mark.slow
 def test_what_is_distilled_is_the_dense_detector(adapted_with):
     _, heard = adapted_with((("optim_wrapper.optimizer.lr", 0.0),), ("DistillationHook", "SandwichHook"))
     apart = [float(losses["loss_distillation"]) for _, losses in heard]
@@ -311,6 +313,7 @@ def test_contrast_is_the_variance_within_a_window_and_knows_no_padding():
         assert found[1, number] == pytest.approx(float(inside.var(0, correction=0).mean()), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_learned_importance_learns_and_chooses(adapted_with):
     detector, heard = adapted_with((("model.type", "LearnedImportanceFCOS3D"),))
     assert all(0 < float(losses["loss_importance"]) < 10 for _, losses in heard)
