@@ -79,7 +79,8 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
     console.print(_arms_table(table), _differences_table(found))
     if pictures is not None:
         save_rivals(table, pictures / "accuracy.png")
-        save_differences([asdict(each) for each in found], WIDEST, pictures / "accuracy_differences.png")
+        if found:
+            save_differences([asdict(each) for each in found], WIDEST, pictures / "accuracy_differences.png")
         if "SparseViT" in failures:
             save_failures(failures["SparseViT"], "SparseViT", "dense", pictures / "accuracy_failures.png")
         if ratios:
