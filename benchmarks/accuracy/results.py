@@ -72,7 +72,6 @@ class Scored(Step):
             "windows": None if plan.is_dense else tally.as_dict(),
             **scenes.examine(metric.truth, submission),
         }
-        (room.folder / self.product).parent.mkdir(exist_ok=True)
         write_text(room.folder / self.product, json.dumps(document) + "\n")  # thousands of numbers, none of them to be read alone
 
 
