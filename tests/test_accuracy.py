@@ -1,39 +1,27 @@
-"""The accuracy study: its intervals by the devkit's own evaluator on datasets that really hold the scenes drawn, its oracle, and a small study whole."""
+"""The accuracy study: its intervals by the devkit's own evaluator on datasets that really hold the scenes drawn, and a small study whole."""
 
 import json
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
-from benchmarks.accuracy.ideas import contrast
-from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.scenes import _count, _scenes, examine, match_all, score
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import Difference, differences, summarise
 from data_tools.synthetic.dataset import VERSION
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.experiment import load_detector
 from sparsevit3d.stages.files import ExperimentError
-from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.scoring import Truth, open_root
-from sparsevit3d.stages.train import adapt
-from sparsevit3d.trace import record_windows
-from sparsevit3d.windows import window_table
 
 ROOT = Path(__file__).parent.parent
 CONSOLE = Path(sys.executable).parent / "sparsevit3d"
 STUDY = ROOT / "benchmarks/accuracy/study.toml"
+TINY = Path(__file__).with_name("tiny_study.toml")
 
 
 @pytest.fixture(scope="module")
@@ -191,154 +179,12 @@ def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, old, new, word
         Study.load(path)
 
 
-def test_the_oracle_keeps_the_windows_that_objects_cover(synthetic, untrained):
-    from benchmarks.accuracy import oracle
-    from sparsevit3d.stages.experiment import load_config
-    from sparsevit3d.stages.look import Keyframes
-    from visualize.geometry import window_map
-    from visualize.masks import stage_blocks
-
-    config = load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic)
-    detector = load_detector(config, untrained, None)
-    keyframes = Keyframes(config, detector, "val")
-    plan, shares = SparsityPlan.uniform(0.3, (2, 2, 2, 2)), {"norm": [], "oracle": []}
-    by_norm = keyframes.look(0, plan)
-    oracle.attach(detector, keyframes.info_file)
-    for name, keyframe in (("norm", by_norm), ("oracle", keyframes.look(0, plan))):
-        for trace in stage_blocks(keyframe.trace)[:2]:
-            for view, kept in zip(keyframe.views, trace.kept, strict=True):
-                numbers, seen = window_map(view, trace), np.zeros(len(kept), bool)
-                for row in keyframes.infos[0]["cam_instances"][view.channel]:
-                    left, top, right, bottom = (max(0, round(side)) for side in row["bbox"])
-                    if min(right - left, bottom - top) > 16:  # a smaller one may lie between the middles of tokens
-                        inside = numbers[top : bottom + 1, left : right + 1]
-                        seen[np.unique(inside[inside >= 0])] = True
-                if 0 < seen.sum() < kept.sum():
-                    shares[name].append(kept[seen].mean())
-    assert len(shares["oracle"]) > 3
-    assert min(shares["oracle"]) > 0.85  # some windows show but the rim of an object, no token's middle
-    assert np.mean(shares["norm"]) < np.mean(shares["oracle"]) - 0.1
-
-
-TINY = """
-config = "configs/fcos3d_small_512x192.py"
-options = ["train_dataloader.batch_size=6", "model.test_cfg.score_thr=0.001", "image_size=[128,64]"]
-[data]
-scenes = [1, 1, 2]
-keyframes = 1
-width = 320
-height = 180
-preset = "standard"
-seed = 20
-[epochs]
-train = 1
-adapt = 1
-finetune = 1
-[search]
-population = 2
-parents = 2
-generations = 1
-[budgets.56]
-share = 0.9
-smaller = [160, 80]  # so small a network is no faster for being pruned: no limit on time
-[groups.a]
-seeds = [0]
-ratios = "SparseViT"
-[groups.a.arms]
-"dense" = { plan = "dense" }
-"SparseViT" = { plan = "evolution", against = ["dense"] }
-"oracle importance" = { plan = "SparseViT", hooks = ["OracleHook"], against = ["SparseViT"] }
-"SparseViT, 42%" = { plan = "random", against = ["dense"] }
-"""
-
-
-@HOOKS.register_module()
-class ListenHook(Hook):
-    """Keeps every iteration's plan and losses."""
-
-    priority = "VERY_LOW"
-    heard: ClassVar[list] = []
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.plan = str(backbone_of(runner.model).plan)
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.heard.append((self.plan, outputs))
-
-
-@pytest.fixture
-def adapted_with(synthetic, untrained, tmp_path):
-    """Adapts by an idea for three iterations; returns the detector, and each iteration's plan and losses."""
-    (tmp_path / "study.toml").write_text(TINY)
-    (tmp_path / "data").symlink_to(synthetic)
-    room = Room(Study.load(tmp_path / "study.toml"), tmp_path)
-
-    def run(changes=(), hooks=()):
-        config = room.config(0, (128, 64), changes, (*hooks, "ListenHook"), "adapt")
-        config.train_dataloader.batch_size = 8
-        for hook in config.custom_hooks:
-            if hook["type"] == "DistillationHook":
-                hook["weights"] = str(untrained)
-        ListenHook.heard.clear()
-        weights = adapt(config, tmp_path / "run", untrained)
-        return load_detector(config, weights, None), ListenHook.heard
-
-    return run
-
-
-@pytest.mark.slow
-def test_the_sandwich_has_both_ends_and_what_lies_between(adapted_with):
-    _, heard = adapted_with(hooks=("SandwichHook",))
-    plans = [plan for plan, _ in heard]
-    assert plans[1:] == ["0|0|0|0", "0.8|0.8|0.8|0.8"]
-    assert plans[0] not in plans[1:]
-
-
-@pytest.mark.slow
-def test_what_is_distilled_is_the_dense_detector(adapted_with):
-    _, heard = adapted_with((("optim_wrapper.optimizer.lr", 0.0),), ("DistillationHook", "SandwichHook"))
-    apart = [float(losses["loss_distillation"]) for _, losses in heard]
-    assert 0 <= apart[1] < 0.1 * apart[2]  # it stays what it began as: dense, the same; the most pruned, another
-
-
-def test_contrast_is_the_variance_within_a_window_and_knows_no_padding():
-    generator = torch.Generator().manual_seed(0)
-    table = window_table(6, 10, 4, 2)
-    features = torch.rand(2, 60, 8, generator=generator)
-    features[0, :] = 5.0  # as bright as it may be
-    found = contrast(features, table)
-    assert found[0].tolist() == pytest.approx([0.0] * len(table.tokens), abs=1e-4)
-    for number, places in enumerate(table.tokens.tolist()):
-        inside = features[1, [place for place in places if place < 60]]
-        assert found[1, number] == pytest.approx(float(inside.var(0, correction=0).mean()), abs=1e-6)
-
-
-@pytest.mark.slow
-def test_a_learned_importance_learns_and_chooses(adapted_with):
-    detector, heard = adapted_with((("model.type", "LearnedImportanceFCOS3D"),))
-    assert all(0 < float(losses["loss_importance"]) < 10 for _, losses in heard)
-    net, images = backbone_of(detector), torch.rand(1, 3, 64, 128)
-    assert all(places.abs().sum() > 0 for places in net.importance.places)
-    net.plan = "0.5|0|0|0"
-    with record_windows(net) as before:
-        net(images)
-    with torch.no_grad():
-        net.importance.places[0].copy_(torch.linspace(0, 100, 16).expand(1, 1, 8, 16))  # the right is what matters
-    with record_windows(net) as after:
-        net(images)
-    grid = after[0].kept[0].reshape(4, 8)
-    assert grid[:, 4:].all()
-    assert not grid[:, :4].any()
-    assert not np.array_equal(before[0].kept, after[0].kept)
-
-
 @pytest.mark.slow
 def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
-    (tmp_path / "study.toml").write_text(TINY)
     work, out = tmp_path / "work", tmp_path / "out"
 
     def run(module, *arguments):
-        command = [sys.executable, "-m", f"benchmarks.accuracy{module}", "--work-dir", work, "--study", tmp_path / "study.toml"]
+        command = [sys.executable, "-m", f"benchmarks.accuracy{module}", "--work-dir", work, "--study", TINY]
         return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     first = run("", "--out", out)
@@ -366,7 +212,7 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
     models = json.loads((tmp_path / "zoo/scores.json").read_text())["models"]
     assert sorted(models) == ["adapted", "dense", "pruned_42", "pruned_56"]
     weights, config = tmp_path / "zoo/pruned_56.safetensors", tmp_path / "zoo/config.py"
-    settings = [part for option in tomllib.loads(TINY)["options"] for part in ("--set", option)]
+    settings = [part for option in Study.load(TINY).options for part in ("--set", option)]
     command = [CONSOLE, "eval", config, weights, "--data", work / "data", "--work-dir", tmp_path / "score", *settings]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     score = json.loads((tmp_path / "score/score.json").read_text())
