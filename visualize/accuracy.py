@@ -21,13 +21,15 @@ def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(12, 5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("mAP", "NDS"), strict=True):
         timed = all(arm["ms"] is not None for arm in arms)
-        for arm in arms:
-            cost, colour = arm["ms"] if timed else arm["gmacs"], COLOURS[_kind(arm)]
+        costs = [arm["ms"] if timed else arm["gmacs"] for arm in arms]
+        for arm, cost in zip(arms, costs, strict=True):
+            colour, right = COLOURS[_kind(arm)], cost > (min(costs) + max(costs)) / 2
             values = 100 * np.array(arm[f"{metric} by seed"])
             axes.scatter([cost] * len(values), values, 14, color=colour, alpha=0.5)
             axes.scatter([cost], [values.mean()], 70, color=colour)
             label = f"{arm['arm']}\n{arm['input'][0]} x {arm['input'][1]}, {arm['gmacs']:.2f} GMACs"
-            axes.annotate(label, (cost, values.mean()), (8, 0), textcoords="offset points", fontsize=8, va="center")
+            place = {"xytext": (-8 if right else 8, 0), "textcoords": "offset points", "ha": "right" if right else "left"}
+            axes.annotate(label, (cost, values.mean()), fontsize=8, va="center", **place)
         axes.set(xlabel="backbone, six images, ms" if timed else "backbone, GMACs an image", ylabel=f"{metric}, points")
         axes.margins(x=0.3, y=0.15)
         axes.grid(alpha=0.3)
@@ -48,6 +50,7 @@ def save_differences(differences: Sequence[dict[str, Any]], widest: float, path:
         rows = [each for each in differences if each["metric"] == metric]
         _intervals(axes, rows, [f"{each['arm']}  −  {each['against']}" for each in rows], "mean", widest)
         axes.set_xlabel(f"points of {metric}, 95% interval over scenes and seeds")
+    figure.suptitle("Blue: better; orange: worse; black: no difference shown; grey: inconclusive", fontsize=10)
     save(figure, path, 110)
 
 
