@@ -21,17 +21,17 @@ def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(12, 5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("mAP", "NDS"), strict=True):
         timed = all(arm["ms"] is not None for arm in arms)
-        costs = [arm["ms"] if timed else arm["gmacs"] for arm in arms]
-        for arm, cost in zip(arms, costs, strict=True):
-            colour, right = COLOURS[_kind(arm)], cost > (min(costs) + max(costs)) / 2
+        for arm in arms:
+            cost, kind = arm["ms"] if timed else arm["gmacs"], _kind(arm)
+            colour, side = COLOURS[kind], -1 if kind == "pruned" else 1  # rivals at equal cost, each on its side
             values = 100 * np.array(arm[f"{metric} by seed"])
             axes.scatter([cost] * len(values), values, 14, color=colour, alpha=0.5)
             axes.scatter([cost], [values.mean()], 70, color=colour)
             label = f"{arm['arm']}\n{arm['input'][0]} x {arm['input'][1]}, {arm['gmacs']:.2f} GMACs"
-            place = {"xytext": (-8 if right else 8, 0), "textcoords": "offset points", "ha": "right" if right else "left"}
+            place = {"xytext": (8 * side, 0), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
             axes.annotate(label, (cost, values.mean()), fontsize=8, va="center", **place)
         axes.set(xlabel="backbone, six images, ms" if timed else "backbone, GMACs an image", ylabel=f"{metric}, points")
-        axes.margins(x=0.3, y=0.15)
+        axes.margins(x=0.75, y=0.15)
         axes.grid(alpha=0.3)
     figure.suptitle("Pruned, shrunk and dense detectors on synthetic nuScenes: small points are seeds, large ones their means")
     save(figure, path, 110)
