@@ -165,7 +165,7 @@ def test_results_become_tables_and_pictures(tmp_path):
     ("old", "new", "words"),
     [
         ('plan = "uniform"', 'plan = "unifrom"', "arm 'uniform plan': plan 'unifrom'; there are .*uniform"),
-        ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 80"),
+        ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 58, 80"),
         ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
         ('ratios = "SparseViT"', 'ratios = "SparseVit"', "group 'b': ratios of 'SparseVit', which is no arm"),
         ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),
