@@ -33,6 +33,7 @@ from sparsevit3d.cache import cache_folder
 from sparsevit3d.latency import Progress
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan, sample_plan
 from sparsevit3d.sparse_swin import SparseSwin
+from sparsevit3d.windows import Importance
 
 CHECKED = 20  # random plans that are also timed whole
 
@@ -126,6 +127,11 @@ def table_for(net: SparseSwin, machine: Machine, progress: Progress | None = Non
     origin = {
         "machine": asdict(machine),
         "net": {name: list(tensor.shape) for name, tensor in net.named_parameters()},
+        "pruning": [
+            _name(net.importance),
+            net.stages[0].score_every,
+            net.stages[0].blocks[0].pruned,
+        ],  # each takes a time of its own
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "sparsevit3d": version("sparsevit3d")},
     }
     key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
@@ -137,6 +143,10 @@ def table_for(net: SparseSwin, machine: Machine, progress: Progress | None = Non
     with contextlib.suppress(OSError):  # then it is measured again another time
         found.save(path, **origin)
     return found
+
+
+def _name(importance: Importance | str) -> str:
+    return importance if isinstance(importance, str) else getattr(importance, "__qualname__", type(importance).__qualname__)
 
 
 def _processor() -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
-from benchmarks.accuracy.scenes import _count, _scenes, examine, match_all, score
+from benchmarks.accuracy.__main__ import hold_to
+from benchmarks.accuracy.results import finetuned_of, steps_of_group
+from benchmarks.accuracy.room import Room
+from benchmarks.accuracy.scenes import _count, _scenes, examine, interval, match_all, score
 from benchmarks.accuracy.study import Study
-from benchmarks.accuracy.summary import Difference, differences, summarise
+from benchmarks.accuracy.summary import TIMES, Difference, differences, summarise
 from data_tools.synthetic.dataset import VERSION
+from sparsevit3d.macs import count_macs
+from sparsevit3d.plan import RATIO_GRID, SparsityPlan
 from sparsevit3d.stages.files import ExperimentError
 from sparsevit3d.stages.scoring import Truth, open_root
 
@@ -114,7 +120,13 @@ def result(arm, seed, shift, noise, scale=1.0):
         "gmacs": 1.0,
         "score": dict.fromkeys(("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"), 0.2 + shift),
         "draws": {"mAP": draws.tolist(), "NDS": (0.2 + shift + scale * noise).tolist()},
-        "objects": {"all": {"all": {"objects": [10, 20], "found": [5, 5 + round(100 * shift)]}}},
+        "objects": {
+            "all": {"all": {"objects": [10, 20], "found": [5, 5 + round(100 * shift)]}},
+            "light": {
+                "day": {"objects": [10, 0], "found": [5, 0]},
+                "dusk": {"objects": [0, 20], "found": [0, 5 + round(100 * shift)]},
+            },
+        },
     }
 
 
@@ -129,11 +141,27 @@ def test_a_difference_is_shown_where_its_interval_says_so():
     by_metric = {each.metric: each for each in differences(results, arms)}
     alike, unlike = by_metric["mAP"], by_metric["NDS"]
     assert (alike.mean, alike.seeds, alike.verdict) == (-1.8, 3, "worse")
-    assert -2.0 <= alike.low < -1.8 < alike.high <= -1.6
+    half = 4.303 * 0.2 / 3**0.5  # Student's t of two degrees of freedom, and the three seeds' standard deviation
+    assert (alike.low, alike.high) == pytest.approx((-1.8 - half, -1.8 + half), abs=0.01)
     assert unlike.verdict == "inconclusive"
     assert unlike.high - unlike.low == pytest.approx(2 * 1.96 * 6, rel=0.15)
     verdicts = [Difference("a", "b", "mAP", 3, *ends).verdict for ends in ((0.5, 0.1, 0.9), (0.1, -0.4, 0.6), (2, -1, 5))]
     assert verdicts == ["better", "no difference shown", "inconclusive"]
+    assert Difference("a", "b", "mAP", 1, 0.5, 0.1, 0.9).verdict == "better, by one seed"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_ninety_five_of_a_hundred_intervals_hold_what_is_true(share):
+    """However much of what chance does is the seeds' (``share``) and however much the scenes'."""
+    random, held = np.random.default_rng(5), 0
+    for _ in range(500):
+        of_scenes = (1 - share) * random.normal(0, 0.01)
+        values = of_scenes + share * random.normal(0, 0.01, 3)  # the truth is 0
+        noise = (1 - share) * random.normal(0, 0.01, 300)  # other scenes are others for all seeds
+        draws = [value + noise for value in values]
+        _, low, high = interval(values, draws)
+        held += low <= 0 <= high
+    assert held / 500 >= 0.93
 
 
 def test_results_become_tables_and_pictures(tmp_path):
@@ -141,7 +169,8 @@ def test_results_become_tables_and_pictures(tmp_path):
     for arm, shift in (("dense", 0.0), ("smaller input", -0.02), ("SparseViT", -0.01)):
         for seed in (0, 1):
             (tmp_path / f"a_{arm}_{seed}.json").write_text(json.dumps(result(arm, seed, shift, noise)))
-    (tmp_path / "times_a.json").write_text(json.dumps({"ms": {"dense": {"0": 10.0, "1": 10.0}}}))
+    times = {part: {"dense": {"0": 10.0, "1": 12.0}, "SparseViT": {"0": 6.0, "1": 6.0}} for part in TIMES}
+    (tmp_path / "times_a.json").write_text(json.dumps(times))
     plans = ("0|0|0", "0.5|0.5|0.5", "0|0.5|0", "0|0|0.5")
     rows = [{"plan": plan, "points from dense": {"mAP": [-number, -number - 1, 1 - number]}} for number, plan in enumerate(plans)]
     (tmp_path / "ratios_0.json").write_text(json.dumps({"plans": rows}))
@@ -152,7 +181,11 @@ def test_results_become_tables_and_pictures(tmp_path):
         ("SparseViT", "dense"),
         ("SparseViT", "smaller input"),
     }
-    assert document["found objects"]["SparseViT"]["all"]["all"]["difference"] == pytest.approx(100 * -1 / 30, abs=0.01)
+    pruned = document["arms"][2]
+    assert (pruned["backbone, ms"], pruned["backbone, ms, dense"]) == (6.0, 11.0)
+    found = document["found objects"]["SparseViT"]
+    assert found["all"]["all"]["difference"] == pytest.approx(100 * -1 / 30, abs=0.01)
+    assert found["light"]["dusk"]["from the rest"][0] == pytest.approx(100 * (-1 / 20 - 0), abs=0.01)
     assert json.loads((tmp_path / "summary.json").read_text()) == document
     assert {path.name for path in tmp_path.glob("*.png")} == {
         f"accuracy{part}.png" for part in ("", "_differences", "_failures", "_ratios")
@@ -168,6 +201,8 @@ def test_results_become_tables_and_pictures(tmp_path):
         ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 58, 80"),
         ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
         ('ratios = "SparseViT"', 'ratios = "SparseVit"', "group 'b': ratios of 'SparseVit', which is no arm"),
+        ('"mean importance"', '"Dense"', "another has that name, or one that makes the same folder 'dense'"),
+        ("share = 0.58", "share = 0.58\n[budgets.56]", "not a study"),
         ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),
         ("[epochs]", "[epoch]", "not a study"),
     ],
@@ -177,6 +212,44 @@ def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, old, new, word
     path.write_text(STUDY.read_text().replace(old, new, 1))
     with pytest.raises(ExperimentError, match=words):
         Study.load(path)
+
+
+@pytest.fixture
+def room(synthetic, tmp_path):
+    (tmp_path / "data").symlink_to(synthetic)
+    return Room(Study.load(STUDY), tmp_path)
+
+
+def test_the_uniform_plan_costs_what_its_rival_costs_within_two_points(room):
+    """An arm that computes a fifth less than what it is compared with says nothing of how plans are found."""
+    limits, net = room.study.budgets[room.study.arm("uniform plan").budget], room.net(room.usual_size)
+    macs = [count_macs(net, room.usual_size[::-1], SparsityPlan.uniform(ratio, net.depths)) for ratio in RATIO_GRID]
+    best = max(each / macs[0] for each in macs if each <= limits.share * macs[0])
+    assert limits.smaller is None
+    assert abs(best - room.study.budgets["56"].share) < 0.02
+
+
+def test_steps_are_shared_by_arms_that_begin_alike(room):
+    arms = {
+        name: finetuned_of(room, room.study.arm(name), 1)
+        for name in ("dense", "SparseViT", "random importance", "smaller input from the start")
+    }
+    bases = {name: step.adapted.needs[0].product.parent.name for name, step in arms.items()}
+    assert bases == {**dict.fromkeys(arms, "base"), "smaller input from the start": "base_384x144"}
+    assert arms["random importance"].plan == arms["SparseViT"].plan
+    assert arms["random importance"].adapted != arms["SparseViT"].adapted
+    every = [step for group in room.study.groups for step in steps_of_group(room, group)]
+    products = {step.product: step for step in every}
+    assert len(products) == len(set(every))  # no two steps make one file
+
+
+def test_a_work_dir_is_of_one_study(tmp_path):
+    study = Study.load(STUDY)
+    hold_to(Room(study, tmp_path))
+    hold_to(Room(replace(study, groups=study.groups[:1]), tmp_path))  # fewer arms, and later more
+    hold_to(Room(study, tmp_path))
+    with pytest.raises(ExperimentError, match=r"study.json: epochs was .*8.* now it is .*9.*; name another --work-dir"):
+        hold_to(Room(replace(study, epochs=study.epochs | {"train": 9}), tmp_path))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from benchmarks.accuracy import oracle
-from benchmarks.accuracy.ideas import contrast
+from benchmarks.accuracy.ideas import contrast, drawn
 from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.study import Study
 from sparsevit3d.plan import SparsityPlan
@@ -96,6 +96,20 @@ def test_what_is_distilled_is_the_dense_detector(adapted_with):
     _, heard = adapted_with((("optim_wrapper.optimizer.lr", 0.0),), ("DistillationHook", "SandwichHook"))
     apart = [float(losses["loss_distillation"]) for _, losses in heard]
     assert 0 <= apart[1] < 0.1 * apart[2]  # it stays what it began as: dense, the same; the most pruned, another
+
+
+def test_drawn_windows_are_others_in_every_image_and_the_same_for_the_same():
+    generator = torch.Generator().manual_seed(0)
+    table = window_table(8, 16, 4, 0)
+    features = torch.rand(3, 128, 8, generator=generator)
+    features[2] = features[0]
+    scores = drawn(features, table)
+    assert torch.equal(scores[0], scores[2])
+    assert not torch.equal(scores[0].argsort(), scores[1].argsort())
+    many = torch.stack([drawn(torch.rand(1, 128, 8, generator=generator), table)[0] for _ in range(400)])
+    best = torch.bincount(many.argmax(1), minlength=8)
+    assert len(best) == 8
+    assert 25 < best.min() <= best.max() < 80  # 50 each, were they dealt out
 
 
 def test_contrast_is_the_variance_within_a_window_and_knows_no_padding():

@@ -20,9 +20,9 @@ def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
     arms = [arm for arm in arms if arm["group"] == "a"]
     figure = Figure(figsize=(12, 5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("mAP", "NDS"), strict=True):
-        timed = all(arm["ms"] is not None for arm in arms)
+        timed = all(arm["backbone, ms"] is not None for arm in arms)
         for arm in arms:
-            cost, kind = arm["ms"] if timed else arm["gmacs"], _kind(arm)
+            cost, kind = arm["backbone, ms"] if timed else arm["gmacs"], _kind(arm)
             colour, side = COLOURS[kind], -1 if kind == "pruned" else 1  # rivals at equal cost, each on its side
             values = 100 * np.array(arm[f"{metric} by seed"])
             axes.scatter([cost] * len(values), values, 14, color=colour, alpha=0.5)

@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
-from benchmarks.accuracy.results import cost_of, steps_of_group
-from benchmarks.accuracy.room import Room
+from benchmarks.accuracy.results import steps_of_group
+from benchmarks.accuracy.room import Room, name_of
 from benchmarks.accuracy.schedule import take
-from benchmarks.accuracy.steps import Pace
+from benchmarks.accuracy.steps import Cost, Pace
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import summarise
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset
 from data_tools.work import usual_workers
 from sparsevit3d.plan import RATIO_GRID
-from sparsevit3d.stages.files import sole_owner
+from sparsevit3d.stages.files import ExperimentError, sole_owner, write_json
 from sparsevit3d.stages.submission import CAMERA_ORDER
 from sparsevit3d.terminal import console, progress_bar
 
@@ -46,12 +47,29 @@ def main() -> None:
     groups = [group for group in study.groups if arguments.groups is None or group.name in arguments.groups]
     room.folder.mkdir(parents=True, exist_ok=True)
     with sole_owner(room.folder, lambda: console.print(f"Another study is at work in {room.folder}; waiting for it to end.")):
+        hold_to(room)
         make_data(room)
         steps = [step for group in groups for step in steps_of_group(room, group)]
-        take(room, [cost_of(room), Pace()], arguments.out)
-        show_outlook(room)
+        costs = list(dict.fromkeys(step for step in steps if isinstance(step, Cost)))
+        take(room, [*costs, Pace()], arguments.out)
+        show_outlook(room, costs)
         take(room, list(dict.fromkeys(steps)), arguments.out)
     summarise(arguments.out, study, None)
+
+
+def hold_to(room: Room) -> None:
+    """A work dir is of one study. More arms, seeds or budgets may come, but what steps were taken by stays as it was.
+
+    Raises ExperimentError for what was changed since.
+    """
+    path, now = room.folder / "study.json", room.study.settings()
+    old = json.loads(path.read_text()) if path.exists() else {}
+    for name in old.keys() & now.keys():
+        if old[name] != now[name]:
+            raise ExperimentError(
+                f"{path}: {name} was {json.dumps(old[name])}, now it is {json.dumps(now[name])}; name another --work-dir, or the old study"
+            )
+    write_json(path, old | now)
 
 
 def make_data(room: Room) -> None:
@@ -61,14 +79,14 @@ def make_data(room: Room) -> None:
         write_infos(room.data, VERSION, SPLITS, workers=usual_workers())
 
 
-def show_outlook(room: Room) -> None:
+def show_outlook(room: Room, costs: Sequence[Cost]) -> None:
     """Whether a step of a ratio changes what every stage computes, and how long the first of the long runs take."""
-    sizes = json.loads((room.folder / "cost.json").read_text())["sizes"]
     table = Table("input", *map(str, RATIO_GRID), title="Windows that the stages compute, by ratio")
-    for size, row in sizes.items():
-        table.add_row(size, *(" ".join(map(str, kept)) for kept in row["kept windows by stage and ratio"].values()))
+    for cost in costs:
+        kept = cost.of(room, "kept windows by stage and ratio")
+        table.add_row(name_of(cost.size), *(" ".join(map(str, windows)) for windows in kept.values()))
     console.print(table)
-    pace, data = json.loads((room.folder / "pace.json").read_text())["images a second"], room.study.data
+    pace, data = json.loads((room.folder / Pace().product).read_text())["images a second"], room.study.data
     minutes = data.scenes[0] * data.keyframes * len(CAMERA_ORDER) * room.study.epochs["train"] / pace / 60
     console.print(f"A core trains the dense network on {pace:.1f} images a second: each base takes {minutes:.0f} minutes.")
 

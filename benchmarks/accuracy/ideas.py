@@ -72,6 +72,22 @@ def contrast(x: Tensor, table: WindowTable) -> Tensor:
     return (windows.square().sum(2) / sizes - mean.square()).clamp(min=0).mean(-1)
 
 
+def drawn(x: Tensor, table: WindowTable) -> Tensor:
+    """An importance function that says nothing: other windows in every image, the same again where an image comes again."""
+    seeds = x.detach().float().flatten(1).view(torch.int32).sum(1)  # the features' bits
+    draws = [torch.rand(len(table.tokens), generator=torch.Generator().manual_seed(seed)) for seed in seeds.abs().tolist()]
+    return torch.stack(draws).to(x.device)
+
+
+@MODELS.register_module()
+class RandomImportanceFCOS3D(SparseFCOS3D):
+    """FCOS3D whose windows are drawn."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.backbone.importance = drawn
+
+
 @MODELS.register_module()
 class ContrastFCOS3D(SparseFCOS3D):
     """FCOS3D whose windows are chosen by contrast."""
@@ -132,4 +148,5 @@ class LearnedImportanceFCOS3D(SparseFCOS3D):
             # As if as many tokens were on objects as off, and every object had as many as any other.
             weight = torch.where(objects > 0, objects / objects.sum().clamp(min=1e-6), 1 / (objects == 0).sum())
             parts.append((F.binary_cross_entropy_with_logits(logits, objects.sign(), reduction="none") * weight).sum())
-        return {**losses, "loss_importance": sum(parts, torch.zeros(()))}
+        # So small that the clip, which all gradients share, leaves the detector its step; AdamW's own steps are as long at any scale.
+        return {**losses, "loss_importance": 1e-3 * sum(parts, torch.zeros(()))}

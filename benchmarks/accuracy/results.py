@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,19 +15,23 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import oracle, scenes
-from benchmarks.accuracy.room import Room, Step, machine, name_of
+from benchmarks.accuracy.room import THREADS, Room, Step, machine
 from benchmarks.accuracy.steps import DISTILLATION, Adapted, Cost, Finetuned, Searched, checkpoint_of, plan_of
-from benchmarks.accuracy.study import DENSE, Arm, Group
+from benchmarks.accuracy.study import DENSE, OWN_INPUT, Arm, Group
 from sparsevit3d.latency import time_calls
 from sparsevit3d.macs import count_macs
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan
+from sparsevit3d.stages.benchmark import count_gmacs
 from sparsevit3d.stages.evaluate import Evaluator
+from sparsevit3d.stages.experiment import load_detector, use_split
 from sparsevit3d.stages.files import fingerprint, write_json, write_text
-from sparsevit3d.stages.look import Keyframes
+from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.stages.look import Keyframes, load_keyframe
 from sparsevit3d.stages.submission import CAMERA_ORDER
 from visualize.recall import Tally
 
 SPLIT = "val"
+ORACLE = "OracleHook"
 HIGH = (0.5, 0.6, 0.7, 0.8)  # ratios that are tried in one stage alone
 LOOKED_AT = 40  # keyframes, for what windows keep of true objects
 
@@ -51,7 +56,7 @@ class Scored(Step):
         checkpoint, plan = checkpoint_of(room, self.finetuned), plan_of(room, self.finetuned)
         submission = room.folder / self.finetuned.product.parent / "results_nusc.json"
         evaluator = Evaluator(own.config(room), checkpoint, SPLIT, submission.parent / "score", submission)
-        if "OracleHook" in own.hooks:
+        if ORACLE in own.hooks:
             oracle.attach(evaluator.runner.model, Path(evaluator.runner.cfg.test_evaluator.ann_file))
         score = evaluator(plan)
         (metric,) = evaluator.runner.test_evaluator.metrics
@@ -118,7 +123,7 @@ def plans_of_ratios(depths: Sequence[int]) -> Iterator[SparsityPlan]:
 
 @dataclass(frozen=True)
 class Timed(Step):
-    """What the backbones of a group's arms take, all of them taking turns."""
+    """What backbones and whole detectors take for the six images of a keyframe, all of them taking turns."""
 
     group: str
     arms: tuple[Finetuned, ...]
@@ -132,28 +137,41 @@ class Timed(Step):
     def needs(self) -> tuple[Step, ...]:
         return self.arms
 
+    def done(self, room: Room) -> bool:
+        """Whether all of these arms and seeds were timed; what was timed beside fewer is timed anew."""
+        if not super().done(room):
+            return False
+        ms = json.loads((room.folder / self.product).read_text())["backbone, ms"]
+        return all(str(step.adapted.seed) in ms.get(step.arm.name, {}) for step in self.arms)
+
     def run(self, room: Room) -> None:
-        calls: dict[str, Callable[[], object]] = {}
-        names: dict[str, dict[int, str]] = {}
-        torch.set_num_threads(machine((0, 0)).threads)
+        calls: dict[tuple[str, Finetuned], Callable[[], object]] = {}
+        gmacs: dict[str, float] = {}  # of an image through neck and head, which no plan touches
         for step in self.arms:
-            size, plan = step.adapted.size, plan_of(room, step)
-            name = f"{name_of(size)} {plan}"
-            names.setdefault(step.arm.name, {})[step.adapted.seed] = name
-            if name not in calls:
-                net = room.net(size, step.adapted.changes)
-                net.plan = plan
-                calls[name] = partial(net, torch.randn(machine(size).shape, generator=torch.Generator().manual_seed(0)))
-        times = time_calls(calls, torch.empty(0), runs=40)
-        write_json(
-            room.folder / self.product,
-            {
-                "machine": machine((0, 0)).name,
-                "images": len(CAMERA_ORDER),
-                "ms": {arm: {seed: times[name].p50_ms for seed, name in of.items()} for arm, of in names.items()},
-                "spread": max(latency.spread for latency in times.values()),
-            },
-        )
+            config = step.adapted.config(room)
+            use_split(config, SPLIT)
+            model = load_detector(config, checkpoint_of(room, step), plan_of(room, step))
+            batch = model.data_preprocessor(load_keyframe(config, 0)[0])
+            images = batch["inputs"]["imgs"]
+            calls["backbone, ms", step] = partial(backbone_of(model), images)
+            calls["image to boxes, ms", step] = partial(model.predict, batch["inputs"], batch["data_samples"])
+            counted = count_gmacs(model, images)
+            gmacs[step.arm.name] = (counted["neck"] + counted["head"]) / len(images)
+        times = time_calls({str(number): call for number, call in enumerate(calls.values())}, torch.empty(0), runs=20)
+        found: dict[str, dict[str, dict[int, float]]] = {}
+        for (part, step), latency in zip(calls, times.values(), strict=True):
+            found.setdefault(part, {}).setdefault(step.arm.name, {})[step.adapted.seed] = latency.p50_ms
+        document = {
+            "machine": machine(room.usual_size).name,
+            "threads": THREADS,
+            "images": len(CAMERA_ORDER),
+            **found,
+            "neck and head, GMACs": gmacs,
+            "spread, at the median and at worst": [
+                function(latency.spread for latency in times.values()) for function in (statistics.median, max)
+            ],
+        }
+        write_json(room.folder / self.product, document)
 
 
 def steps_of_group(room: Room, group: Group) -> list[Step]:
@@ -166,7 +184,9 @@ def steps_of_group(room: Room, group: Group) -> list[Step]:
     ]
     if group.ratios is not None:
         steps += [Swept(finetuned_of(room, room.study.arm(group.ratios), seed).adapted) for seed in group.seeds]
-    return [*steps, Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in group.arms for seed in group.seeds))]
+    names = dict.fromkeys(name for arm in group.arms for name in (*arm.against, arm.name))
+    timed = [arm for arm in map(room.study.arm, names) if ORACLE not in arm.hooks]  # which has no time to speak of
+    return [*steps, Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in timed for seed in group.seeds))]
 
 
 def _with_needs(step: Step) -> Iterator[Step]:
@@ -178,18 +198,11 @@ def _with_needs(step: Step) -> Iterator[Step]:
 def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
     kind = DENSE if arm.plan == DENSE else arm.adapt
     teacher = finetuned_of(room, room.study.arm(DENSE), seed) if DISTILLATION in arm.hooks else None
-    adapted = Adapted(seed, room.size(arm), kind, arm.changes, arm.hooks, teacher)
+    adapted = Adapted(seed, room.size(arm), kind, arm.changes, arm.hooks, arm.base == OWN_INPUT, teacher)
     if arm.plan == DENSE:
         return Finetuned(arm, adapted, None)
     if arm.plan in {other.name for other in room.study.arms()}:
-        plan = finetuned_of(room, room.study.arm(arm.plan), seed).plan
-    else:
-        plan = Searched(adapted, cost_of(room), arm.plan, arm.budget)
-    return Finetuned(arm, adapted, plan)
-
-
-def cost_of(room: Room) -> Cost:
-    """Of all sizes that the study knows."""
-    sizes = {room.size(arm) for arm in room.study.arms()} | {limits.smaller for limits in room.study.budgets.values()}
-    sizes |= {room.usual_size}
-    return Cost(tuple(sorted(sizes)))
+        return Finetuned(arm, adapted, finetuned_of(room, room.study.arm(arm.plan), seed).plan)
+    smaller = room.study.budgets[arm.budget].smaller
+    rival = Cost(smaller) if smaller else None
+    return Finetuned(arm, adapted, Searched(adapted, arm.plan, arm.budget, Cost(room.usual_size), rival))

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmdet3d.registry import MODELS
 from mmengine.config import Config
 
 import benchmarks.accuracy.ideas
 import benchmarks.accuracy.oracle  # noqa: F401  registers what arms name
-from benchmarks.accuracy.study import Arm, Changes, Limits, Study
+from benchmarks.accuracy.study import Arm, Changes, Study
 from sparsevit3d.latency_table import Machine
 from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.stages.experiment import load_config
+from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.submission import CAMERA_ORDER
 
 Size = tuple[int, int]  # width, height of the network's image
+THREADS = 1  # in so small a network a second thread waits more than it works
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,13 @@ class Room:
     def size(self, arm: Arm) -> Size:
         if isinstance(arm.input, tuple):
             return arm.input
-        return self.limits(arm).smaller if arm.input == "smaller" else self.usual_size
+        smaller = self.study.budgets[arm.budget].smaller
+        return smaller if arm.input == "smaller" and smaller else self.usual_size
 
     @property
     def usual_size(self) -> Size:
         width, height = self._read(()).image_size
         return width, height
-
-    def limits(self, arm: Arm) -> Limits:
-        return self.study.budgets[arm.budget]
 
     def config(self, seed: int, size: Size, changes: Changes = (), hooks: tuple[str, ...] = (), stage: str | None = None) -> Config:
         """The study's experiment, as an arm changes it, at ``stage``."""
@@ -64,9 +65,8 @@ class Room:
         return load_config(self.study.config, self.data, options=(*self.study.options, *options), stage=stage)
 
     def net(self, size: Size, changes: Changes = ()) -> SparseSwin:
-        """With fresh weights, to count and to time."""
-        config = self.config(0, size, changes).model.backbone
-        return SparseSwin(**{key: value for key, value in config.items() if key not in ("type", "init_cfg")}).eval()
+        """A detector's backbone with fresh weights, to count and to time."""
+        return backbone_of(MODELS.build(self.config(0, size, changes).model)).eval()
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,9 @@ class Step(ABC):
     def needs(self) -> tuple[Step, ...]:
         return ()
 
+    def done(self, room: Room) -> bool:
+        return (room.folder / self.product).exists()
+
     @abstractmethod
     def run(self, room: Room) -> None: ...
 
@@ -92,6 +95,6 @@ def name_of(size: Size) -> str:
 
 
 def machine(size: Size) -> Machine:
-    """One core of this one, six images at once: in so small a network a second thread waits more than it works."""
+    """This one, and six images at once."""
     width, height = size
-    return Machine.here("cpu", "float32", (len(CAMERA_ORDER), 3, height, width), threads=1)
+    return Machine.here("cpu", "float32", (len(CAMERA_ORDER), 3, height, width), THREADS)

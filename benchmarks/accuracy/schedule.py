@@ -12,15 +12,19 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
 
-from benchmarks.accuracy.room import Room, Step
+from benchmarks.accuracy.room import THREADS, Room, Step
 from sparsevit3d.terminal import console, progress_bar
+
+# Of every step. What a pass of gradients took and gave back, the C library would give back to the system, and have it cleared at the next.
+KEPT = str(8 << 30)
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": KEPT, "MALLOC_TRIM_THRESHOLD_": KEPT}
 
 
 def take(room: Room, steps: Sequence[Step], out: Path) -> None:
     """All steps that are not done, as soon as what they need is there, the first ones first."""
-    left = [step for step in steps if not (room.folder / step.product).exists()]
+    left = [step for step in steps if not step.done(room)]
     cores = len(os.sched_getaffinity(0))
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "XDG_CACHE_HOME": str((room.folder / "cache").absolute())}
+    os.environ |= ENVIRONMENT | {"XDG_CACHE_HOME": str((room.folder / "cache").absolute())}
     running: dict[Future[float], Step] = {}
     keep(room, out)
     # A process for each step: mmengine leaves much behind in one.
@@ -29,6 +33,8 @@ def take(room: Room, steps: Sequence[Step], out: Path) -> None:
             for step in ready(room, left, list(running.values()), cores):
                 left.remove(step)
                 running[pool.submit(run_step, step, room)] = step
+            if not running:
+                raise RuntimeError(f"no step can begin: {left[0].product} needs what none of the steps makes")
             update(
                 len(steps) - len(left) - len(running), len(steps), ", ".join(str(step.product.parent) for step in running.values())
             )
@@ -41,7 +47,7 @@ def take(room: Room, steps: Sequence[Step], out: Path) -> None:
 
 def ready(room: Room, left: list[Step], running: list[Step], cores: int) -> list[Step]:
     """Those to begin now."""
-    able = [step for step in left if all((room.folder / need.product).exists() for need in step.needs)]
+    able = [step for step in left if all(need.done(room) for need in step.needs)]
     if any(step.alone for step in running) or len(running) >= cores:
         return []
     if able and able[0].alone:
@@ -59,7 +65,7 @@ def run_step(step: Step, room: Room) -> float:
     Thread(target=_end_with_the_study, daemon=True).start()
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     start = time.monotonic()
     step.run(room)
     return time.monotonic() - start
@@ -75,6 +81,5 @@ def _end_with_the_study() -> None:
 def keep(room: Room, out: Path) -> None:
     """Copy results to where they are committed."""
     out.mkdir(parents=True, exist_ok=True)
-    for path in [room.folder / "cost.json", room.folder / "pace.json", *(room.folder / "results").glob("*.json")]:
-        if path.exists():
-            shutil.copy(path, out / path.name)
+    for path in (room.folder / "results").glob("*.json"):
+        shutil.copy(path, out / path.name)

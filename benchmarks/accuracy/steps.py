@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -33,32 +34,35 @@ SHAPES = ("model.backbone.embed_dims", "model.neck.in_channels")  # what changes
 
 @dataclass(frozen=True)
 class Cost(Step):
-    """Tables of what parts of the backbone take at each size, and how long the dense backbone takes at all of them."""
+    """A table of what parts of the backbone take at a size, and what the dense one takes."""
 
-    sizes: tuple[Size, ...]
+    size: Size
+    changes: Changes = ()
     alone = True
 
     @property
     def product(self) -> Path:
-        return Path("cost.json")
+        return Path("results", f"cost_{name_of(self.size)}{_suffix(self.changes)}.json")
 
     def run(self, room: Room) -> None:
-        found = {}
-        for size in self.sizes:
-            net = room.net(size)
-            table = table_for(net, machine(size))
-            dense = SparsityPlan.uniform(0, net.depths)
-            kept = {
-                ratio: [stage[0] for stage in kept_windows(net, size[::-1], SparsityPlan.uniform(ratio, net.depths))]
-                for ratio in RATIO_GRID
-            }
-            found[name_of(size)] = {
-                "ms": table.table.predict(dense),
-                "gmacs": count_macs(net, size[::-1], dense) / 1e9,
-                "kept windows by stage and ratio": kept,
-                "off by, at the median and at worst": [table.accuracy.median_error, table.accuracy.worst_error],
-            }
-        write_json(room.folder / self.product, {"machine": machine((0, 0)).name, "images": len(CAMERA_ORDER), "sizes": found})
+        net = room.net(self.size, self.changes)
+        table, dense = table_for(net, machine(self.size)), SparsityPlan.uniform(0, net.depths)
+        kept = {
+            ratio: [stage[0] for stage in kept_windows(net, self.size[::-1], SparsityPlan.uniform(ratio, net.depths))]
+            for ratio in RATIO_GRID
+        }
+        document = {
+            "machine": machine(self.size).name,
+            "images": len(CAMERA_ORDER),
+            "ms": table.table.predict(dense),
+            "gmacs": count_macs(net, self.size[::-1], dense) / 1e9,
+            "kept windows by stage and ratio": kept,
+            "off by, at the median and at worst": [table.accuracy.median_error, table.accuracy.worst_error],
+        }
+        write_json(room.folder / self.product, document)
+
+    def of(self, room: Room, what: str) -> Any:
+        return json.loads((room.folder / self.product).read_text())[what]
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Pace(Step):
 
     @property
     def product(self) -> Path:
-        return Path("pace.json")
+        return Path("results", "pace.json")
 
     def run(self, room: Room) -> None:
         runner = build_runner(room.config(0, room.usual_size), room.folder / "pace")
@@ -86,18 +90,20 @@ class Pace(Step):
 
 @dataclass(frozen=True)
 class Base(Step):
-    """The dense network, from scratch, that all arms of a seed go on from."""
+    """The dense network, from scratch, that all arms of a seed go on from but those that begin at a size of their own."""
 
     seed: int
     changes: Changes = ()
+    size: Size | None = None  # None: the usual one
 
     @property
     def product(self) -> Path:
-        return Path(f"seed{self.seed}", "base" + _suffix(self.changes), "checkpoint.json")
+        size = f"_{name_of(self.size)}" if self.size else ""
+        return Path(f"seed{self.seed}", f"base{size}{_suffix(self.changes)}", "checkpoint.json")
 
     def run(self, room: Room) -> None:
         folder = room.folder / self.product.parent
-        note(room, self, train(room.config(self.seed, room.usual_size, self.changes), folder))
+        note(room, self, train(room.config(self.seed, self.size or room.usual_size, self.changes), folder))
 
 
 def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:
@@ -125,12 +131,14 @@ class Adapted(Step):
     kind: str
     changes: Changes = ()
     hooks: tuple[str, ...] = ()
+    own_base: bool = False  # of this size
     teacher: Step | None = None  # of a DistillationHook
 
     @property
     def way(self) -> str:
         """What tells it from others of its seed."""
-        return f"{name_of(self.size)}_{self.kind.replace(' ', '_')}{_suffix(self.changes, self.hooks)}"
+        size = f"{name_of(self.size)}{'_from_the_start' if self.own_base else ''}"
+        return f"{size}_{self.kind.replace(' ', '_')}{_suffix(self.changes, self.hooks)}"
 
     @property
     def product(self) -> Path:
@@ -138,7 +146,8 @@ class Adapted(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        base = Base(self.seed, tuple(change for change in self.changes if change[0] in SHAPES))
+        shapes = tuple(change for change in self.changes if change[0] in SHAPES)
+        base = Base(self.seed, shapes, self.size if self.own_base else None)
         return (base, self.teacher) if self.teacher else (base,)
 
     def config(self, room: Room, stage: str | None = None) -> Config:
@@ -159,12 +168,13 @@ class Adapted(Step):
 
 @dataclass(frozen=True)
 class Searched(Step):
-    """A plan of ``algorithm`` for adapted weights, within a budget."""
+    """A plan of ``algorithm`` for adapted weights, within a budget: a share of what ``dense`` computes, and the time of ``rival``, if there is one."""
 
     adapted: Adapted
-    cost: Cost
     algorithm: str
     budget: str
+    dense: Cost
+    rival: Cost | None
 
     @property
     def product(self) -> Path:
@@ -172,18 +182,17 @@ class Searched(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        return (self.adapted, self.cost)
+        own = Cost(self.adapted.size, self.adapted.changes)  # its table is measured while nothing else runs
+        return (self.adapted, self.dense, *((self.rival, own) if self.rival else ()))
 
     def run(self, room: Room) -> None:
-        limits, size = room.study.budgets[self.budget], self.adapted.size
-        sizes = json.loads((room.folder / self.cost.product).read_text())["sizes"]
         question = Question(self.adapted.config(room), checkpoint_of(room, self.adapted))
         request = Request(
             self.algorithm,
             room.study.search,
-            max_gmacs=limits.share * sizes[name_of(room.usual_size)]["gmacs"],
-            max_ms=sizes[name_of(limits.smaller)]["ms"],
-            machine=machine(size),
+            max_gmacs=room.study.budgets[self.budget].share * self.dense.of(room, "gmacs"),
+            max_ms=self.rival.of(room, "ms") if self.rival else None,
+            machine=machine(self.adapted.size),
         )
         with closing(hire(question, 1)) as judge:
             search(question, request, room.folder / self.product.parent, judge)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+
+from mmengine.config import Config
 
 from data_tools.synthetic.dataset import Settings as Data
 from sparsevit3d.search.evolution import Settings as Search
@@ -16,6 +20,7 @@ from sparsevit3d.stages.train import STAGES
 
 DENSE = "dense"
 RANDOM_PLANS = "random plans"
+OWN_INPUT = "own input"
 Changes = tuple[tuple[str, Any], ...]  # config keys, dotted, and their values
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +35,7 @@ class Arm:
     budget: str = "56"
     adapt: str = RANDOM_PLANS
     finetune: str = "the plan"
+    base: str = "same"
     changes: Changes = ()
     hooks: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
@@ -49,10 +55,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan may cost: a share of the dense MACs, and the milliseconds of a ``smaller`` dense input, (width, height)."""
+    """What a plan may cost: a share of the dense MACs, and the milliseconds of a ``smaller`` dense input, (width, height), if there is one."""
 
     share: float
-    smaller: tuple[int, int]
+    smaller: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Study:
         """Raises ExperimentError for a file that says what nobody knows."""
         try:
             table = tomllib.loads(path.read_text())
-            budgets = {name: Limits(row["share"], tuple(row["smaller"])) for name, row in table["budgets"].items()}
+            budgets = {name: Limits(row["share"], _frozen(row.get("smaller"))) for name, row in table["budgets"].items()}
             study = cls(
                 ROOT / table["config"],
                 Data(**{key: _frozen(value) for key, value in table["data"].items()}),
@@ -84,7 +90,12 @@ class Study:
             raise ExperimentError(
                 f"{path}: not a study ({type(error).__name__}: {error}); see benchmarks/accuracy/study.toml"
             ) from error
+        folders = [arm.folder for arm in study.arms()]
         for arm in study.arms():
+            if folders.count(arm.folder) > 1:
+                raise ExperimentError(
+                    f"{path}: arm {arm.name!r}: another has that name, or one that makes the same folder {arm.folder!r}"
+                )
             _check(arm, study, path)
         for group in study.groups:
             if group.ratios not in {None, *(arm.name for arm in study.arms())}:
@@ -94,6 +105,20 @@ class Study:
     def arms(self) -> Iterator[Arm]:
         for group in self.groups:
             yield from group.arms
+
+    def settings(self) -> dict[str, Any]:
+        """What any step may depend on, by name, as JSON has it."""
+        config = Config.fromfile(self.config).to_dict()
+        rows = {
+            "config": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
+            "options": self.options,
+            "data": asdict(self.data),
+            "epochs": self.epochs,
+            "search": asdict(self.search),
+            **{f"budget {name}": asdict(limits) for name, limits in self.budgets.items()},
+            **{f"arm {arm.name}": asdict(replace(arm, against=())) for arm in self.arms()},
+        }
+        return dict(json.loads(json.dumps(rows)))
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms() if arm.name == name)
@@ -109,13 +134,16 @@ def _group(name: str, row: dict[str, Any]) -> Group:
 
 def _check(arm: Arm, study: Study, path: Path) -> None:
     names = {other.name for other in study.arms()}
-    known = {
+    known: dict[str, set[Any]] = {
         "plan": {DENSE, *ALGORITHMS, *names - {arm.name}},
         "budget": set(study.budgets),
         "adapt": {DENSE, RANDOM_PLANS},
         "finetune": {"the plan", RANDOM_PLANS},
-        "input": {"same", "smaller", arm.input if isinstance(arm.input, tuple) else "same"},
+        "base": {"same", OWN_INPUT},
+        "input": {"same", *([arm.input] if isinstance(arm.input, tuple) else [])},
     }
+    if arm.budget not in study.budgets or study.budgets[arm.budget].smaller:
+        known["input"].add("smaller")
     for other in arm.against:
         if other not in names:
             raise ExperimentError(f"{path}: arm {arm.name!r} is compared with {other!r}, which is no arm")

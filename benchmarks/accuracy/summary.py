@@ -2,8 +2,8 @@
 
     python -m benchmarks.accuracy.summary benchmarks/results/accuracy --pictures docs
 
-Differences are paired, arm against arm from the same base on the same scenes, and averaged over seeds. Their 95% intervals come of drawing
-scenes and seeds again, with replacement. Where an interval is wider than a point to either side, the word is "inconclusive".
+Differences are paired, arm against arm from the same base on the same scenes, and averaged over seeds. Their 95% intervals are for other
+scenes and other seeds. Where an interval is wider than a point to either side, the word is "inconclusive".
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.accuracy.scenes import draw_scenes, interval
-from benchmarks.accuracy.study import Arm, Study
+from benchmarks.accuracy.study import DENSE, Arm, Study
 from sparsevit3d.stages.files import ExperimentError, write_json
 from sparsevit3d.terminal import console
 from visualize.accuracy import save_differences, save_failures, save_ratios, save_rivals
+from visualize.recall import CHOICES
 
 METRICS = ("mAP", "NDS")
+TIMES = ("backbone, ms", "image to boxes, ms")
 ERRORS = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")
 WIDEST = 1.0  # points to either side of a difference that is still said to show something
 Results = dict[str, dict[int, dict[str, Any]]]  # by arm and seed
@@ -47,7 +49,8 @@ class Difference:
     def verdict(self) -> str:
         if (self.high - self.low) / 2 > WIDEST:
             return "inconclusive"
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
+        word = "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
+        return word if self.seeds > 1 else f"{word}, by one seed"
 
 
 def main() -> None:
@@ -65,10 +68,10 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
     """Prints tables, writes ``summary.json`` beside the results, and pictures. Raises ExperimentError where there are no results."""
     results = load(folder)
     arms = [arm for arm in study.arms() if arm.name in results]
-    times = {arm: of for path in sorted(folder.glob("times_*.json")) for arm, of in json.loads(path.read_text())["ms"].items()}
-    table = [_row(arm, results[arm.name], times.get(arm.name, {})) for arm in arms]
+    times = {path.stem[-1]: json.loads(path.read_text()) for path in folder.glob("times_?.json")}
+    table = [_row(arm, results[arm.name], times) for arm in arms]
     found = list(differences(results, arms))
-    failures = {arm.name: where(results, arm.name, "dense") for arm in arms if arm.name != "dense" and "dense" in results}
+    failures = {arm.name: where(results, arm.name, DENSE) for arm in arms if arm.name != DENSE and DENSE in results}
     ratios = [json.loads(path.read_text()) for path in sorted(folder.glob("ratios_*.json"))]
     document = {
         "arms": table,
@@ -76,7 +79,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
         "found objects": failures,
     }
     write_json(folder / "summary.json", document)
-    console.print(_arms_table(table), _differences_table(found))
+    console.print(_arms_table(table), _errors_table(table), _differences_table(found))
     if pictures is not None:
         save_rivals(table, pictures / "accuracy.png")
         if found:
@@ -114,60 +117,100 @@ def _draws(document: dict[str, Any], metric: str) -> NDArray[np.float64]:
     return np.array(document["draws"][metric])
 
 
-def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[str, float]]]:
-    """By property and value: how many objects, the share that each of both arms found, and the difference with its interval, in points."""
+def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """By property and value: how many objects, the share of them that each of both arms found, the difference with its interval, in points, and
+    ``from the rest``: how far that is from the difference for all objects of another value, with its interval.
+    """
     seeds = sorted(results[arm].keys() & results[other].keys())
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for of, values in results[other][seeds[0]]["objects"].items() if seeds else ():
+    pairs = [(results[arm][seed], results[other][seed]) for seed in seeds]
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for of, values in pairs[0][1]["objects"].items() if pairs else ():
         for value, row in values.items():
-            objects = np.array(row["objects"])
-            weights = draw_scenes(len(objects))
-            both = [[np.array(results[name][seed]["objects"][of][value]["found"]) for seed in seeds] for name in (arm, other)]
-            shares = [np.mean([found.sum() / objects.sum() for found in one]) for one in both]
-            with np.errstate(invalid="ignore"):
-                draws = [np.nan_to_num((weights @ (one - two)) / (weights @ objects)) for one, two in zip(*both, strict=True)]
-            mean, low, high = interval([shares[0] - shares[1]], draws)
+            own = [_apart(*pair, of, [value]) for pair in pairs]
+            mean, low, high = interval(*zip(*own, strict=True))
             table.setdefault(of, {})[value] = {
-                "objects": int(objects.sum()),
-                "found": round(100 * float(shares[0]), 2),
-                "found by the other": round(100 * float(shares[1]), 2),
+                "objects": sum(row["objects"]),
+                "found": _share([one for one, _ in pairs], of, value),
+                "found by the other": _share([two for _, two in pairs], of, value),
                 "difference": mean,
                 "low": low,
                 "high": high,
             }
+            if others := [each for each in values if each != value]:
+                rest = [_apart(*pair, of, others) for pair in pairs]
+                more = [(mine[0] - its[0], mine[1] - its[1]) for mine, its in zip(own, rest, strict=True)]
+                table[of][value]["from the rest"] = list(interval(*zip(*more, strict=True)))
     return table
 
 
-def _row(arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, float]) -> dict[str, Any]:
+def _apart(one: dict[str, Any], other: dict[str, Any], of: str, values: Sequence[str]) -> tuple[float, NDArray[np.float64]]:
+    """How much larger a share of the objects of these values ``one`` found than ``other``; and in each draw of scenes."""
+    objects, found, found_by_other = (
+        sum((np.array(document["objects"][of][value][what]) for value in values), np.array(0))
+        for document, what in ((one, "objects"), (one, "found"), (other, "found"))
+    )
+    weights, more = draw_scenes(len(objects)), found - found_by_other
+    with np.errstate(invalid="ignore"):
+        return float(more.sum() / objects.sum()), np.nan_to_num((weights @ more) / (weights @ objects))
+
+
+def _share(documents: Sequence[dict[str, Any]], of: str, value: str) -> float:
+    rows = [document["objects"][of][value] for document in documents]
+    return round(100 * float(np.mean([sum(row["found"]) / sum(row["objects"]) for row in rows])), 2)
+
+
+def _row(arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """``times``: by group. Only what was timed in one run may be compared, so with an arm's times come those of the dense arm beside it."""
     documents = [of[seed] for seed in sorted(of)]
-    names = (*METRICS, *ERRORS)
+    group = documents[0]["group"]
+    names = (*METRICS, *ERRORS, *(name for name in documents[0]["score"] if name.startswith("AP/")))
     return {
         "arm": arm.name,
-        "group": documents[0]["group"],
+        "group": group,
         "input": documents[0]["input"],
         "plans": [document["plan"] for document in documents],
         "gmacs": float(np.mean([document["gmacs"] for document in documents])),
-        "ms": float(np.mean([*times.values()])) if times else None,
+        **{part: _time(times.get(group, {}), part, arm.name) for part in TIMES},
+        **{f"{part}, dense": _time(times.get(group, {}), part, DENSE) for part in TIMES},
+        "neck and head, GMACs": times.get(group, {}).get("neck and head, GMACs", {}).get(arm.name),
         "seeds": sorted(of),
         **{name: float(np.mean([document["score"][name] for document in documents])) for name in names},
         "mAP by seed": [document["score"]["mAP"] for document in documents],
         "NDS by seed": [document["score"]["NDS"] for document in documents],
+        "windows": _windows([document["windows"] for document in documents if document.get("windows")]),
     }
 
 
+def _time(times: dict[str, Any], part: str, arm: str) -> float | None:
+    found = times.get(part, {}).get(arm)
+    return float(np.mean([*found.values()])) if found else None
+
+
+def _windows(seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By stage, each seed's: the share of windows that were kept, and of true objects that were, beside chance and the best possible."""
+    return [
+        {
+            "kept windows": [stage["kept_windows"] for stage in stages],
+            **{f"objects, {choice}": [stage["all"]["share_of_objects"][choice] for stage in stages] for choice in CHOICES},
+        }
+        for stages in zip(*(of["stages"] for of in seeds), strict=True)
+    ]
+
+
 def _arms_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table("arm", "input", "GMACs", "ms", "seeds", *METRICS, "mAP by seed", *ERRORS, title="Accuracy on synthetic nuScenes")
+    table = Table("arm", "input", "GMACs", "ms", "to boxes", "mAP", "of each seed", "NDS", title="Accuracy on synthetic nuScenes")
     for row in rows:
-        table.add_row(
-            row["arm"],
-            "x".join(map(str, row["input"])),
-            f"{row['gmacs']:.3f}",
-            "" if row["ms"] is None else f"{row['ms']:.1f}",
-            str(len(row["seeds"])),
-            *(f"{100 * row[name]:.2f}" for name in METRICS),
-            " ".join(f"{100 * value:.2f}" for value in row["mAP by seed"]),
-            *(f"{row[name]:.3f}" for name in ERRORS),
-        )
+        times = ("" if row[part] is None else f"{row[part]:.1f}" for part in TIMES)
+        seeds = " ".join(f"{100 * value:.2f}" for value in row["mAP by seed"])
+        size, scores = "x".join(map(str, row["input"])), (f"{100 * row['mAP']:.2f}", seeds, f"{100 * row['NDS']:.2f}")
+        table.add_row(row["arm"], size, f"{row['gmacs']:.3f}", *times, *scores)
+    return table
+
+
+def _errors_table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table("arm", *ERRORS, title="The devkit's five errors; where a mean is above 1, NDS takes it for 1")
+    for row in rows:
+        table.add_row(row["arm"], *(f"{row[name]:.3f}" for name in ERRORS))
     return table
 
 

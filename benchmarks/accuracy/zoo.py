@@ -51,7 +51,7 @@ def main() -> None:
         "trained on": asdict(room.study.data),
         "epochs": room.study.epochs,
         "seed": SEED,
-        "machine": machine((0, 0)).name,
+        "machine": machine(room.usual_size).name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "models": {name: give_away(room, steps, out / f"{name}{WEIGHTS}") for name, steps in models(room).items()},

@@ -109,7 +109,7 @@ def benchmark(
         "shape": list(images.shape),
         "subject": subject.origin,
         "share": share,
-        "gmacs": _gmacs(model, images),
+        "gmacs": count_gmacs(model, images),
         "backbone": _with_ratios(backbone, share, kinds),
         "detector": _time_detectors(subject, calls, kinds, plans, runs, progress),
         "cosine_to_plain_float32": {_tag(kind): _agreement(net, nets[kind], images, plans[-1]) for kind in kinds},
@@ -235,7 +235,7 @@ def _detect(subject: Subject, backbone: Callable[[], Any], head: Any, report: Ca
 
 
 @torch.no_grad()
-def _gmacs(model: Any, images: Tensor) -> dict[str, float]:
+def count_gmacs(model: Any, images: Tensor) -> dict[str, float]:
     """The dense detector's, of all images: the backbone's by its own rules, neck and head as torch counts them on a processor."""
     net = backbone_of(model)
     found = {"backbone": len(images) * count_macs(net, (images.shape[2], images.shape[3]), _dense(net)) / 1e9}
