@@ -37,15 +37,14 @@ class Cost(Step):
     """A table of what parts of the backbone take at a size, and what the dense one takes."""
 
     size: Size
-    changes: Changes = ()
     alone = True
 
     @property
     def product(self) -> Path:
-        return Path("results", f"cost_{name_of(self.size)}{_suffix(self.changes)}.json")
+        return Path("results", f"cost_{name_of(self.size)}.json")
 
     def run(self, room: Room) -> None:
-        net = room.net(self.size, self.changes)
+        net = room.net(self.size)
         table, dense = table_for(net, machine(self.size)), SparsityPlan.uniform(0, net.depths)
         kept = {
             ratio: [stage[0] for stage in kept_windows(net, self.size[::-1], SparsityPlan.uniform(ratio, net.depths))]
@@ -182,7 +181,7 @@ class Searched(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        own = Cost(self.adapted.size, self.adapted.changes)  # its table is measured while nothing else runs
+        own = Cost(self.adapted.size)  # its table is measured while nothing else runs
         return (self.adapted, self.dense, *((self.rival, own) if self.rival else ()))
 
     def run(self, room: Room) -> None:
