@@ -262,18 +262,28 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
 
     first = run("", "--out", out)
     results = sorted(path.name for path in out.glob("*.json"))
-    arms = ["a_dense_0.json", "a_oracle_importance_0.json", "a_sparsevit_0.json", "a_sparsevit_42_0.json"]
-    assert results == [*arms, "cost.json", "pace.json", "ratios_0.json", "summary.json", "times_a.json"]
+    names = ("dense", "oracle_importance", "smaller_input_from_the_start", "sparsevit", "sparsevit_42", "uniform_plan")
+    arms = [f"a_{name}_0.json" for name in names]
+    costs = ["cost_128x64.json", "cost_160x80.json"]
+    assert results == [*arms, *costs, "pace.json", "ratios_0.json", "summary.json", "times_a.json"]
     steps = [line.split()[1] for line in first.splitlines() if line.endswith(" s")]
-    assert len(steps) == len(set(steps)) == 18
+    assert len(steps) == len(set(steps)) == 26
     assert "images a second" in first
     documents = {name: json.loads((out / name).read_text()) for name in results}
     assert documents["a_dense_0.json"]["plan"] == "0|0|0|0"
     assert documents["a_oracle_importance_0.json"]["plan"] == documents["a_sparsevit_0.json"]["plan"] != "0|0|0|0"
     assert {row["arm"] for row in documents["summary.json"]["arms"]} == {documents[name]["arm"] for name in arms}
     assert len({row["plan"] for row in documents["ratios_0.json"]["plans"]}) == 9 + 4 * 4
-    cost = documents["cost.json"]["sizes"]
-    assert documents["a_oracle_importance_0.json"]["gmacs"] <= 0.9 * cost["128x64"]["gmacs"]
+    for name in ("oracle_importance", "uniform_plan"):
+        assert documents[f"a_{name}_0.json"]["gmacs"] <= 0.9 * documents["cost_128x64.json"]["gmacs"]
+    times = documents["times_a.json"]
+    assert (
+        times["backbone, ms"].keys()
+        == times["image to boxes, ms"].keys()
+        == {row["arm"] for row in documents["summary.json"]["arms"]} - {"oracle importance"}
+    )
+    for arm, seeds in times["backbone, ms"].items():
+        assert 0 < seeds["0"] < times["image to boxes, ms"][arm]["0"]
     (work / "results/a_dense_0.json").unlink()  # what is lost is made again, and nothing else
     again = [line for line in run("", "--out", out).splitlines() if line.endswith(" s")]
     assert len(again) == 1
