@@ -12,35 +12,31 @@ from matplotlib.figure import Figure
 
 from visualize.frames import save
 
-COLOURS = {"dense": "#444c56", "smaller": "#1f5fa8", "pruned": "#c2571a"}
+WORSE, BETTER, ALIKE, WIDE = "#c2571a", "#1f5fa8", "#444c56", "#8b949e"
 
 
 def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
-    """mAP and NDS over the backbone's cost, every arm a point and every seed a small one."""
+    """mAP over what the backbone takes and over what it takes from image to boxes, as far as that was timed; every arm is a point and every
+    seed a small one.
+    """
     arms = [arm for arm in arms if arm["group"] == "a"]
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("mAP", "NDS"), strict=True):
-        timed = all(arm["backbone, ms"] is not None for arm in arms)
-        for arm in arms:
-            cost, kind = arm["backbone, ms"] if timed else arm["gmacs"], _kind(arm)
-            colour, side = COLOURS[kind], -1 if kind == "pruned" else 1  # rivals at equal cost, each on its side
-            values = 100 * np.array(arm[f"{metric} by seed"])
-            axes.scatter([cost] * len(values), values, 14, color=colour, alpha=0.5)
-            axes.scatter([cost], [values.mean()], 70, color=colour)
-            label = f"{arm['arm']}\n{arm['input'][0]} x {arm['input'][1]}, {arm['gmacs']:.2f} GMACs"
-            place = {"xytext": (8 * side, 0), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
-            axes.annotate(label, (cost, values.mean()), fontsize=8, va="center", **place)
-        axes.set(xlabel="backbone, six images, ms" if timed else "backbone, GMACs an image", ylabel=f"{metric}, points")
-        axes.margins(x=0.75, y=0.15)
+    costs = [cost for cost in ("backbone, ms", "image to boxes, ms") if all(arm[cost] is not None for arm in arms)] or [
+        "backbone, GMACs"
+    ]
+    figure = Figure(figsize=(6 * len(costs), 5.5), layout="constrained")
+    for axes, cost in zip(figure.subplots(1, len(costs), sharey=True, squeeze=False)[0], costs, strict=True):
+        for number, arm in enumerate(arms):
+            values, colour = 100 * np.array(arm["mAP by seed"]), f"C{number}"
+            label = f"{arm['arm']}: {arm['input'][0]} x {arm['input'][1]}, {arm['backbone, GMACs']:.2f} GMACs"
+            axes.scatter([arm[cost]] * len(values), values, 14, color=colour, alpha=0.6)
+            axes.scatter([arm[cost]], [values.mean()], 80, color=colour, label=label, zorder=3)
+        axes.margins(x=0.1)
+        axes.set(xlabel=f"{cost}, {'an image' if 'GMACs' in cost else 'six images on one core'}", xlim=(0, None))
         axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("mAP, points")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle("Pruned, shrunk and dense detectors on synthetic nuScenes: small points are seeds, large ones their means")
     save(figure, path, 110)
-
-
-def _kind(arm: dict[str, Any]) -> str:
-    if any(set(plan) & set("123456789") for plan in arm["plans"]):
-        return "pruned"
-    return "dense" if arm["arm"] == "dense" else "smaller"
 
 
 def save_differences(differences: Sequence[dict[str, Any]], widest: float, path: Path) -> None:
@@ -85,7 +81,7 @@ def save_ratios(sweeps: Sequence[dict[str, Any]], path: Path) -> None:
             line = lines.setdefault(pruned[0] if len(pruned) == 1 else None, [])
             line.append((max(ratios), *row["points from dense"]["mAP"]))
         for stage, line in lines.items():
-            axes, colour = (everywhere, COLOURS["pruned"]) if stage is None else (alone, f"C{stage}")
+            axes, colour = (everywhere, WORSE) if stage is None else (alone, f"C{stage}")
             ratio, mean, low, high = np.array(line).T
             label = None if stage is None or sweep is not sweeps[0] else f"stage {stage}"
             axes.errorbar(ratio, mean, (mean - low, high - mean), fmt="o-", color=colour, linewidth=1, markersize=4, label=label)
@@ -102,9 +98,7 @@ def save_ratios(sweeps: Sequence[dict[str, Any]], path: Path) -> None:
 def _intervals(axes: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[str], middle: str, widest: float) -> None:
     for place, row in enumerate(rows):
         wide = (row["high"] - row["low"]) / 2 > widest
-        colour = (
-            "#8b949e" if wide else COLOURS["pruned"] if row["high"] < 0 else COLOURS["smaller"] if row["low"] > 0 else "#444c56"
-        )
+        colour = WIDE if wide else WORSE if row["high"] < 0 else BETTER if row["low"] > 0 else ALIKE
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
         axes.plot([row[middle]], [place], "o", color=colour)
     axes.axvline(0, color="black", linewidth=0.8)

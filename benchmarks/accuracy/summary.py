@@ -169,7 +169,7 @@ def _row(arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, dict[str, Any
         "group": group,
         "input": documents[0]["input"],
         "plans": [document["plan"] for document in documents],
-        "gmacs": float(np.mean([document["gmacs"] for document in documents])),
+        "backbone, GMACs": float(np.mean([document["gmacs"] for document in documents])),
         **{part: _time(times.get(group, {}), part, arm.name) for part in TIMES},
         **{f"{part}, dense": _time(times.get(group, {}), part, DENSE) for part in TIMES},
         "neck and head, GMACs": times.get(group, {}).get("neck and head, GMACs", {}).get(arm.name),
@@ -203,7 +203,7 @@ def _arms_table(rows: Sequence[dict[str, Any]]) -> Table:
         times = ("" if row[part] is None else f"{row[part]:.1f}" for part in TIMES)
         seeds = " ".join(f"{100 * value:.2f}" for value in row["mAP by seed"])
         size, scores = "x".join(map(str, row["input"])), (f"{100 * row['mAP']:.2f}", seeds, f"{100 * row['NDS']:.2f}")
-        table.add_row(row["arm"], size, f"{row['gmacs']:.3f}", *times, *scores)
+        table.add_row(row["arm"], size, f"{row['backbone, GMACs']:.3f}", *times, *scores)
     return table
 
 
