@@ -204,7 +204,6 @@ def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
     if arm.plan in {other.name for other in room.study.arms()}:
         return Finetuned(arm, adapted, finetuned_of(room, room.study.arm(arm.plan), seed).plan)
     smaller = room.study.budgets[arm.budget].smaller
-    rival = (
-        Cost(smaller) if smaller and not arm.changes else None
-    )  # what a changed net takes, measured in another hour, says nothing beside it
+    # What a changed net takes, measured in another hour than the rival's time, would say nothing beside it.
+    rival = Cost(smaller) if smaller and not arm.changes else None
     return Finetuned(arm, adapted, Searched(adapted, arm.plan, arm.budget, Cost(room.usual_size), rival))
