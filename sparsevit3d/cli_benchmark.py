@@ -27,7 +27,10 @@ def benchmark(
             "--plan", help="A plan or a plan file; may be repeated; default: the checkpoint's, or the paper's and uniform ones"
         ),
     ] = None,
-    dtypes: Annotated[list[str] | None, typer.Option("--dtype", help="May be repeated; default: float32, bfloat16")] = None,
+    dtypes: Annotated[
+        list[str] | None,
+        typer.Option("--dtype", help="May be repeated; default: float32, and bfloat16 where the device multiplies in it"),
+    ] = None,
     runs: Annotated[int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")] = 12,
     device: Annotated[str, typer.Option(help="Without a checkpoint: cpu or cuda")] = "cpu",
     data: Data = None,
@@ -43,7 +46,7 @@ def benchmark(
     Example: sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape 6x3x256x704 --out speed.json
     """
     from sparsevit3d.stages.benchmark import benchmark as measure
-    from sparsevit3d.stages.benchmark import fresh_subject, trained_subject
+    from sparsevit3d.stages.benchmark import fresh_subject, trained_subject, usual_dtypes
     from sparsevit3d.stages.experiment import load_config, read_config
     from sparsevit3d.stages.files import ExperimentError, write_json
 
@@ -57,7 +60,7 @@ def benchmark(
         subject = trained_subject(experiment, checkpoint, split)
     chosen = [plan for text in plans or () if (plan := read_plan(text, experiment))]
     with progress_bar("timing") as update:
-        result = measure(subject, dtypes or ("float32", "bfloat16"), chosen, runs, update)
+        result = measure(subject, dtypes or usual_dtypes(subject.images.device), chosen, runs, update)
     for table in benchmark_tables(result):
         console.print(table)
     if out is not None:

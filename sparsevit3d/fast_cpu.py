@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from sparsevit3d.swin_layers import PatchMerging
 
 TILE = 64  # windows; of 7 x 7 tokens, those of Swin's first stage fill a few MB between two layers
-DTYPES = (torch.float32, torch.bfloat16)
+# oneDNN has no bfloat16 for processors that lack AVX-512; the plain path does, slowly.
+HALF = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+DTYPES = (torch.float32, torch.bfloat16) if HALF else (torch.float32,)
 
 
 class Product(NamedTuple):

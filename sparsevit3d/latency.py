@@ -74,6 +74,14 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are worth it there. A processor without instructions for them takes over fifty times as long as in float32."""
+    if device.type != "cpu":
+        return True
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))  # the last is ARM's
+
+
 def _summary(times: list[float], like: torch.Tensor) -> Latency:
     cuts = statistics.quantiles(times, n=20, method="inclusive")  # 5 % steps
     median = statistics.median(times)

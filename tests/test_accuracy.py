@@ -16,12 +16,13 @@ from benchmarks.accuracy.__main__ import hold_to
 from benchmarks.accuracy.results import finetuned_of, steps_of_group
 from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.scenes import _count, _scenes, examine, interval, match_all, score
+from benchmarks.accuracy.steps import Base, checkpoint_of
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import TIMES, Difference, differences, summarise
 from data_tools.synthetic.dataset import VERSION
 from sparsevit3d.macs import count_macs
 from sparsevit3d.plan import RATIO_GRID, SparsityPlan
-from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.files import ExperimentError, fingerprint
 from sparsevit3d.stages.scoring import Truth, open_root
 
 ROOT = Path(__file__).parent.parent
@@ -200,8 +201,13 @@ def test_results_become_tables_and_pictures(tmp_path):
         ('plan = "uniform"', 'plan = "unifrom"', "arm 'uniform plan': plan 'unifrom'; there are .*uniform"),
         ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 58, 80"),
         ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
-        ('ratios = "SparseViT"', 'ratios = "SparseVit"', "group 'b': ratios of 'SparseVit', which is no arm"),
+        ('ratios = "SparseViT"', 'ratios = "SparseVit"', "group 'c': ratios of 'SparseVit', which is no arm"),
         ('"mean importance"', '"Dense"', "another has that name, or one that makes the same folder 'dense'"),
+        (
+            "[groups.a]",
+            '[bases]\n3 = "3.safetensors"\n[groups.a]',
+            "3.safetensors: no such file; without its line that base is trained",
+        ),
         ("share = 0.58", "share = 0.58\n[budgets.56]", "not a study"),
         ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),
         ("[epochs]", "[epoch]", "not a study"),
@@ -241,6 +247,31 @@ def test_steps_are_shared_by_arms_that_begin_alike(room):
     every = [step for group in room.study.groups for step in steps_of_group(room, group)]
     products = {step.product: step for step in every}
     assert len(products) == len(set(every))  # no two steps make one file
+
+
+def test_arms_are_compared_from_the_same_base_and_what_is_done_is_left_out(room):
+    """Group b's further seeds have dense and SparseViT of their own; where these have their results, nothing that led there is done again."""
+    group = replace(room.study.groups[1], seeds=(7,))
+
+    def seed_7() -> set[str]:
+        return {str(step.product) for step in steps_of_group(room, group) if "7" in str(step.product)}
+
+    assert {f"results/{name}_7.json" for name in ("a_dense", "a_sparsevit", "b_no_adaptation")} < seed_7()
+    before = seed_7()
+    (room.folder / "results").mkdir()
+    (room.folder / "results" / "a_dense_7.json").touch()
+    assert before - seed_7() == {"results/a_dense_7.json", "seed7/dense/checkpoint.json"}
+
+
+def test_a_base_is_trained_or_taken_from_where_the_study_says(room):
+    given = ROOT / "zoo/dense.safetensors"
+    study = replace(room.study, bases={3: given})
+    assert study.settings()["base 3"] == fingerprint(given)
+    room, step = Room(study, room.folder), Base(3)
+    (room.folder / step.product.parent).mkdir(parents=True)
+    step.run(room)
+    assert step.done(room)
+    assert checkpoint_of(room, step).read_bytes() == given.read_bytes()
 
 
 def test_a_work_dir_is_of_one_study(tmp_path):

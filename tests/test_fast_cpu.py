@@ -72,7 +72,7 @@ def test_bfloat16_points_where_float32_does(plan, used):
     with torch.no_grad():
         for mine, truth in zip(fast.bfloat16()(images.bfloat16()), plain(images), strict=True):
             assert torch.cosine_similarity(mine.float().flatten(1), truth.flatten(1)).min() > 0.999
-    assert used
+    assert bool(used) == (torch.bfloat16 in fast_cpu.DTYPES)
 
 
 def _optimise(net):

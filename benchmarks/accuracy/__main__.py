@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from benchmarks.accuracy.results import steps_of_group
-from benchmarks.accuracy.room import Room, name_of
+from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.schedule import take
 from benchmarks.accuracy.steps import Cost, Pace
 from benchmarks.accuracy.study import Study
@@ -52,7 +51,7 @@ def main() -> None:
         steps = [step for group in groups for step in steps_of_group(room, group)]
         costs = list(dict.fromkeys(step for step in steps if isinstance(step, Cost)))
         take(room, [*costs, Pace()], arguments.out)
-        show_outlook(room, costs)
+        show_outlook(room)
         take(room, list(dict.fromkeys(steps)), arguments.out)
     summarise(arguments.out, study, None)
 
@@ -79,12 +78,12 @@ def make_data(room: Room) -> None:
         write_infos(room.data, VERSION, SPLITS, workers=usual_workers())
 
 
-def show_outlook(room: Room, costs: Sequence[Cost]) -> None:
+def show_outlook(room: Room) -> None:
     """Whether a step of a ratio changes what every stage computes, and how long the first of the long runs take."""
     table = Table("input", *map(str, RATIO_GRID), title="Windows that the stages compute, by ratio")
-    for cost in costs:
-        kept = cost.of(room, "kept windows by stage and ratio")
-        table.add_row(name_of(cost.size), *(" ".join(map(str, windows)) for windows in kept.values()))
+    for path in sorted((room.folder / "results").glob("cost_*.json")):
+        kept = json.loads(path.read_text())["kept windows by stage and ratio"]
+        table.add_row(path.stem.removeprefix("cost_"), *(" ".join(map(str, windows)) for windows in kept.values()))
     console.print(table)
     pace, data = json.loads((room.folder / Pace().product).read_text())["images a second"], room.study.data
     minutes = data.scenes[0] * data.keyframes * len(CAMERA_ORDER) * room.study.epochs["train"] / pace / 60

@@ -175,24 +175,28 @@ class Timed(Step):
 
 
 def steps_of_group(room: Room, group: Group) -> list[Step]:
-    """Seed by seed, arm by arm, in an order in which they can be taken."""
-    steps = [
-        step
-        for seed in group.seeds
-        for arm in group.arms
-        for step in _with_needs(Scored(group.name, finetuned_of(room, arm, seed)))
+    """Seed by seed, arm by arm, in an order in which they can be taken, with the arms of other groups that these are compared with.
+
+    What has its product is left out, with what led there.
+    """
+    names = dict.fromkeys(name for arm in group.arms for name in (*arm.against, arm.name))
+    arms = [room.study.arm(name) for name in names]
+    ends: list[Step] = [
+        Scored(room.study.group_of(arm).name, finetuned_of(room, arm, seed)) for seed in group.seeds for arm in arms
     ]
     if group.ratios is not None:
-        steps += [Swept(finetuned_of(room, room.study.arm(group.ratios), seed).adapted) for seed in group.seeds]
-    names = dict.fromkeys(name for arm in group.arms for name in (*arm.against, arm.name))
-    timed = [arm for arm in map(room.study.arm, names) if ORACLE not in arm.hooks]  # which has no time to speak of
-    return [*steps, Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in timed for seed in group.seeds))]
+        ends += [Swept(finetuned_of(room, room.study.arm(group.ratios), seed).adapted) for seed in group.seeds]
+    if group.timed:
+        timed = [arm for arm in arms if ORACLE not in arm.hooks]  # which has no time to speak of
+        ends.append(Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in timed for seed in group.seeds)))
+    return list(dict.fromkeys(step for end in ends for step in _with_needs(end, room)))
 
 
-def _with_needs(step: Step) -> Iterator[Step]:
-    for need in step.needs:
-        yield from _with_needs(need)
-    yield step
+def _with_needs(step: Step, room: Room) -> Iterator[Step]:
+    if not step.done(room):
+        for need in step.needs:
+            yield from _with_needs(need, room)
+        yield step
 
 
 def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:

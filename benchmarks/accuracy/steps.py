@@ -6,6 +6,7 @@ Arms that begin alike share steps: all of a seed the dense base, those that adap
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from sparsevit3d.plan import RATIO_GRID, SparsityPlan
 from sparsevit3d.search.objective import Question
 from sparsevit3d.search.run import Request, search
 from sparsevit3d.search.workers import hire
+from sparsevit3d.stages.checkpoints import WEIGHTS, save_weights
 from sparsevit3d.stages.experiment import build_runner
 from sparsevit3d.stages.files import fingerprint, write_json
 from sparsevit3d.stages.submission import CAMERA_ORDER
@@ -89,7 +91,10 @@ class Pace(Step):
 
 @dataclass(frozen=True)
 class Base(Step):
-    """The dense network, from scratch, that all arms of a seed go on from but those that begin at a size of their own."""
+    """The dense network that all arms of a seed go on from but those that begin at a size of their own: from scratch, or as the study has it.
+
+    Its weights are rounded to half precision, so that they are the same ones once they are given away.
+    """
 
     seed: int
     changes: Changes = ()
@@ -102,7 +107,12 @@ class Base(Step):
 
     def run(self, room: Room) -> None:
         folder = room.folder / self.product.parent
-        note(room, self, train(room.config(self.seed, self.size or room.usual_size, self.changes), folder))
+        base = folder / f"base{WEIGHTS}"
+        if self == Base(self.seed) and self.seed in room.study.bases:
+            shutil.copyfile(room.study.bases[self.seed], base)
+        else:
+            save_weights(train(room.config(self.seed, self.size or room.usual_size, self.changes), folder), base)
+        note(room, self, base)
 
 
 def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from data_tools.synthetic.dataset import Settings as Data
 from sparsevit3d.search.evolution import Settings as Search
 from sparsevit3d.search.run import ALGORITHMS
-from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.stages.files import ExperimentError, fingerprint
 from sparsevit3d.stages.train import STAGES
 
 DENSE = "dense"
@@ -50,6 +50,7 @@ class Group:
     name: str
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
+    timed: bool
     ratios: str | None  # the arm whose adapted weights are tried under one ratio at a time
 
 
@@ -69,6 +70,7 @@ class Study:
     search: Search
     budgets: dict[str, Limits]
     groups: tuple[Group, ...]
+    bases: dict[int, Path]  # by seed: weights to begin from, rather than by training them
     options: tuple[str, ...] = field(default=())  # config values, as --set takes them
 
     @classmethod
@@ -84,6 +86,7 @@ class Study:
                 Search(**table["search"]),
                 budgets,
                 tuple(_group(name, row) for name, row in table["groups"].items()),
+                {int(seed): path.parent / base for seed, base in table.get("bases", {}).items()},
                 tuple(table.get("options", ())),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -97,6 +100,9 @@ class Study:
                     f"{path}: arm {arm.name!r}: another has that name, or one that makes the same folder {arm.folder!r}"
                 )
             _check(arm, study, path)
+        for base in study.bases.values():
+            if not base.exists():
+                raise ExperimentError(f"{path}: base {base}: no such file; without its line that base is trained")
         for group in study.groups:
             if group.ratios not in {None, *(arm.name for arm in study.arms())}:
                 raise ExperimentError(f"{path}: group {group.name!r}: ratios of {group.ratios!r}, which is no arm")
@@ -116,9 +122,13 @@ class Study:
             "epochs": self.epochs,
             "search": asdict(self.search),
             **{f"budget {name}": asdict(limits) for name, limits in self.budgets.items()},
+            **{f"base {seed}": fingerprint(base) for seed, base in self.bases.items()},
             **{f"arm {arm.name}": asdict(replace(arm, against=())) for arm in self.arms()},
         }
         return dict(json.loads(json.dumps(rows)))
+
+    def group_of(self, arm: Arm) -> Group:
+        return next(group for group in self.groups if arm in group.arms)
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms() if arm.name == name)
@@ -129,7 +139,7 @@ def _group(name: str, row: dict[str, Any]) -> Group:
         Arm(arm, **{key: _frozen(str(value) if key == "budget" else value) for key, value in own.items()})
         for arm, own in row["arms"].items()
     )
-    return Group(name, tuple(row["seeds"]), tuple(arms), row.get("ratios"))
+    return Group(name, tuple(row["seeds"]), tuple(arms), row.get("timed", False), row.get("ratios"))
 
 
 def _check(arm: Arm, study: Study, path: Path) -> None:

@@ -31,7 +31,7 @@ from sparsevit3d.stages.files import fingerprint, write_json
 from sparsevit3d.terminal import console
 
 ARMS = {"dense": "dense", "pruned_56": "SparseViT", "pruned_42": "SparseViT, 42%"}
-SEED = 0
+SEED = 3
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsevit3d.decode import decode
-from sparsevit3d.latency import Progress, time_calls, wait
+from sparsevit3d.latency import Progress, multiplies_bfloat16, time_calls, wait
 from sparsevit3d.macs import count_macs, default_plans
 from sparsevit3d.plan import SparsityPlan
 from sparsevit3d.sparse_swin import SparseSwin
@@ -115,6 +115,11 @@ def benchmark(
         "cosine_to_plain_float32": {_tag(kind): _agreement(net, nets[kind], images, plans[-1]) for kind in kinds},
         "versions": {"torch": torch.__version__, "machine": platform.machine(), "processor": _processor()},
     }
+
+
+def usual_dtypes(device: torch.device) -> tuple[str, ...]:
+    """What a run times unless told otherwise."""
+    return ("float32", "bfloat16") if multiplies_bfloat16(device) else ("float32",)
 
 
 def _dtype(name: str) -> torch.dtype:

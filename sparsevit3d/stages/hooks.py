@@ -20,6 +20,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import FUNCTIONS, HOOKS, OPTIM_WRAPPERS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sparsevit3d.latency import multiplies_bfloat16
 from sparsevit3d.plan import SparsityPlan, sample_plan
 from sparsevit3d.sparse_swin import SparseSwin
 from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, load_weights, seal, way_on
@@ -103,13 +104,14 @@ def set_generators(seed: int) -> None:
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Forward passes of training in bfloat16 where torch deems it safe; it needs no scaling of the loss. mmengine's AmpOptimWrapper does
-    the same on accelerators alone.
+    """Forward passes of training in bfloat16 where torch deems it safe and the device multiplies in it, else in float32; it needs no scaling
+    of the loss. mmengine's AmpOptimWrapper does the same on accelerators alone.
     """
 
     @contextmanager
     def optim_context(self, model: Any) -> Iterator[None]:
-        with super().optim_context(model), torch.autocast(get_device(), torch.bfloat16):
+        device = torch.device(get_device())
+        with super().optim_context(model), torch.autocast(device.type, torch.bfloat16, multiplies_bfloat16(device)):
             yield
 
 
