@@ -34,6 +34,15 @@ rm -f .venv/.pins
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 pip() { .venv/bin/pip "$@" 2> >(grep -v -e '^WARNING: Location' -e DEPRECATION >&2); }
 
+# Of ninja's lines, "[12/77] c++ ...", how far it is; on a terminal alone.
+show_files() {
+  { grep --line-buffered -oE '\[[0-9]+/[0-9]+\]' || true; } | {
+    end=
+    while read -r count; do [ ! -t 1 ] || { printf '\rset-up: %s files ' "$count"; end='\n'; }; done
+    printf "$end"
+  }
+}
+
 # A package whose installation was cut off looks installed to pip; only its last file, INSTALLER, says that it is.
 for package in .venv/lib/python3.11/site-packages/*.dist-info; do
   [ ! -d "$package" ] || [ -f "$package/INSTALLER" ] || rm -rf "$package"
@@ -43,11 +52,11 @@ done
 pip install --quiet $(grep -E '^(torch|setuptools|wheel|ninja|numpy|psutil)==' requirements.txt)
 built_for=$(grep -E '^(torch|mmcv)==' requirements.txt)
 if [ "$(cat .venv/.mmcv 2>/dev/null)" != "$built_for" ] || ! .venv/bin/python -c 'import mmcv.ops' 2>/dev/null; then
-  echo "set-up: compiling mmcv's C++ operators: about 10 minutes on two cores. Once: pip keeps what it built"
+  echo "set-up: compiling mmcv's C++ operators: 10 minutes on two fast cores, 40 on slow ones. Once: pip keeps what it built"
   log=$(mktemp)
   # pip keeps a build by mmcv's version alone: where torch has changed under it, it must not be used again.
   [ ! -f .venv/.mmcv ] || fresh="--no-cache-dir --force-reinstall --no-deps"
-  pip install ${fresh:-} --no-build-isolation -c requirements.txt "$(grep '^mmcv==' requirements.txt)" >"$log" 2>&1 ||
+  pip install --verbose ${fresh:-} --no-build-isolation -c requirements.txt "$(grep '^mmcv==' requirements.txt)" 2>&1 | tee "$log" | show_files ||
     fail "mmcv did not build; the end of $log:
 $(tail -n 20 "$log")"
   rm -f "$log"
