@@ -87,7 +87,7 @@ def test_killed_again_and_again_a_stage_ends_with_the_same_weights(stage, synthe
     """Through the command line; killed before the first checkpoint, while one is written, and between two."""
     subprocess.run(command(stage, synthetic, tmp_path / "whole", trained), check=True, stdout=subprocess.DEVNULL)
     again = command(stage, synthetic, tmp_path / "run", trained)
-    for sign, patience in (("request.json", 1.5), ("epoch_0001.pth.partial", 0.0), ("epoch_0002.pth", 0.2)):
+    for sign, patience in (("provenance.json", 1.0), ("epoch_0001.pth.partial", 0.0), ("epoch_0002.pth", 0.2)):
         process = subprocess.Popen(again, stdout=subprocess.DEVNULL)
         while process.poll() is None and not (tmp_path / "run" / sign).exists():
             time.sleep(0.001)
