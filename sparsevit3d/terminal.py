@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -42,18 +43,22 @@ def score_table(score: dict[str, Any], title: str) -> Table:
 def benchmark_tables(result: dict[str, Any]) -> list[Table]:
     """Of what ``benchmark`` measured: the backbone, and the whole detector by its parts."""
     size = " x ".join(map(str, result["shape"]))
-    contender = Column("contender", overflow="fold")
-    backbone = Table(contender, "p50 ms", "p95 ms", "spread", "MACs", "over mmdet", "efficiency", title=f"backbone, {size}")
+    backbone = _narrow_table(f"backbone, {size}", "p50 ms", "p95 ms", "spread", "MACs", "over\nmmdet", "efficiency")
     for name, row in result["backbone"].items():
         share = f"{row['share']:.1%}" if "share" in row else ""
         efficiency = f"{row['efficiency']:.2f}" if "efficiency" in row else ""
         backbone.add_row(name, *_numbers(row), share, f"{row['over_mmdet']:.2f}x", efficiency)
     parts = list(next(iter(result["detector"].values()))["parts"])
-    contender = Column("contender", overflow="fold")
-    detector = Table(contender, "p50 ms", "p95 ms", "spread", *parts, "over mmdet", title=f"image to boxes, {size}")
+    detector = _narrow_table(f"image to boxes, {size}", "p50 ms", "p95 ms", "spread", *parts, "over\nmmdet")
     for name, row in result["detector"].items():
         detector.add_row(name, *_numbers(row), *(f"{row['parts'][part]:.1f}" for part in parts), f"{row['over_mmdet']:.2f}x")
     return [backbone, detector]
+
+
+def _narrow_table(title: str, *columns: str) -> Table:
+    """Nine columns fit a terminal of 80 characters; names break between words and not within."""
+    contender = Column("contender", min_width=17)
+    return Table(contender, *columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
 
 
 def _numbers(row: dict[str, Any]) -> tuple[str, str, str]:
