@@ -7,7 +7,8 @@
     sparsevit3d finetune THIS --work-dir work_dirs/sparse  --from work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json
 
 The stages above are one seed of one arm; `python -m benchmarks.accuracy` runs all of them. On one core of an Intel Xeon with AMX ten images
-a second, so 50 minutes for the first stage; processors that do not multiply in bfloat16 train in float32. Window 4 divides the maps of this size into 384, 96, 24 and 8 windows without padding.
+a second, so 50 minutes for the first stage; processors that do not multiply in bfloat16 train in float32. Window 4 divides the maps of this
+size into 384, 96, 24 and 8 windows without padding.
 """
 
 _base_ = "fcos3d_small_synthetic.py"

@@ -263,7 +263,7 @@ def test_arms_are_compared_from_the_same_base_and_what_is_done_is_left_out(room)
     assert before - seed_7() == {"results/a_dense_7.json", "seed7/dense/checkpoint.json"}
 
 
-def test_a_base_is_trained_or_taken_from_where_the_study_says(room):
+def test_a_base_that_the_study_names_is_not_trained(room):
     given = ROOT / "zoo/dense.safetensors"
     study = replace(room.study, bases={3: given})
     assert study.settings()["base 3"] == fingerprint(given)
