@@ -203,11 +203,7 @@ def test_results_become_tables_and_pictures(tmp_path):
         ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
         ('ratios = "SparseViT"', 'ratios = "SparseVit"', "group 'c': ratios of 'SparseVit', which is no arm"),
         ('"mean importance"', '"Dense"', "another has that name, or one that makes the same folder 'dense'"),
-        (
-            "[groups.a]",
-            '[bases]\n3 = "3.safetensors"\n[groups.a]',
-            "3.safetensors: no such file; without its line that base is trained",
-        ),
+        ("bases/3", "3", "3.safetensors: no such file; without its line that base is trained"),
         ("share = 0.58", "share = 0.58\n[budgets.56]", "not a study"),
         ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),
         ("[epochs]", "[epoch]", "not a study"),
@@ -216,6 +212,7 @@ def test_results_become_tables_and_pictures(tmp_path):
 def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, old, new, words):
     path = tmp_path / "study.toml"
     path.write_text(STUDY.read_text().replace(old, new, 1))
+    (tmp_path / "bases").symlink_to(STUDY.parent / "bases")
     with pytest.raises(ExperimentError, match=words):
         Study.load(path)
 
