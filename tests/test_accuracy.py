@@ -170,6 +170,7 @@ def test_results_become_tables_and_pictures(tmp_path):
     for arm, shift in (("dense", 0.0), ("smaller input", -0.02), ("SparseViT", -0.01)):
         for seed in (0, 1):
             (tmp_path / f"a_{arm}_{seed}.json").write_text(json.dumps(result(arm, seed, shift, noise)))
+    (tmp_path / "a_dense_2.json").write_text(json.dumps(result("dense", 2, 0.3, noise)))  # which no other arm has
     times = {part: {"dense": {"0": 10.0, "1": 12.0}, "SparseViT": {"0": 6.0, "1": 6.0}} for part in TIMES}
     (tmp_path / "times_a.json").write_text(json.dumps(times))
     plans = ("0|0|0", "0.5|0.5|0.5", "0|0.5|0", "0|0|0.5")
@@ -184,6 +185,7 @@ def test_results_become_tables_and_pictures(tmp_path):
     }
     pruned = document["arms"][2]
     assert (pruned["backbone, ms"], pruned["backbone, ms, dense"]) == (6.0, 11.0)
+    assert [row["seeds"] for row in document["arms"]] == 3 * [[0, 1]]
     found = document["found objects"]["SparseViT"]
     assert found["all"]["all"]["difference"] == pytest.approx(100 * -1 / 30, abs=0.01)
     assert found["light"]["dusk"]["from the rest"][0] == pytest.approx(100 * (-1 / 20 - 0), abs=0.01)

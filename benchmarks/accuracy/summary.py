@@ -2,8 +2,8 @@
 
     python -m benchmarks.accuracy.summary benchmarks/results/accuracy --pictures docs
 
-Differences are paired, arm against arm from the same base on the same scenes, and averaged over seeds. Their 95% intervals are for other
-scenes and other seeds. Where an interval is wider than a point to either side, the word is "inconclusive".
+Differences are paired, arm against arm from the same base on the same scenes, and averaged over all seeds that both arms have. Their 95%
+intervals are for other scenes and other seeds. Where an interval is wider than a point to either side, the word is "inconclusive".
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
     results = load(folder)
     arms = [arm for arm in study.arms() if arm.name in results]
     times = {path.stem[-1]: json.loads(path.read_text()) for path in folder.glob("times_?.json")}
-    table = [_row(arm, results[arm.name], times) for arm in arms]
+    table = [row for group in study.groups for row in _rows([arm for arm in group.arms if arm in arms], results, times)]
     found = list(differences(results, arms))
     failures = {arm.name: where(results, arm.name, DENSE) for arm in arms if arm.name != DENSE and DENSE in results}
     ratios = [json.loads(path.read_text()) for path in sorted(folder.glob("ratios_*.json"))]
@@ -157,6 +157,14 @@ def _apart(one: dict[str, Any], other: dict[str, Any], of: str, values: Sequence
 def _share(documents: Sequence[dict[str, Any]], of: str, value: str) -> float:
     rows = [document["objects"][of][value] for document in documents]
     return round(100 * float(np.mean([sum(row["found"]) / sum(row["objects"]) for row in rows])), 2)
+
+
+def _rows(arms: Sequence[Arm], results: Results, times: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Of a group's arms: of the seeds that all of them have, so that their means may be compared; all that an arm has, if there are none."""
+    shared = set.intersection(*(set(results[arm.name]) for arm in arms)) if arms else set()
+    for arm in arms:
+        of = results[arm.name]
+        yield _row(arm, {seed: of[seed] for seed in shared or of}, times)
 
 
 def _row(arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, dict[str, Any]]) -> dict[str, Any]:
