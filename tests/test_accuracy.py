@@ -176,7 +176,7 @@ def test_results_become_tables_and_pictures(tmp_path):
     plans = ("0|0|0", "0.5|0.5|0.5", "0|0.5|0", "0|0|0.5")
     rows = [{"plan": plan, "points from dense": {"mAP": [-number, -number - 1, 1 - number]}} for number, plan in enumerate(plans)]
     (tmp_path / "ratios_0.json").write_text(json.dumps({"plans": rows}))
-    document = summarise(tmp_path, Study.load(STUDY), tmp_path)
+    document = summarise(tmp_path, Study.load(STUDY), tmp_path / "new" / "pictures")
     assert [row["arm"] for row in document["arms"]] == ["dense", "smaller input", "SparseViT"]
     assert {(each["arm"], each["against"]) for each in document["differences"]} == {
         ("smaller input", "dense"),
@@ -190,7 +190,7 @@ def test_results_become_tables_and_pictures(tmp_path):
     assert found["all"]["all"]["difference"] == pytest.approx(100 * -1 / 30, abs=0.01)
     assert found["light"]["dusk"]["from the rest"][0] == pytest.approx(100 * (-1 / 20 - 0), abs=0.01)
     assert json.loads((tmp_path / "summary.json").read_text()) == document
-    assert {path.name for path in tmp_path.glob("*.png")} == {
+    assert {path.name for path in tmp_path.glob("new/pictures/*.png")} == {
         f"accuracy{part}.png" for part in ("", "_differences", "_failures", "_ratios")
     }
     with pytest.raises(ExperimentError, match="no results; make them with"):

@@ -81,6 +81,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
     write_json(folder / "summary.json", document)
     console.print(_arms_table(table), _errors_table(table), _differences_table(found))
     if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
         save_rivals(table, pictures / "accuracy.png")
         if found:
             save_differences([asdict(each) for each in found], WIDEST, pictures / "accuracy_differences.png")
