@@ -40,11 +40,14 @@ def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def save_differences(differences: Sequence[dict[str, Any]], widest: float, path: Path) -> None:
-    """Paired differences with their intervals, mAP on the left, NDS on the right; grey: too wide to show anything."""
+    """Paired differences with their intervals, mAP on the left, NDS on the right; grey: too wide to show anything. One seed's know nothing
+    of other seeds, and say so.
+    """
     figure = Figure(figsize=(13, 1.2 + 0.19 * len(differences)), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("mAP", "NDS"), strict=True):
         rows = [each for each in differences if each["metric"] == metric]
-        _intervals(axes, rows, [f"{each['arm']}  −  {each['against']}" for each in rows], "mean", widest)
+        labels = [f"{each['arm']}  −  {each['against']}{'' if each['seeds'] > 1 else ', one seed'}" for each in rows]
+        _intervals(axes, rows, labels, "mean", widest)
         axes.set_xlabel(f"points of {metric}, 95% interval over scenes and seeds")
     figure.suptitle("Blue: better; orange: worse; black: no difference shown; grey: inconclusive", fontsize=10)
     save(figure, path, 110)
