@@ -1,4 +1,4 @@
-"""SparseSwin at a GPU's limit: a block by four Triton kernels, and whole forward passes replayed as CUDA graphs.
+"""SparseSwin on a GPU: what torch spreads over many launches in one Triton kernel each, and forward passes replayed as CUDA graphs.
 
 How many windows a plan keeps does not depend on the image, so every shape is static and a forward pass can be recorded once and replayed
 without its hundreds of launches. The plain path in :mod:`sparsevit3d.sparse_swin` defines the truth; this one equals it but for
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
@@ -18,14 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from sparsevit3d.windows import POOLINGS, WindowTable, window_table
+from sparsevit3d import windows as plain
+from sparsevit3d.windows import POOLINGS, Importance, WindowTable, window_table
 
 if TYPE_CHECKING:
     from sparsevit3d.sparse_swin import SparseSwin, SwinBlock
+    from sparsevit3d.swin_layers import PatchEmbed, PatchMerging
 
 DTYPES = (torch.bfloat16, torch.float16)
 HEADS = (16, 32, 64, 128)  # channels of a head that a tile can hold
 LARGEST_WINDOW = 8  # tokens across: the attention of a larger one does not fit a tile's registers
+LARGEST_PROJECTION = 16384  # weights of a patch's: they lie in one tile
 RECORDINGS = 8  # of one net: a plan and a size each, with all memory that its forward pass takes
 CALLS_BEFORE = 2  # by then kernels are compiled and the fastest tiles found
 IDLE = 100  # calls after which a recording may make room for another
@@ -36,7 +39,8 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _is_for(x: Tensor, weight: Tensor) -> bool:
+def is_for(x: Tensor, weight: Tensor) -> bool:
+    """Are the kernels for this input: half precision on a GPU, no gradients asked for, nothing traced?"""
     if torch.compiler.is_compiling() or type(x) is not Tensor or torch._C._get_tracing_state() is not None:
         return False
     if x.device.type != "cuda" or x.dtype not in DTYPES or x.dtype != weight.dtype:
@@ -45,29 +49,66 @@ def _is_for(x: Tensor, weight: Tensor) -> bool:
 
 
 def _fits(block: SwinBlock) -> bool:
-    head = block.norm1.weight.numel() // block.attn.heads
+    head = block.fc1.in_features // block.attn.heads
     return block.fast and not block.training and block.pruned == "copy" and head in HEADS and block.window <= LARGEST_WINDOW
 
 
 def runs_on(block: SwinBlock, x: Tensor) -> bool:
-    """Are the kernels for this block and input: half precision on a GPU, no gradients asked for, nothing traced?"""
-    return _is_for(x, block.fc1.weight) and _fits(block)
+    """Are they for this block too?"""
+    return is_for(x, block.fc1.weight) and _fits(block)
 
 
 def compute_block(block: SwinBlock, x: Tensor, table: WindowTable, windows: Tensor | None) -> Tensor:
     """Compute ``windows``, (B, kept) or None for all, of the maps ``x``, (B, tokens, C), and write them back into ``x``."""
-    from sparsevit3d import triton_kernels as kernels
+    from sparsevit3d import triton_layers as layers
+    from sparsevit3d import triton_windows
 
     flat, attention = x.view(-1, x.shape[-1]), block.attn
-    windows = None if windows is None else windows.contiguous()
-    rows = kernels.choose_rows(table, windows, len(x))
-    qkv = kernels.norm_linear(flat, rows, block.norm1, attention.qkv)
-    table_of_biases = attention.relative_position_bias_table
-    attended = kernels.attend_windows(qkv, table, windows, rows, attention.heads, table_of_biases, attention.qkv.bias)
-    kernels.add_linear(flat, rows, attended, attention.proj)
-    hidden = kernels.norm_linear(flat, rows, block.norm2, block.fc1, gelu=True)
-    kernels.add_linear(flat, rows, hidden, block.fc2)
+    rows = triton_windows.choose_rows(table, windows, len(x))
+    qkv = attention.qkv(layers.normalise(flat, rows, block.norm1))
+    attended = layers.attend_windows(qkv, table, rows, attention)
+    layers.add_linear(flat, rows, attended, attention.proj)
+    hidden = layers.linear_gelu(layers.normalise(flat, rows, block.norm2), block.fc1)
+    layers.add_linear(flat, rows, hidden, block.fc2)
     return x
+
+
+def embed_patches(layer: PatchEmbed, images: Tensor) -> Tensor:
+    """The tokens of the images' patches, as :class:`sparsevit3d.swin_layers.PatchEmbed`, by one kernel."""
+    from sparsevit3d import triton_layers as layers
+
+    return layers.embed_patches(images, layer.projection, layer.norm)
+
+
+def merge_patches(layer: PatchMerging, x: Tensor) -> Tensor:
+    """Each 2 x 2 tokens of the maps, (B, H, W, C), as one, as :class:`sparsevit3d.swin_layers.PatchMerging`."""
+    from sparsevit3d import triton_layers as layers
+
+    return layer.reduction(layers.merge_patches(x, layer.norm)).view(len(x), -1, layer.reduction.out_features)
+
+
+def normalise(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """``norm`` of the maps, (B, tokens, C)."""
+    from sparsevit3d import triton_layers as layers
+    from sparsevit3d.triton_windows import all_rows
+
+    return layers.normalise(x.view(-1, x.shape[-1]), all_rows(x.numel() // x.shape[-1]), norm).view_as(x)
+
+
+def score_windows(x: Tensor, tables: Sequence[WindowTable], importance: str | Importance, seed: int) -> list[Tensor]:
+    """As :func:`sparsevit3d.windows.score_windows`, by one kernel where importance pools magnitudes."""
+    from sparsevit3d import triton_windows
+
+    if importance not in POOLINGS:
+        return plain.score_windows(x, tables, importance, seed)
+    return [triton_windows.score_windows(x, table, importance) for table in tables]
+
+
+def rank_windows(scores: Tensor) -> Tensor:
+    """As :func:`sparsevit3d.windows.rank_windows`, by counting who is more important."""
+    from sparsevit3d import triton_windows
+
+    return triton_windows.rank_windows(scores)
 
 
 class Recording(NamedTuple):
@@ -127,23 +168,32 @@ def forget(net: nn.Module) -> None:
 
 def forward(net: SparseSwin, images: Tensor) -> tuple[Tensor, ...]:
     """``net.compute(images)``, from its third call under a plan and a size on as the replay of a CUDA graph, where one can be recorded."""
-    if not _is_for(images, net.patch_embed.projection.weight):
+    if not is_for(images, net.patch_embed.projection.weight):
         return net.compute(images)
     with torch.cuda.device(images.device):
-        return _recordings_of(net).replay(net, images) if _is_recordable(net) else net.compute(images)
+        modules = _modules_of(net)
+        return _recordings_of(net, modules).replay(net, images) if _is_recordable(net, modules) else net.compute(images)
 
 
-def _is_recordable(net: SparseSwin) -> bool:
+def _modules_of(net: nn.Module) -> list[nn.Module]:
+    """``net.modules()``, in a fifth of the time: what is asked before a replay must not take as long as the replay."""
+    found = [net]
+    for module in found:  # which grows meanwhile
+        found.extend(part for part in module._modules.values() if part is not None)
+    return found
+
+
+def _is_recordable(net: SparseSwin, modules: list[nn.Module]) -> bool:
     """Does nobody look on, and is everything that runs known to be of static shapes?"""
     if _get_current_dispatch_mode() is not None or torch.cuda.is_current_stream_capturing() or net.importance not in POOLINGS:
         return False
-    watched = any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    watched = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
     return not watched and all(_fits(block) for stage in net.stages for block in stage.blocks)
 
 
-def _recordings_of(net: SparseSwin) -> Recordings:
+def _recordings_of(net: SparseSwin, modules: list[nn.Module]) -> Recordings:
     """What is recorded with the weights where they are now. That they change there does no harm."""
-    addresses = [weight.data_ptr() for module in net.modules() for weight in module._parameters.values() if weight is not None]
+    addresses = [weight.data_ptr() for module in modules for weight in module._parameters.values() if weight is not None]
     known = _RECORDINGS.get(net)
     if known is None or known.addresses != addresses:
         known = _RECORDINGS[net] = Recordings(addresses)

@@ -24,7 +24,7 @@ from sparsevit3d.windows import Importance, WindowTable, check_importance, rank_
 ScoreEvery = Literal["stage", "block"]
 Pruned = Literal["copy", "zero"]
 _kept_count = torch.compiler.assume_constant_result(kept_count)  # torch.compile cannot look into fractions
-Score = Callable[[Tensor, Sequence[WindowTable]], list[Tensor]]  # score_windows, its importance settled
+Rank = Callable[[Tensor, Sequence[WindowTable]], list[tuple[Tensor, Tensor]]]  # _rank, its importance settled
 
 
 class Choice(NamedTuple):
@@ -107,7 +107,7 @@ class SwinStage(nn.Module):
         self.blocks, self.downsample = cast(list[SwinBlock], nn.ModuleList(blocks)), downsample
         self.score_every = score_every
 
-    def forward(self, x: Tensor, height: int, width: int, ratios: Sequence[float], score: Score) -> Tensor:
+    def forward(self, x: Tensor, height: int, width: int, ratios: Sequence[float], rank: Rank) -> Tensor:
         """The blocks: (B, height * width, C) to the same shape, under one ratio for each block pair."""
         tables = {block.shift: window_table(height, width, block.window, block.shift, x.device) for block in self.blocks}
         ranked: dict[int, tuple[Tensor, Tensor]] = {}  # shift -> scores and order of its windows
@@ -115,18 +115,21 @@ class SwinStage(nn.Module):
             table, ratio, choice = tables[block.shift], ratios[number // 2], None
             if ratio:
                 if self.score_every == "block":
-                    ranked = _rank(x, {block.shift: table}, score)
+                    ranked = dict(zip([block.shift], rank(x, [table]), strict=True))
                 elif not ranked:  # here the stage's first pruned block begins
-                    ranked = _rank(x, tables, score)
+                    ranked = dict(zip(tables, rank(x, list(tables.values())), strict=True))
                 scores, order = ranked[block.shift]
                 choice = Choice(order[:, : _kept_count(len(table.tokens), ratio)], scores)
             x = block(x, table, choice)
         return x
 
 
-def _rank(x: Tensor, tables: dict[int, WindowTable], score: Score) -> dict[int, tuple[Tensor, Tensor]]:
-    scores = score(x.detach(), list(tables.values()))
-    return {shift: (one, rank_windows(one)) for shift, one in zip(tables, scores, strict=True)}
+def _rank(
+    x: Tensor, tables: Sequence[WindowTable], importance: str | Importance, seed: int, fast: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """For each table the scores of its windows, and their order."""
+    score, rank = (fast_gpu.score_windows, fast_gpu.rank_windows) if fast else (score_windows, rank_windows)
+    return [(scores, rank(scores)) for scores in score(x.detach(), tables, importance, seed)]
 
 
 class FeatureInfo(NamedTuple):
@@ -235,7 +238,7 @@ class SparseSwin(nn.Module):
     def fast(self, fast: bool) -> None:
         self._fast = fast
         for module in self.modules():
-            if isinstance(module, (SwinBlock, PatchMerging)):
+            if isinstance(module, (SwinBlock, PatchEmbed, PatchMerging)):
                 module.fast = fast
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -249,12 +252,14 @@ class SparseSwin(nn.Module):
         """The same layer by layer, never replayed."""
         x, height, width = self.patch_embed(images)
         ratios = (self._plan or SparsityPlan.uniform(0, self.depths)).ratios
-        score = partial(score_windows, importance=self.importance, seed=self.importance_seed)
+        fast = self._fast and fast_gpu.is_for(x, self.patch_embed.projection.weight)
+        rank = partial(_rank, importance=self.importance, seed=self.importance_seed, fast=fast)
         features = []
         for index, stage in enumerate(self.stages):
-            x = stage(x, height, width, ratios[index], score)
+            x = stage(x, height, width, ratios[index], rank)
             if str(index) in self.norms:
-                out = self.norms[str(index)](x)
+                norm = cast(nn.LayerNorm, self.norms[str(index)])
+                out = fast_gpu.normalise(norm, x) if fast else norm(x)
                 features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2))
             if stage.downsample is not None:
                 x, height, width = stage.downsample(x, height, width)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparsevit3d import fast_cpu
+from sparsevit3d import fast_cpu, fast_gpu
 from sparsevit3d.windows import WindowTokens
 
 
@@ -15,13 +15,19 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, patch: int) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch, self.fast = patch, True
         self.projection = nn.Conv2d(in_channels, channels, patch, patch)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, int, int]:
         """(B, in_channels, H, W) to the map's tokens, (B, height * width, C), its height and its width."""
         height, width = images.shape[-2:]
+        if (
+            self.fast
+            and self.projection.weight.numel() <= fast_gpu.LARGEST_PROJECTION
+            and fast_gpu.is_for(images, self.projection.weight)
+        ):
+            return fast_gpu.embed_patches(self, images), -(-height // self.patch), -(-width // self.patch)
         padding = (0, -width % self.patch, 0, -height % self.patch)
         images = F.pad(images, padding) if any(padding) else images
         x = self.projection(images.contiguous(memory_format=torch.channels_last))  # so that a token's channels lie together
@@ -81,6 +87,8 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
         """(B, height * width, C) to the smaller map's tokens, (B, ..., 2 * C), its height and its width."""
         x = x.view(len(x), height, width, -1)
+        if self.fast and fast_gpu.is_for(x, self.reduction.weight):
+            return fast_gpu.merge_patches(self, x), (height + 1) // 2, (width + 1) // 2
         if height % 2 or width % 2:
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         batch, height, width, channels = x.shape

@@ -6,19 +6,35 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sparsevit3d import triton_kernels as kernels
+from sparsevit3d import triton_layers as layers
+from sparsevit3d import triton_windows as windows
 
 SHARED = 227 * 1024  # bytes that a program can have
 half = f"*{sys.argv[1]}"
 POINTERS = {
-    **dict.fromkeys(("x", "out", "part", "qkv", "weight", "bias", "norm_weight", "norm_bias", "bias_table", "qkv_bias"), half),
-    **dict.fromkeys(("windows", "tokens", "ends"), "*i64"),
-    "rows": "*i32",
+    **dict.fromkeys(
+        ("out", "part", "positions", "qkv", "weight", "bias", "norm_weight", "norm_bias", "bias_table", "qkv_bias"), half
+    ),
+    **dict.fromkeys(("tokens", "sizes", "order"), "*i64"),
+    **dict.fromkeys(("rows", "ends", "windows", "chosen"), "*i32"),
+    **dict.fromkeys(("x", "images"), half),
+    "scores": "*fp32",
     "mask": "*fp32",
     "edge": "*i1",
     "eps": "fp32",
 }
-CONSTANTS = {"PLACES": 64, "HEAD": 32, "GELU": True, "PRECISION": "tf32"}
+CONSTANTS = {
+    "PLACES": 64,
+    "HEAD": 32,
+    "ADD": True,
+    "PRECISION": "tf32",
+    "BLOCK": 32,
+    "MANY": 128,
+    "BLOCK_M": 64,
+    "BLOCK_K": 64,
+    "CHANNELS": 128,
+}
+CONSTANTS |= {"PATCH": 4, "DEPTH": 48, "POOLING": "l2"}
 PLAIN = dict.fromkeys(("rows", "ends", "windows", "mask"))  # nothing pruned, nothing shifted
 
 
@@ -33,8 +49,10 @@ def compile_kernel(kernel, constants, options):
     assert compiled.metadata.shared <= SHARED
 
 
-compile_kernel(kernels._choose_rows, CONSTANTS, {})
-for tuned in (kernels._norm_linear, kernels._attend_windows, kernels._add_linear):
+LAYERS = (layers._normalise, layers._merge_patches, layers._embed_patches, layers._position_bias)
+for kernel in (windows._score_windows, windows._rank_windows, windows._choose_rows, *LAYERS):
+    compile_kernel(kernel, CONSTANTS, {})
+for tuned in (layers._attend_windows, layers._linear):
     for config in tuned.configs:
         for absent in ({}, PLAIN):
             options = {"num_warps": config.num_warps, "num_stages": config.num_stages}

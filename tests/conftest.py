@@ -17,7 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run in as many processes as the
 if not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:  # before anything imports Triton: then it is settled what its functions are
         patch.setenv("TRITON_INTERPRET", "1")
-        import sparsevit3d.triton_kernels  # noqa: F401
+        import sparsevit3d.triton_layers  # noqa: F401
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_sparse_swin import randomised
 
 from sparsevit3d import SparseSwin, fast_gpu
-from sparsevit3d.windows import rank_windows, window_table
+from sparsevit3d.windows import rank_windows, score_windows, window_table
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = [(14, 21), (12, 17), (6, 9), (5, 3)]  # whole windows; padding; odd; smaller than a window
@@ -72,17 +74,46 @@ def test_padded_keys_are_zero_where_qkv_has_no_bias():
 
 
 @pytest.mark.parametrize("plan", [None, "0.5|0.2,0.6"])
-def test_a_whole_net_equals_the_plain_one(plan, monkeypatch):
+@pytest.mark.parametrize("size", [(60, 50), (62, 49)])  # odd maps; patches over the edge
+def test_a_whole_net_equals_the_plain_one(plan, size, monkeypatch):
     shape = {"embed_dims": 16, "depths": (2, 3), "num_heads": (1, 2), "window_size": 4, "out_indices": (0, 1)}
     net = randomised(SparseSwin(**shape, plan=plan).to(DEVICE).eval())
     plain = SparseSwin(**shape, fast=False).to(DEVICE).eval()
     plain.load_state_dict(net.state_dict())
     monkeypatch.setattr("sparsevit3d.fast_cpu.runs_on", lambda *_: False)
-    monkeypatch.setattr(fast_gpu, "runs_on", lambda *_: True)  # it is for half precision on a GPU alone
-    images = torch.randn(2, 3, 60, 50, device=DEVICE)
+    monkeypatch.setattr(fast_gpu, "is_for", lambda *_: True)  # they are for half precision on a GPU alone
+    images = torch.randn(2, 3, *size, device=DEVICE).to(memory_format=torch.channels_last)
     with torch.no_grad():
-        for mine, truth in zip(net(images), plain(images), strict=True):
+        for mine, truth in zip(net.compute(images), plain.compute(images), strict=True):
             assert torch.allclose(mine, truth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("importance", ["l2", "mean", "max", "random"])
+@pytest.mark.parametrize("size", SIZES)
+def test_scores_are_those_of_the_plain_path(importance, size):
+    x, tables = (
+        torch.randn(2, size[0] * size[1], 48, device=DEVICE),
+        [window_table(*size, WINDOW, shift, DEVICE) for shift in (0, 3)],
+    )
+    mine = fast_gpu.score_windows(x, tables, importance, seed=1)
+    for one, truth in zip(mine, score_windows(x, tables, importance, seed=1), strict=True):
+        assert torch.allclose(one, truth, rtol=1e-5)
+
+
+def test_all_modules_are_found():
+    net = small_net()
+    assert set(fast_gpu._modules_of(net)) == set(net.modules())
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 1.5, 2.0, float("inf"), float("nan")]), min_size=150, max_size=150), min_size=2, max_size=2
+    )
+)
+@settings(max_examples=10)
+def test_ranks_are_those_of_a_stable_sort(scores):
+    scores = torch.tensor(scores, device=DEVICE)
+    assert torch.equal(fast_gpu.rank_windows(scores), rank_windows(scores))
 
 
 @pytest.mark.parametrize("dtype", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
@@ -91,7 +122,7 @@ def test_kernels_compile_for_a_gpu_that_is_not_here(dtype, monkeypatch):
     script = Path(__file__).with_name("compile_kernels.py")
     done = subprocess.run([sys.executable, script, dtype], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["_norm_linear 5", "_attend_windows 3", "_add_linear 5"]
+    assert done.stdout.splitlines() == ["_attend_windows 3", "_linear 8"]
 
 
 class Replayed:
@@ -123,8 +154,12 @@ def small_net(**options):
     return SparseSwin(embed_dims=16, depths=(2,), num_heads=(1,), window_size=4, out_indices=(0,), **options).eval()
 
 
+def recordings_of(net):
+    return fast_gpu._recordings_of(net, fast_gpu._modules_of(net))
+
+
 def call(net, images):
-    return fast_gpu._recordings_of(net).replay(net, images)
+    return recordings_of(net).replay(net, images)
 
 
 def test_the_third_call_records_and_each_plan_and_size_by_itself(recorded):
@@ -155,14 +190,14 @@ def test_plans_that_take_turns_do_not_push_out_each_other(recorded, monkeypatch)
 
 def test_recordings_end_with_their_net_its_addresses_and_its_dtype(recorded):
     net, images = small_net(), torch.randn(1, 3, 32, 32)
-    known = fast_gpu._recordings_of(net)
-    assert fast_gpu._recordings_of(net) is known
+    known = recordings_of(net)
+    assert recordings_of(net) is known
     net.stages[0].blocks[0].fc1.weight.add_(1)
-    assert fast_gpu._recordings_of(net) is known
+    assert recordings_of(net) is known
     net.stages[0].blocks[0].fc1.weight.data = torch.zeros_like(net.stages[0].blocks[0].fc1.weight)
-    assert fast_gpu._recordings_of(net) is not known
-    known = fast_gpu._recordings_of(net)
-    assert fast_gpu._recordings_of(net.to(torch.float64)) is not known
+    assert recordings_of(net) is not known
+    known = recordings_of(net)
+    assert recordings_of(net.to(torch.float64)) is not known
     for _ in range(4):
         call(net, images.double())
     gone = weakref.ref(net)
