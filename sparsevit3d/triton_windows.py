@@ -16,15 +16,8 @@ from torch import Tensor
 
 from sparsevit3d.windows import WindowTable
 
-VARYING = [
-    "total",
-    "bound",
-    "kept",
-    "padding",
-    "scale",
-    "stride",
-    "count",
-]  # with the plan and the image: not to be compiled anew for
+# With the plan and the image: not to be compiled anew for.
+VARYING = ["total", "bound", "kept", "padding", "scale", "stride", "count"]
 
 
 class Rows(NamedTuple):
