@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DTYPES = (torch.bfloat16, torch.float16)
 HEADS = (16, 32, 64, 128)  # channels of a head that a tile can hold
 LARGEST_WINDOW = 8  # tokens across: the attention of a larger one does not fit a tile's registers
-LARGEST_PROJECTION = 16384  # weights of a patch's: they lie in one tile
+PATCH_PIXELS, PATCH_WEIGHTS = 256, 16384  # of a patch embedding at the most: they lie in one tile
 RECORDINGS = 8  # of one net: a plan and a size each, with all memory that its forward pass takes
 CALLS_BEFORE = 2  # by then kernels are compiled and the fastest tiles found
 IDLE = 100  # calls after which a recording may make room for another
@@ -43,7 +43,7 @@ def is_for(x: Tensor, weight: Tensor) -> bool:
     """Are the kernels for this input: half precision on a GPU, no gradients asked for, nothing traced?"""
     if torch.compiler.is_compiling() or type(x) is not Tensor or torch._C._get_tracing_state() is not None:
         return False
-    if x.device.type != "cuda" or x.dtype not in DTYPES or x.dtype != weight.dtype:
+    if x.device.type != "cuda" or x.device != weight.device or x.dtype not in DTYPES or x.dtype != weight.dtype:
         return False
     return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cuda") and _has_triton()
 
@@ -73,6 +73,13 @@ def compute_block(block: SwinBlock, x: Tensor, table: WindowTable, windows: Tens
     return x
 
 
+def embeds(layer: PatchEmbed, images: Tensor) -> bool:
+    """Are they for this patch embedding too?"""
+    weight = layer.projection.weight
+    fits = images.shape[1] == weight.shape[1] and weight[0].numel() <= PATCH_PIXELS and weight.numel() <= PATCH_WEIGHTS
+    return fits and is_for(images, weight)
+
+
 def embed_patches(layer: PatchEmbed, images: Tensor) -> Tensor:
     """The tokens of the images' patches, as :class:`sparsevit3d.swin_layers.PatchEmbed`, by one kernel."""
     from sparsevit3d import triton_layers as layers
@@ -84,7 +91,7 @@ def merge_patches(layer: PatchMerging, x: Tensor) -> Tensor:
     """Each 2 x 2 tokens of the maps, (B, H, W, C), as one, as :class:`sparsevit3d.swin_layers.PatchMerging`."""
     from sparsevit3d import triton_layers as layers
 
-    return layer.reduction(layers.merge_patches(x, layer.norm)).view(len(x), -1, layer.reduction.out_features)
+    return layer.reduction(layers.merge_patches(x.contiguous(), layer.norm)).view(len(x), -1, layer.reduction.out_features)
 
 
 def normalise(norm: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -92,7 +99,8 @@ def normalise(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     from sparsevit3d import triton_layers as layers
     from sparsevit3d.triton_windows import all_rows
 
-    return layers.normalise(x.view(-1, x.shape[-1]), all_rows(x.numel() // x.shape[-1]), norm).view_as(x)
+    flat = x.contiguous().view(-1, x.shape[-1])
+    return layers.normalise(flat, all_rows(len(flat)), norm).view(x.shape)
 
 
 def score_windows(x: Tensor, tables: Sequence[WindowTable], importance: str | Importance, seed: int) -> list[Tensor]:
@@ -101,7 +109,7 @@ def score_windows(x: Tensor, tables: Sequence[WindowTable], importance: str | Im
 
     if importance not in POOLINGS:
         return plain.score_windows(x, tables, importance, seed)
-    return [triton_windows.score_windows(x, table, importance) for table in tables]
+    return [triton_windows.score_windows(x.contiguous(), table, importance) for table in tables]
 
 
 def rank_windows(scores: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sparsevit3d import fast_cpu, fast_gpu
 from sparsevit3d.plan import PlanError, SparsityPlan, kept_count
-from sparsevit3d.swin_layers import PatchEmbed, PatchMerging, WindowAttention
+from sparsevit3d.swin_layers import LayerNorm, PatchEmbed, PatchMerging, WindowAttention
 from sparsevit3d.windows import Importance, WindowTable, check_importance, rank_windows, score_windows, window_table, window_tokens
 
 ScoreEvery = Literal["stage", "block"]
@@ -156,7 +156,8 @@ class SparseSwin(nn.Module):
     - ``pruned``: "copy" the tokens that no chosen window holds (the paper's), or "zero" them.
     - ``fast``: without gradients, compute by the fast path of the device and dtype; equal to the plain path but for rounding.
 
-    Without gradients a stage's blocks update one map in place: a hook that keeps a block's output has to clone it.
+    Without gradients a stage's blocks update one map in place: a hook that keeps a block's output has to clone it. What lies within a
+    block, the patch embedding or a patch merging is called as a module, and hooked, where ``fast`` is False.
     """
 
     def __init__(
@@ -210,7 +211,7 @@ class SparseSwin(nn.Module):
             downsample = PatchMerging(channels) if stage + 1 < len(depths) else None
             self.stages.append(SwinStage(blocks, downsample, score_every))
             if stage in out_indices:
-                self.norms[str(stage)] = nn.LayerNorm(channels)
+                self.norms[str(stage)] = LayerNorm(channels)
         self.apply(_init_weights)
         self.plan, self.importance, self.importance_seed = plan, importance, importance_seed
         self.fast = fast
@@ -238,7 +239,7 @@ class SparseSwin(nn.Module):
     def fast(self, fast: bool) -> None:
         self._fast = fast
         for module in self.modules():
-            if isinstance(module, (SwinBlock, PatchEmbed, PatchMerging)):
+            if isinstance(module, (SwinBlock, PatchEmbed, PatchMerging, LayerNorm)):
                 module.fast = fast
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -258,8 +259,7 @@ class SparseSwin(nn.Module):
         for index, stage in enumerate(self.stages):
             x = stage(x, height, width, ratios[index], rank)
             if str(index) in self.norms:
-                norm = cast(nn.LayerNorm, self.norms[str(index)])
-                out = fast_gpu.normalise(norm, x) if fast else norm(x)
+                out = self.norms[str(index)](x)
                 features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2))
             if stage.downsample is not None:
                 x, height, width = stage.downsample(x, height, width)

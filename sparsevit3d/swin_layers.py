@@ -10,6 +10,17 @@ from sparsevit3d import fast_cpu, fast_gpu
 from sparsevit3d.windows import WindowTokens
 
 
+class LayerNorm(nn.LayerNorm):
+    """Of a map's tokens, (B, tokens, C)."""
+
+    fast = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fast and fast_gpu.is_for(x, self.weight):
+            return fast_gpu.normalise(self, x)
+        return super().forward(x)
+
+
 class PatchEmbed(nn.Module):
     """Each ``patch`` x ``patch`` pixels become a token; the image's last rows and columns are filled up with zeros."""
 
@@ -22,11 +33,7 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, int, int]:
         """(B, in_channels, H, W) to the map's tokens, (B, height * width, C), its height and its width."""
         height, width = images.shape[-2:]
-        if (
-            self.fast
-            and self.projection.weight.numel() <= fast_gpu.LARGEST_PROJECTION
-            and fast_gpu.is_for(images, self.projection.weight)
-        ):
+        if self.fast and fast_gpu.embeds(self, images):
             return fast_gpu.embed_patches(self, images), -(-height // self.patch), -(-width // self.patch)
         padding = (0, -width % self.patch, 0, -height % self.patch)
         images = F.pad(images, padding) if any(padding) else images

@@ -38,7 +38,7 @@ def all_rows(count: int) -> Rows:
 def score_windows(x: Tensor, table: WindowTable, pooling: str) -> Tensor:
     """(B, tokens, C) features to (B, windows) scores in float32, by one of :data:`sparsevit3d.windows.POOLINGS`."""
     scores = torch.empty(len(x), len(table.tokens), dtype=torch.float32, device=x.device)
-    _score_windows[scores.shape](
+    _score_windows[scores.shape[::-1]](
         *(x, table.tokens, table.sizes, scores, table.padding, x.shape[2], table.window**2),
         POOLING=pooling, PLACES=triton.next_power_of_2(table.window**2), BLOCK_K=32,
     )  # fmt: skip
@@ -49,7 +49,7 @@ def score_windows(x: Tensor, table: WindowTable, pooling: str) -> Tensor:
 def _score_windows(
     x, tokens, sizes, scores, padding, channels, places, POOLING: tl.constexpr, PLACES: tl.constexpr, BLOCK_K: tl.constexpr
 ):  # fmt: skip
-    image, window, place = tl.program_id(0), tl.program_id(1), tl.arange(0, PLACES)
+    window, image, place = tl.program_id(0), tl.program_id(1), tl.arange(0, PLACES)
     token = tl.load(tokens + window * places + place, mask=place < places, other=padding)
     source, magnitude = x + (image.to(tl.int64) * padding + token)[:, None] * channels, tl.zeros((PLACES,), tl.float32)
     for start in range(0, channels, BLOCK_K):
@@ -57,13 +57,14 @@ def _score_windows(
         value = tl.load(source + k, mask=(token < padding)[:, None] & (k < channels), other=0).to(tl.float32)
         magnitude += tl.sum(tl.abs(value), 1)
     magnitude = magnitude / channels
+    total = tl.sum(magnitude)
     if POOLING == "l2":
         score = tl.sqrt(tl.sum(magnitude * magnitude))
     elif POOLING == "mean":
-        score = tl.sum(magnitude) / tl.load(sizes + window)
+        score = total / tl.load(sizes + window)
     else:
-        score = tl.max(magnitude)
-    tl.store(scores + image * tl.num_programs(1) + window, score)
+        score = tl.where(total == total, tl.max(magnitude), total)  # a maximum would pass over what is no number
+    tl.store(scores + image * tl.num_programs(0) + window, score)
 
 
 def rank_windows(scores: Tensor) -> Tensor:
@@ -94,6 +95,7 @@ def choose_rows(table: WindowTable, windows: Tensor | None, batch: int) -> Rows:
     """``windows``, (B, kept), or None for all, as the rows of their real tokens."""
     if windows is None:
         return Rows(None, None, None, table.padding, batch * table.padding, len(table.tokens))
+    windows = windows if windows.stride(1) == 1 else windows.contiguous()
     kept, places = windows.shape[1], table.window**2
     bound = table.most_tokens(kept)
     tokens, ends, chosen = (

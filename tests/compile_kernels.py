@@ -51,10 +51,11 @@ def compile_kernel(kernel, constants, options):
 
 LAYERS = (layers._normalise, layers._merge_patches, layers._embed_patches, layers._position_bias)
 for kernel in (windows._score_windows, windows._rank_windows, windows._choose_rows, *LAYERS):
-    compile_kernel(kernel, CONSTANTS, {})
+    for constants in ({}, {"POOLING": "mean"}, {"POOLING": "max"}) if kernel is windows._score_windows else ({},):
+        compile_kernel(kernel, CONSTANTS | constants, {})
 for tuned in (layers._attend_windows, layers._linear):
     for config in tuned.configs:
-        for absent in ({}, PLAIN):
+        for absent in ({}, PLAIN, PLAIN | {"ADD": False}) if tuned is layers._linear else ({}, PLAIN):
             options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
             compile_kernel(tuned.fn, CONSTANTS | absent | config.kwargs, options)
     print(tuned.fn.__name__, len(tuned.configs))

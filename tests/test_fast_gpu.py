@@ -73,19 +73,40 @@ def test_padded_keys_are_zero_where_qkv_has_no_bias():
     assert torch.allclose(mine, plain(block, x, table, None), rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture
+def on_kernels(monkeypatch):
+    """Kernels for any input: they are for half precision on a GPU."""
+    monkeypatch.setattr("sparsevit3d.fast_cpu.runs_on", lambda *_: False)
+    monkeypatch.setattr(fast_gpu, "is_for", lambda *_: True)
+
+
 @pytest.mark.parametrize("plan", [None, "0.5|0.2,0.6"])
 @pytest.mark.parametrize("size", [(60, 50), (62, 49)])  # odd maps; patches over the edge
-def test_a_whole_net_equals_the_plain_one(plan, size, monkeypatch):
+def test_a_whole_net_equals_the_plain_one(plan, size, on_kernels):
     shape = {"embed_dims": 16, "depths": (2, 3), "num_heads": (1, 2), "window_size": 4, "out_indices": (0, 1)}
     net = randomised(SparseSwin(**shape, plan=plan).to(DEVICE).eval())
     plain = SparseSwin(**shape, fast=False).to(DEVICE).eval()
     plain.load_state_dict(net.state_dict())
-    monkeypatch.setattr("sparsevit3d.fast_cpu.runs_on", lambda *_: False)
-    monkeypatch.setattr(fast_gpu, "is_for", lambda *_: True)  # they are for half precision on a GPU alone
     images = torch.randn(2, 3, *size, device=DEVICE).to(memory_format=torch.channels_last)
     with torch.no_grad():
         for mine, truth in zip(net.compute(images), plain.compute(images), strict=True):
             assert torch.allclose(mine, truth, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_that_a_hook_laid_out_otherwise_are_read_right(on_kernels):
+    shape = {"embed_dims": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "out_indices": (0, 1)}
+    net = randomised(SparseSwin(**shape).to(DEVICE).eval())
+    net.stages[0].register_forward_hook(lambda stage, inputs, x: x.transpose(1, 2).contiguous().transpose(1, 2))
+    images = torch.randn(1, 3, 36, 40, device=DEVICE)
+    with torch.no_grad():
+        mine, net.fast = net.compute(images), False
+        for one, truth in zip(mine, net.compute(images), strict=True):
+            assert torch.allclose(one, truth, rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_other_channels_are_refused_as_by_torch(on_kernels):
+    with pytest.raises(RuntimeError, match="expected input"), torch.no_grad():
+        small_net().compute(torch.randn(1, 1, 32, 32))
 
 
 @pytest.mark.parametrize("importance", ["l2", "mean", "max", "random"])
@@ -95,9 +116,10 @@ def test_scores_are_those_of_the_plain_path(importance, size):
         torch.randn(2, size[0] * size[1], 48, device=DEVICE),
         [window_table(*size, WINDOW, shift, DEVICE) for shift in (0, 3)],
     )
+    x[0, 0, 0] = float("nan")
     mine = fast_gpu.score_windows(x, tables, importance, seed=1)
     for one, truth in zip(mine, score_windows(x, tables, importance, seed=1), strict=True):
-        assert torch.allclose(one, truth, rtol=1e-5)
+        assert torch.allclose(one, truth, rtol=1e-5, equal_nan=True)
 
 
 def test_all_modules_are_found():

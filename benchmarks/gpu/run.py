@@ -5,8 +5,8 @@
 
 First it is made sure that the kernels and the recorded graphs compute what the plain path does, then they are timed: whole backbones,
 images on the device to feature maps, six cameras; and each kernel beside the torch calls that it replaces. Ends with one line of JSON.
-"efficiency" is the speed-up over the fastest dense contender, divided by how many times fewer MACs the plan takes. It takes a few minutes;
-nothing but this repository and the three packages is needed.
+"efficiency" is the speed-up over the fastest dense contender, divided by how many times fewer MACs the plan takes. Most of the time goes to compiling
+and tuning; nothing but this repository and the three packages is needed.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def check(net: SparseSwin) -> dict[str, float]:
         mine = fast_gpu.compute_block(block, x.clone(), table, windows)
         found[f"block of {x.shape[-1]} channels, float32, largest error"] = error = float((mine - truth).abs().max())
         assert error < 1e-4, found
+        (mine,), (truth,) = fast_gpu.score_windows(x, [table], "l2", 0), score_windows(x, [table], "l2")
+        assert torch.allclose(mine, truth, rtol=1e-5), "importance of windows"
     plain, fast = deepcopy(net), deepcopy(net).bfloat16()
     plain.fast = False
     for plan in (None, *default_plans(net, (250, 333))):
@@ -101,7 +103,7 @@ def check(net: SparseSwin) -> dict[str, float]:
         pairs = zip(fast(images.bfloat16()), plain(images), strict=True)
         cosine = min(float(F.cosine_similarity(mine.float().flatten(), truth.flatten(), 0)) for mine, truth in pairs)
         found[f"net under plan {plan}, bfloat16, smallest cosine to float32"] = cosine
-        assert cosine > 0.999, found
+        assert cosine > 0.9999, found
     return found
 
 
