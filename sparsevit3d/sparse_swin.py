@@ -24,7 +24,7 @@ from sparsevit3d.windows import Importance, WindowTable, check_importance, rank_
 ScoreEvery = Literal["stage", "block"]
 Pruned = Literal["copy", "zero"]
 _kept_count = torch.compiler.assume_constant_result(kept_count)  # torch.compile cannot look into fractions
-Rank = Callable[[Tensor, Sequence[WindowTable]], list[tuple[Tensor, Tensor]]]  # _rank, its importance settled
+Rank = Callable[[Tensor, dict[int, WindowTable]], dict[int, tuple[Tensor, Tensor]]]  # _rank, its importance settled
 
 
 class Choice(NamedTuple):
@@ -115,9 +115,9 @@ class SwinStage(nn.Module):
             table, ratio, choice = tables[block.shift], ratios[number // 2], None
             if ratio:
                 if self.score_every == "block":
-                    ranked = dict(zip([block.shift], rank(x, [table]), strict=True))
+                    ranked = rank(x, {block.shift: table})
                 elif not ranked:  # here the stage's first pruned block begins
-                    ranked = dict(zip(tables, rank(x, list(tables.values())), strict=True))
+                    ranked = rank(x, tables)
                 scores, order = ranked[block.shift]
                 choice = Choice(order[:, : _kept_count(len(table.tokens), ratio)], scores)
             x = block(x, table, choice)
@@ -125,11 +125,12 @@ class SwinStage(nn.Module):
 
 
 def _rank(
-    x: Tensor, tables: Sequence[WindowTable], importance: str | Importance, seed: int, fast: bool
-) -> list[tuple[Tensor, Tensor]]:
-    """For each table the scores of its windows, and their order."""
+    x: Tensor, tables: dict[int, WindowTable], importance: str | Importance, seed: int, fast: bool
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """For each shift's table the scores of its windows, and their order."""
     score, rank = (fast_gpu.score_windows, fast_gpu.rank_windows) if fast else (score_windows, rank_windows)
-    return [(scores, rank(scores)) for scores in score(x.detach(), tables, importance, seed)]
+    scores = score(x.detach(), list(tables.values()), importance, seed)
+    return {shift: (one, rank(one)) for shift, one in zip(tables, scores, strict=True)}
 
 
 class FeatureInfo(NamedTuple):

@@ -32,6 +32,7 @@ class Rows(NamedTuple):
 
 
 def all_rows(count: int) -> Rows:
+    """The rows of a (count, C) tensor as they are."""
     return Rows(None, None, None, count, count, 0)
 
 
@@ -110,15 +111,15 @@ def choose_rows(table: WindowTable, windows: Tensor | None, batch: int) -> Rows:
 
 @triton.jit(do_not_specialize=VARYING)
 def _choose_rows(
-    windows, tokens, sizes, rows, ends, chosen, stride, kept, bound, padding, places, PLACES: tl.constexpr, MANY: tl.constexpr
+    ranked, tokens, sizes, rows, ends, chosen, stride, kept, bound, padding, places, PLACES: tl.constexpr, MANY: tl.constexpr
 ):  # fmt: skip
     image, number, place = tl.program_id(0) // kept, tl.program_id(0) % kept, tl.arange(0, PLACES)
     before = tl.zeros((MANY,), tl.int32)
     for start in range(0, number, MANY):
         other = start + tl.arange(0, MANY)
-        window = tl.load(windows + image * stride + other, mask=other < number, other=0)
+        window = tl.load(ranked + image * stride + other, mask=other < number, other=0)
         before += tl.load(sizes + window, mask=other < number, other=0).to(tl.int32)
-    window = tl.load(windows + image * stride + number)
+    window = tl.load(ranked + image * stride + number)
     token = tl.load(tokens + window * places + place, mask=place < places, other=padding)
     real = (token < padding).to(tl.int32)
     row = tl.sum(before) + tl.cumsum(real, 0) - 1

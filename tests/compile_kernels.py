@@ -15,7 +15,7 @@ POINTERS = {
     **dict.fromkeys(
         ("out", "part", "positions", "qkv", "weight", "bias", "norm_weight", "norm_bias", "bias_table", "qkv_bias"), half
     ),
-    **dict.fromkeys(("tokens", "sizes", "order"), "*i64"),
+    **dict.fromkeys(("ranked", "tokens", "sizes", "order"), "*i64"),
     **dict.fromkeys(("rows", "ends", "windows", "chosen"), "*i32"),
     **dict.fromkeys(("x", "images"), half),
     "scores": "*fp32",
@@ -33,8 +33,10 @@ CONSTANTS = {
     "BLOCK_M": 64,
     "BLOCK_K": 64,
     "CHANNELS": 128,
+    "PATCH": 4,
+    "DEPTH": 48,
+    "POOLING": "l2",
 }
-CONSTANTS |= {"PATCH": 4, "DEPTH": 48, "POOLING": "l2"}
 PLAIN = dict.fromkeys(("rows", "ends", "windows", "mask"))  # nothing pruned, nothing shifted
 
 
