@@ -1,9 +1,11 @@
-"""What a new plan costs an adaptation step: Swin-T's backbone, two images of 256 x 704, forward, backward and optimiser.
+"""What a new plan costs an adaptation step: Swin-T's backbone, two images of 256 x 704, forward,
+backward and optimiser.
 
-    python benchmarks/adaptation.py --out benchmarks/results/adaptation_cpu.json    # about 3 minutes on two cores
+    python benchmarks/adaptation.py --out benchmarks/results/adaptation_cpu.json
 
-Every plan of the search's space that is drawn runs three steps in a row; ``new`` is the first step under it, ``known`` the mean of the two that follow and
-compute as much. Ends with one line of JSON; ``overhead`` is how much longer the new ones took in all.
+Every plan of the search's space that is drawn runs three steps in a row; ``new`` is the first step
+under it, ``known`` the mean of the two that follow and compute as much. Ends with one line of JSON;
+``overhead`` is how much longer the new ones took in all.
 """
 
 from __future__ import annotations
@@ -17,16 +19,21 @@ from pathlib import Path
 import torch
 
 from sparsevit3d import SparseSwin
-from sparsevit3d.plan import sample_plan
+from sparsevit3d.swin.plan import sample_plan
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--plans", type=int, default=30, help="how many plans to draw")
     parser.add_argument("--out", type=Path, help="keep the JSON here too")
     options = parser.parse_args()
-    net = SparseSwin(embed_dims=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window_size=7).train()
-    optimiser, images = torch.optim.AdamW(net.parameters(), 1e-5), torch.randn(2, 3, 256, 704)
+    net = SparseSwin(
+        embed_dims=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window_size=7
+    ).train()
+    optimiser = torch.optim.AdamW(net.parameters(), 1e-5)
+    images = torch.randn(2, 3, 256, 704)
 
     def step() -> float:
         start = time.perf_counter()
@@ -37,14 +44,24 @@ def main() -> None:
 
     for _ in range(3):
         step()
-    draw, rows = random.Random(0), []
+    draw = random.Random(0)
+    rows = []
     for _ in range(options.plans):
         net.plan = sample_plan(draw, net.depths)
-        new, *known = step(), step(), step()
+        new, *known = (step() for _ in range(3))
         rows.append({"plan": str(net.plan), "new_s": new, "known_s": sum(known) / 2})
     new, known = (sum(row[key] for row in rows) for key in ("new_s", "known_s"))
-    result = {"plans": len(rows), "new_s": new, "known_s": known, "overhead": new / known - 1, "rows": rows}
-    print(f"{len(rows)} plans: {new:.1f} s under new ones, {known:.1f} s under known ones: {result['overhead']:+.1%}")
+    result = {
+        "plans": len(rows),
+        "new_s": new,
+        "known_s": known,
+        "overhead": new / known - 1,
+        "rows": rows,
+    }
+    print(
+        f"{len(rows)} plans: {new:.1f} s under new ones, {known:.1f} s under known ones: "
+        f"{result['overhead']:+.1%}"
+    )
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))

@@ -1,10 +1,11 @@
 """What the data tools cost as a dataset grows: time in proportion to it, memory not at all.
 
-For 1, 10 and 100 synthetic scenes of ten keyframes (with images of 64 x 36, for what is measured here does not open them) each tool
-runs in a process of its own, with one worker, whose peak memory is its own. Then the rate at which frames of 800 x 450 are rendered, with a
-worker for each core, start-up included.
+For 1, 10 and 100 synthetic scenes of ten keyframes (with images of 64 x 36, for what is measured
+here does not open them) each tool runs in a process of its own, with one worker, whose peak memory
+is its own. Then the rate at which frames of 800 x 450 are rendered, with a worker for each core,
+start-up included.
 
-    python benchmarks/data.py --out benchmarks/results/data_cpu.json     # about 8 minutes on two cores
+    python benchmarks/data.py --out benchmarks/results/data_cpu.json
 
 The last line is one JSON document.
 """
@@ -20,7 +21,8 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-SCENES, KEYFRAMES = (1, 10, 100), 10
+SCENES = (1, 10, 100)
+KEYFRAMES = 10
 
 
 def run(tool: str, root: Path, scenes: int, answer: Connection) -> None:
@@ -41,12 +43,20 @@ def run(tool: str, root: Path, scenes: int, answer: Connection) -> None:
     else:
         statistics(root, VERSION, 1)
     seconds = time.perf_counter() - start
-    answer.send({"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "imports_mib": before})
+    answer.send(
+        {
+            "seconds": seconds,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "imports_mib": before,
+        }
+    )
 
 
 def measure(tool: str, root: Path, scenes: int) -> dict[str, float]:
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=run, args=(tool, root, scenes, there))
+    process = multiprocessing.get_context("spawn").Process(
+        target=run, args=(tool, root, scenes, there)
+    )
     process.start()
     there.close()  # so that a process that dies is noticed
     answer: dict[str, float] = here.recv()
@@ -57,28 +67,37 @@ def measure(tool: str, root: Path, scenes: int) -> dict[str, float]:
 def rendering(scratch: Path) -> dict[str, float]:
     from data_tools.synthetic.dataset import Settings, make_dataset
     from data_tools.synthetic.presets import PRESETS
-    from data_tools.work import usual_workers
+    from sparsevit3d.processes import usual_workers
 
     rates = {}
     for preset in PRESETS:
         start = time.perf_counter()
-        make_dataset(scratch / preset, Settings((8, 0, 0), 8, 800, 450, preset=preset), usual_workers())
+        make_dataset(
+            scratch / preset, Settings((8, 0, 0), 8, 800, 450, preset=preset), usual_workers()
+        )
         rates[preset] = 8 * 8 * 6 / (time.perf_counter() - start)
     return rates
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     result: dict[str, dict[str, dict[str, float]] | dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for tool in ("synth", "infos", "check", "stats"):
-            rows = result[tool] = {str(scenes): measure(tool, Path(scratch) / str(scenes), scenes) for scenes in SCENES}
+            rows = {
+                str(scenes): measure(tool, Path(scratch) / str(scenes), scenes) for scenes in SCENES
+            }
+            result[tool] = rows
             for scenes, row in rows.items():
                 print(
-                    f"{tool:6s} {scenes:>4s} scenes: {row['seconds']:7.2f} s, {row['keyframes_per_second']:6.1f} keyframes/s, "
-                    f"peak {row['peak_mib']:.0f} MiB, of which {row['imports_mib']:.0f} before it began",
+                    f"{tool:6s} {scenes:>4s} scenes: {row['seconds']:7.2f} s, "
+                    f"{row['keyframes_per_second']:6.1f} keyframes/s, "
+                    f"peak {row['peak_mib']:.0f} MiB, of which {row['imports_mib']:.0f} before "
+                    f"it began",
                     flush=True,
                 )
         result["frames_per_second_800x450"] = rendering(Path(scratch))

@@ -1,13 +1,16 @@
-"""What it takes to evaluate a plan: forward passes, and all the rest of it, which should be little; and how well latency is predicted.
+"""What it takes to evaluate a plan: forward passes, and all the rest of it, which should be little;
+and how well latency is predicted.
 
     python benchmarks/evaluation.py [--out benchmarks/results/evaluation_cpu.json]
 
-For the demo's detector and for Swin-T at 704 x 256, on made streets: seconds of one evaluation after the first, by mAP, in one thread; the
-share of them that are not forward passes (from images to each image's boxes) but merging of cameras, boxes to the global frame and the
-devkit's scoring; and seconds to load the
-objective, once. Weights are fresh and every score counts, so that a keyframe has the 500 boxes that it may have at most: more than a
-trained detector finds, and the most that scoring can take. Then the latency table of both backbones, six images at once: its error on
-20 random plans timed in the same run, beside the noise of those times. Some 15 minutes on two cores; ends with one line of JSON.
+For the demo's detector and for Swin-T at 704 x 256, on made streets: seconds of one evaluation
+after the first, by mAP, in one thread; the share of them that are not forward passes (from images
+to each image's boxes) but merging of cameras, boxes to the global frame and the devkit's scoring;
+and seconds to load the objective, once. Weights are fresh and every score counts, so that a
+keyframe has the 500 boxes that it may have at most: more than a trained detector finds, and the
+most that scoring can take. Then the latency table of both backbones, six images at once: its error
+on 20 random plans timed in the same run, beside the noise of those times. Some 15 minutes on two
+cores; ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -25,14 +28,14 @@ from mmdet3d.registry import MODELS
 
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
-from data_tools.work import usual_workers
-from sparsevit3d.latency_table import Machine, measure_table
-from sparsevit3d.macs import SHARE, plan_of_share
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.cost.latency_table import Machine, measure_table
+from sparsevit3d.cost.macs import SHARE, plan_of_share
+from sparsevit3d.files import write_json
+from sparsevit3d.processes import usual_workers
 from sparsevit3d.search.objective import Question
 from sparsevit3d.stages.checkpoints import seal
-from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.stages.files import write_json
-from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.stages.config import load_config
 from sparsevit3d.terminal import progress_bar
 
 CONFIGS = ("fcos3d_small_synthetic", "fcos3d_swin-t_704x256")
@@ -41,21 +44,33 @@ EVERYTHING = ("model.test_cfg.score_thr=0.0",)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/evaluation_cpu.json")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results/evaluation_cpu.json"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = make_dataset(Path(folder) / "root", Settings((1, 2, 1), 2, 640, 360), usual_workers())
+        root = make_dataset(
+            Path(folder) / "root", Settings((1, 2, 1), 2, 640, 360), usual_workers()
+        )
         write_infos(root, VERSION, ["search"])
         rows = {name: measure(name, root, Path(folder)) for name in CONFIGS}
-    document = {"command": "benchmarks/evaluation.py", "torch": torch.__version__, "detectors": rows}
+    document = {
+        "command": "benchmarks/evaluation.py",
+        "torch": torch.__version__,
+        "detectors": rows,
+    }
     write_json(arguments.out, document)
     print(json.dumps(document))
 
 
 def measure(name: str, root: Path, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(usual_workers())  # of which an objective leaves one
-    config = load_config(Path(__file__).parent.parent / f"configs/{name}.py", root, options=EVERYTHING)
+    config = load_config(
+        Path(__file__).parent.parent / f"configs/{name}.py", root, options=EVERYTHING
+    )
     config.model.backbone.pop("init_cfg", None)  # weights that nobody may have
     torch.manual_seed(0)
     model = MODELS.build(config.model)
@@ -63,7 +78,8 @@ def measure(name: str, root: Path, folder: Path) -> dict[str, Any]:
     checkpoint = {"state_dict": model.state_dict()}
     seal(checkpoint)
     torch.save(checkpoint, folder / f"{name}.pth")
-    net, (width, height) = backbone_of(model), config.image_size
+    net = backbone_of(model)
+    (width, height) = config.image_size
     machine = Machine.here("cpu", "float32", (6, 3, height, width))
     with machine.takes(net) as (placed, images), progress_bar(name) as update:
         _, accuracy = measure_table(placed, images, runs=8, progress=update)
@@ -72,7 +88,8 @@ def measure(name: str, root: Path, folder: Path) -> dict[str, Any]:
     objective = Question(config, folder / f"{name}.pth", keyframes=KEYFRAMES).load()
     loaded = time.perf_counter()
     objective(plan)
-    spent, forward = 0.0, objective.model.test_step
+    spent = 0.0
+    forward = objective.model.test_step
 
     def timed(batch: Any) -> Any:
         nonlocal spent

@@ -1,9 +1,11 @@
-"""How time and memory grow with an image: Swin-T's backbone, one image of 0.1 to 4 megapixels, dense and pruned, beside mmdet's.
+"""How time and memory grow with an image: Swin-T's backbone, one image of 0.1 to 4 megapixels,
+dense and pruned, beside mmdet's.
 
-    python benchmarks/growth.py --out benchmarks/results/growth_cpu.json    # about 6 minutes on two cores
+    python benchmarks/growth.py --out benchmarks/results/growth_cpu.json
 
-Every figure is of a process of its own: milliseconds are the median of runs, memory is the most that the process held above what it held when
-the network stood ready. ``exponent`` is the slope of log(cost) over log(pixels), ``fixed`` the cost at no pixels of a straight line through the two
+Every figure is of a process of its own: milliseconds are the median of runs, memory is the most
+that the process held above what it held when the network stood ready. ``exponent`` is the slope of
+log(cost) over log(pixels), ``fixed`` the cost at no pixels of a straight line through the two
 smallest sizes. Ends with one line of JSON; a picture lies beside the file.
 """
 
@@ -25,21 +27,38 @@ NETS = ("mmdet", "SparseSwin dense", "SparseSwin 0.3", "SparseSwin 0.6", "Sparse
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each, after two more")
-    parser.add_argument("--out", type=Path, help="keep the JSON here too, and the picture beside it")
-    parser.add_argument("--one", nargs=3, metavar=("NET", "HEIGHT", "WIDTH"), help="measure one of them, in this process")
+    parser.add_argument(
+        "--out", type=Path, help="keep the JSON here too, and the picture beside it"
+    )
+    parser.add_argument(
+        "--one",
+        nargs=3,
+        metavar=("NET", "HEIGHT", "WIDTH"),
+        help="measure one of them, in this process",
+    )
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.one[0], int(options.one[1]), int(options.one[2]), options.runs)))
+        print(
+            json.dumps(
+                measure(options.one[0], int(options.one[1]), int(options.one[2]), options.runs)
+            )
+        )
         return
-    result: dict[str, Any] = {"megapixels": [height * width / 1e6 for height, width in SIZES], "nets": {}}
+    result: dict[str, Any] = {
+        "megapixels": [height * width / 1e6 for height, width in SIZES],
+        "nets": {},
+    }
     for name in NETS:
         rows = [_in_its_own_process(name, height, width, options.runs) for height, width in SIZES]
         result["nets"][name] = {key: [row[key] for row in rows] for key in rows[0]}
         for key in ("ms", "mib"):
             result["nets"][name] |= {
-                f"{key}_{fit}": value for fit, value in _fit(result["megapixels"], [row[key] for row in rows]).items()
+                f"{key}_{fit}": value
+                for fit, value in _fit(result["megapixels"], [row[key] for row in rows]).items()
             }
         print(name, json.dumps(result["nets"][name]), flush=True)
     if options.out:
@@ -49,7 +68,16 @@ def main() -> None:
 
 
 def _in_its_own_process(name: str, height: int, width: int, runs: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", name, str(height), str(width), "--runs", str(runs)]
+    command = [
+        sys.executable,
+        __file__,
+        "--one",
+        name,
+        str(height),
+        str(width),
+        "--runs",
+        str(runs),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} at {height} x {width} failed:\n{done.stderr[-2000:]}")
@@ -60,9 +88,11 @@ def measure(name: str, height: int, width: int, runs: int) -> dict[str, float]:
     import torch
 
     from sparsevit3d import SparseSwin, SparsityPlan
-    from sparsevit3d.latency import time_calls
+    from sparsevit3d.cost.latency import time_calls
 
-    net: torch.nn.Module = SparseSwin(embed_dims=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window_size=7).eval()
+    net: torch.nn.Module = SparseSwin(
+        embed_dims=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window_size=7
+    ).eval()
     if name == "mmdet":
         from sparsevit3d.stages.rivals import mmdet_swin
 
@@ -103,11 +133,20 @@ def draw(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    for axes, key, title in zip(figure.subplots(1, 2), ("ms", "mib"), ("milliseconds, median", "peak memory, MiB"), strict=True):
+    for axes, key, title in zip(
+        figure.subplots(1, 2),
+        ("ms", "mib"),
+        ("milliseconds, median", "peak memory, MiB"),
+        strict=True,
+    ):
         for name, net in result["nets"].items():
             style = "--" if name == "mmdet" else "-"
             axes.loglog(
-                result["megapixels"], net[key], f"o{style}", label=f"{name}: pixels^{net[key + '_exponent']:.2f}", markersize=4
+                result["megapixels"],
+                net[key],
+                f"o{style}",
+                label=f"{name}: pixels^{net[key + '_exponent']:.2f}",
+                markersize=4,
             )
         axes.set(xlabel="megapixels of one image", title=title)
         axes.grid(alpha=0.3, which="both")

@@ -1,13 +1,16 @@
 """How many images a second the training pipeline delivers, and how many the detector can take.
 
-A frame of nuScenes is a JPEG of 1600 x 900. A network that sees 704 x 256 needs it at 704 x 396, for which the decoder can stop at a half
-of the size, which leaves less to scale down. Both ways take turns, on the same files, in one process; then a DataLoader with a worker
-for each core runs the whole training pipeline, up to batches in the training process. What the detector takes is read from the results
-of ``sparsevit3d benchmark``.
+A frame of nuScenes is a JPEG of 1600 x 900. A network that sees 704 x 256 needs it at 704 x 396,
+for which the decoder can stop at a half of the size, which leaves less to scale down. Both ways
+take turns, on the same files, in one process; then a DataLoader with a worker for each core runs
+the whole training pipeline, up to batches in the training process. What the detector takes is read
+from the results of ``sparsevit3d benchmark``.
 
-    python benchmarks/loading.py --data ROOT --infos DIR --split SPLIT --out benchmarks/results/loading_cpu.json
+    python benchmarks/loading.py --data ROOT --infos DIR --split SPLIT \\
+        --out benchmarks/results/loading_cpu.json
 
-Without --data it renders a small synthetic root of the native size first. The last line is one JSON document.
+Without --data it renders a small synthetic root of the native size first. The last line is one JSON
+document.
 """
 
 from __future__ import annotations
@@ -27,9 +30,9 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
-from data_tools.work import usual_workers
-from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.transforms import FitCamera, LoadCalibratedImage
+from sparsevit3d.detector.transforms import FitCamera, LoadCalibratedImage
+from sparsevit3d.processes import usual_workers
+from sparsevit3d.stages.config import load_config
 
 HERE = Path(__file__).parent
 CONFIGS = {"704 x 256": "fcos3d_swin-t_704x256", "1600 x 900": "fcos3d_swin-t_1600x900"}
@@ -43,12 +46,17 @@ def rate(work: Callable[[], int]) -> float:
 
 
 def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, float]:
-    """Images a second, medians: whole JPEGs, as small as they may be, and the pipeline with all workers."""
+    """Images a second, medians: whole JPEGs, as small as they may be, and the pipeline with all
+    workers.
+    """
     config = load_config(HERE.parent / f"configs/{config_name}.py", root, infos)
-    config.train_dataloader.dataset.ann_file = str((infos / f"nuscenes_infos_{split}.json").absolute())
+    config.train_dataloader.dataset.ann_file = str(
+        (infos / f"nuscenes_infos_{split}.json").absolute()
+    )
     dataset = DATASETS.build(config.train_dataloader.dataset)
     entries = [dataset.get_data_info(index) for index in range(len(dataset))]
-    load, fit = LoadCalibratedImage(*config.image_size), FitCamera(*config.image_size)
+    load = LoadCalibratedImage(*config.image_size)
+    fit = FitCamera(*config.image_size)
 
     def ours() -> int:
         for entry in entries:
@@ -67,7 +75,11 @@ def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, 
         rates["ours"].append(rate(ours))
     workers = usual_workers()
     loader = DataLoader(
-        ConcatDataset([dataset] * 8), batch_size=8, num_workers=workers, collate_fn=pseudo_collate, persistent_workers=True
+        ConcatDataset([dataset] * 8),
+        batch_size=8,
+        num_workers=workers,
+        collate_fn=pseudo_collate,
+        persistent_workers=True,
     )
 
     def pipeline() -> int:
@@ -75,7 +87,9 @@ def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, 
 
     pipeline()  # workers start
     rates["pipeline"] = [rate(pipeline) for _ in range(ROUNDS)]
-    return {name: statistics.median(values) for name, values in rates.items()} | {"workers": workers}
+    return {name: statistics.median(values) for name, values in rates.items()} | {
+        "workers": workers
+    }
 
 
 def appetite() -> float:
@@ -85,7 +99,9 @@ def appetite() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--infos", type=Path)
     parser.add_argument("--split", default="train")
@@ -94,11 +110,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.data
         if root is None:
-            root = make_dataset(Path(scratch) / "root", Settings((2, 0, 0), 2, 1600, 900, preset="standard"), usual_workers())
+            root = make_dataset(
+                Path(scratch) / "root",
+                Settings((2, 0, 0), 2, 1600, 900, preset="standard"),
+                usual_workers(),
+            )
             write_infos(root, VERSION, ["train"])
         result = {
             "images_per_second": {
-                size: measure(name, root, arguments.infos or root, arguments.split) for size, name in CONFIGS.items()
+                size: measure(name, root, arguments.infos or root, arguments.split)
+                for size, name in CONFIGS.items()
             },
             "detector_takes_at_704x256": appetite(),
             "data": "real nuScenes" if arguments.data else "synthetic, 1600 x 900",
@@ -106,10 +127,15 @@ def main() -> None:
     for size, rates in result["images_per_second"].items():
         gain = rates["ours"] / rates["whole"]
         print(
-            f"{size}: whole JPEGs {rates['whole']:.0f}, no larger than needed {rates['ours']:.0f} images/s in one process ({gain:.2f}x); "
-            f"the training pipeline {rates['pipeline']:.0f} images/s with {rates['workers']} workers"
+            f"{size}: whole JPEGs {rates['whole']:.0f}, no larger than needed "
+            f"{rates['ours']:.0f} images/s in one process ({gain:.2f}x); "
+            f"the training pipeline {rates['pipeline']:.0f} images/s with {rates['workers']} "
+            f"workers"
         )
-    print(f"the fastest detector on this machine takes {result['detector_takes_at_704x256']:.1f} images/s at 704 x 256")
+    print(
+        f"the fastest detector on this machine takes {result['detector_takes_at_704x256']:.1f} "
+        f"images/s at 704 x 256"
+    )
     line = json.dumps(result)
     if arguments.out:
         arguments.out.write_text(line + "\n")

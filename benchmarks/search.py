@@ -1,11 +1,16 @@
-"""Is the search better than luck? Algorithms on a table of plans that were all really evaluated, over many seeds.
+"""Is the search better than luck?
 
-    python benchmarks/search.py [--table benchmarks/results/plan_table.json] [--out benchmarks/results/search.json]
+Algorithms on a table of plans that were all really evaluated, over many seeds.
 
-Under three budgets: how many evaluations evolution, random and uniform search need until the best plan they have seen is within 1% of the
-best that there is (mAP on the split that searches see), over 50 seeds: median, its 95% bootstrap interval, and the share of seeds that
-got there at all. What the winner scores on ``val``, which no search saw, beside the dense network's. And the whole front in one search
-against one search for each of its budgets, at equal evaluations, by the hypervolume of what they found. Seconds; ends with one line of JSON.
+    python benchmarks/search.py [--table benchmarks/results/plan_table.json] \\
+        [--out benchmarks/results/search.json]
+
+Under three budgets: how many evaluations evolution, random and uniform search need until the best
+plan they have seen is within 1% of the best that there is (mAP on the split that searches see),
+over 50 seeds: median, its 95% bootstrap interval, and the share of seeds that got there at all.
+What the winner scores on ``val``, which no search saw, beside the dense network's. And the whole
+front in one search against one search for each of its budgets, at equal evaluations, by the
+hypervolume of what they found. Seconds; ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -22,22 +27,39 @@ from matplotlib.figure import Figure
 from pymoo.indicators.hv import HV
 from rich.table import Table
 
-from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.files import write_json
+from sparsevit3d.search.algorithms import (
+    Algorithm,
+    Evolution,
+    RandomSearch,
+    Settings,
+    UniformSearch,
+)
 from sparsevit3d.search.budget import Budget, Limit
-from sparsevit3d.search.evolution import Algorithm, Evolution, RandomSearch, Settings, UniformSearch
 from sparsevit3d.search.front import Front
-from sparsevit3d.stages.files import write_json
+from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.terminal import console
 
 BUDGETS = (0.5, 0.6, 0.75)  # shares of the dense MACs
 NEAR = 0.01  # of the best
 SEEDS = 50
 LONG = Settings(population=12, parents=4, generations=80)  # until nothing is left to ask
-KINDS: dict[str, type[Algorithm]] = {"evolution": Evolution, "random": RandomSearch, "uniform": UniformSearch}
-COLOURS = {"evolution": "#c2571a", "random": "#1f5fa8", "uniform": "#5e5e5e", "front": "#c2571a", "searches": "#1f5fa8"}
+KINDS: dict[str, type[Algorithm]] = {
+    "evolution": Evolution,
+    "random": RandomSearch,
+    "uniform": UniformSearch,
+}
+COLOURS = {
+    "evolution": "#c2571a",
+    "random": "#1f5fa8",
+    "uniform": "#5e5e5e",
+    "front": "#c2571a",
+    "searches": "#1f5fa8",
+}
 FRONT_BUDGETS = (0.45, 0.55, 0.65, 0.75, 0.85)
 FRONT_SETTINGS = Settings(population=20, parents=8, generations=9)
-SINGLE_SETTINGS = Settings(population=8, parents=3, generations=12)  # cut off after its part of the front's evaluations
+# cut off after its part of the front's evaluations
+SINGLE_SETTINGS = Settings(population=8, parents=3, generations=12)
 
 
 class Plans:
@@ -55,7 +77,12 @@ class Plans:
         return Budget(Limit("share of dense MACs", most, self.share.__getitem__))
 
     def asked(
-        self, kind: type[Algorithm], most: float, settings: Settings, seed: int, enough: float = np.inf
+        self,
+        kind: type[Algorithm],
+        most: float,
+        settings: Settings,
+        seed: int,
+        enough: float = np.inf,
     ) -> list[SparsityPlan]:
         """All plans that a search asks for, in its order, until one scores ``enough``."""
         algorithm = kind(self.depths, self.budget(most), settings, seed, self.grid)
@@ -66,7 +93,9 @@ class Plans:
 
 def main() -> None:
     results = Path(__file__).parent / "results"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--table", type=Path, default=results / "plan_table.json")
     parser.add_argument("--out", type=Path, default=results / "search.json")
     arguments = parser.parse_args()
@@ -94,13 +123,20 @@ def under(plans: Plans, most: float) -> dict[str, Any]:
     best = max(allowed, key=plans.search.__getitem__)
     enough = plans.search[best] * (1 - NEAR)
     found = {
-        name: [needed(plans.asked(kind, most, LONG, seed, enough), plans, enough) for seed in range(SEEDS)]
+        name: [
+            needed(plans.asked(kind, most, LONG, seed, enough), plans, enough)
+            for seed in range(SEEDS)
+        ]
         for name, kind in KINDS.items()
     }
     return {
         "plans": len(allowed),
         "near the best": sum(plans.search[plan] >= enough for plan in allowed),
-        "best": {"plan": str(best), "mAP on search": plans.search[best], "mAP on val": plans.val[best]},
+        "best": {
+            "plan": str(best),
+            "mAP on search": plans.search[best],
+            "mAP on val": plans.val[best],
+        },
         "best on val": max(plans.val[plan] for plan in allowed),
         "algorithms": {name: summary(counts) for name, counts in found.items()},
     }
@@ -108,19 +144,30 @@ def under(plans: Plans, most: float) -> dict[str, Any]:
 
 def needed(asked: list[SparsityPlan], plans: Plans, enough: float) -> int | None:
     """Evaluations until one scored ``enough``; None: it never did."""
-    return next((number for number, plan in enumerate(asked, 1) if plans.search[plan] >= enough), None)
+    return next(
+        (number for number, plan in enumerate(asked, 1) if plans.search[plan] >= enough), None
+    )
 
 
 def summary(counts: list[int | None]) -> dict[str, Any]:
-    """A seed that never got there counts as infinitely many; where that makes a median or an end of an interval, it is null."""
+    """A seed that never got there counts as infinitely many; where that makes a median or an end of
+    an interval, it is null.
+    """
     values = np.array([np.inf if count is None else count for count in counts])
     low, high = interval(values, lambda sample: np.quantile(sample, 0.5, method="higher"))
     median = float(np.quantile(values, 0.5, method="higher"))
     finite = [value if np.isfinite(value) else None for value in (median, low, high)]
-    return {"median": finite[0], "interval": finite[1:], "reached": float(np.isfinite(values).mean()), "counts": counts}
+    return {
+        "median": finite[0],
+        "interval": finite[1:],
+        "reached": float(np.isfinite(values).mean()),
+        "counts": counts,
+    }
 
 
-def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float], draws: int = 2000) -> tuple[float, float]:
+def interval(
+    values: np.ndarray, statistic: Callable[[np.ndarray], float], draws: int = 2000
+) -> tuple[float, float]:
     """95%, by bootstrap."""
     draw = np.random.default_rng(0)
     found = np.sort([statistic(draw.choice(values, len(values))) for _ in range(draws)])
@@ -128,34 +175,52 @@ def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float], draws
 
 
 def rank_correlation(plans: Plans) -> float:
-    ranks = [np.argsort(np.argsort([scores[plan] for plan in plans.share])) for scores in (plans.search, plans.val)]
+    ranks = [
+        np.argsort(np.argsort([scores[plan] for plan in plans.share]))
+        for scores in (plans.search, plans.val)
+    ]
     return float(np.corrcoef(*ranks)[0, 1])
 
 
 def fronts(plans: Plans) -> dict[str, Any]:
-    """The area of (share, mAP) that the plans found beat, from share 1 and mAP 0, over that which the best of all plans beat."""
+    """The area of (share, mAP) that the plans found beat, from share 1 and mAP 0, over that which
+    the best of all plans beat.
+    """
     measure = HV(ref_point=np.array([1.0, 0.0]))
 
     def volume(found: list[SparsityPlan]) -> float:
-        return float(measure(np.array([[plans.share[plan], -plans.search[plan]] for plan in found])))
+        return float(
+            measure(np.array([[plans.share[plan], -plans.search[plan]] for plan in found]))
+        )
 
     def singles(seed: int) -> list[SparsityPlan]:
-        """A search each for the budgets, that share what they know: each may evaluate so many plans that are new."""
+        """A search each for the budgets, that share what they know: each may evaluate so many plans
+        that are new.
+        """
         found: list[SparsityPlan] = []
         for number, most in enumerate(FRONT_BUDGETS):
-            asked = plans.asked(Evolution, most, SINGLE_SETTINGS, len(FRONT_BUDGETS) * seed + number)
-            found += [plan for plan in asked if plan not in found][: total * (number + 1) // len(FRONT_BUDGETS) - len(found)]
+            asked = plans.asked(
+                Evolution, most, SINGLE_SETTINGS, len(FRONT_BUDGETS) * seed + number
+            )
+            found += [plan for plan in asked if plan not in found][
+                : total * (number + 1) // len(FRONT_BUDGETS) - len(found)
+            ]
         return found
 
-    whole, total = volume(list(plans.share)), FRONT_SETTINGS.evaluations
+    whole = volume(list(plans.share))
+    total = FRONT_SETTINGS.evaluations
     kinds: dict[str, Callable[[int], list[SparsityPlan]]] = {
         "front": lambda seed: plans.asked(Front, 1.0, FRONT_SETTINGS, seed),
         "searches": singles,
         "random": lambda seed: plans.asked(RandomSearch, 1.0, FRONT_SETTINGS, seed),
     }
-    found = {name: np.array([volume(asked(seed)[:total]) / whole for seed in range(SEEDS)]) for name, asked in kinds.items()}
+    found = {
+        name: np.array([volume(asked(seed)[:total]) / whole for seed in range(SEEDS)])
+        for name, asked in kinds.items()
+    }
     rows = {
-        name: {"mean": float(row.mean()), "interval": interval(row, np.mean), "seeds": row.tolist()} for name, row in found.items()
+        name: {"mean": float(row.mean()), "interval": interval(row, np.mean), "seeds": row.tolist()}
+        for name, row in found.items()
     }
     return {"evaluations": total, "budgets": FRONT_BUDGETS, "share of the whole hypervolume": rows}
 
@@ -164,9 +229,20 @@ def show(document: dict[str, Any]) -> None:
     table = Table("budget", "plans", "near best", "algorithm", "evaluations", "95%", "seeds there")
     for most, row in document["budgets"].items():
         for name, found in row["algorithms"].items():
-            median, low, high = ("never" if count is None else f"{count:.0f}" for count in (found["median"], *found["interval"]))
+            median, low, high = (
+                "never" if count is None else f"{count:.0f}"
+                for count in (found["median"], *found["interval"])
+            )
             reached = f"{found['reached']:.0%}"
-            table.add_row(most, str(row["plans"]), str(row["near the best"]), name, median, f"{low} .. {high}", reached)
+            table.add_row(
+                most,
+                str(row["plans"]),
+                str(row["near the best"]),
+                name,
+                median,
+                f"{low} .. {high}",
+                reached,
+            )
     console.print(table)
     for name, row in document["front"]["share of the whole hypervolume"].items():
         low, high = row["interval"]
@@ -181,10 +257,20 @@ def draw(document: dict[str, Any], path: Path) -> None:
     rows = document["front"]["share of the whole hypervolume"]
     for place, (name, row) in enumerate(rows.items()):
         last.boxplot(
-            [row["seeds"]], positions=[place], widths=0.6, patch_artist=True, boxprops={"facecolor": COLOURS[name], "alpha": 0.6}
+            [row["seeds"]],
+            positions=[place],
+            widths=0.6,
+            patch_artist=True,
+            boxprops={"facecolor": COLOURS[name], "alpha": 0.6},
         )
-    last.set_xticks(range(len(rows)), ["one search\nfor the front", f"{len(FRONT_BUDGETS)} searches,\na budget each", "random"])
-    last.set(title=f"the front, {document['front']['evaluations']} evaluations", ylabel="share of the whole hypervolume")
+    last.set_xticks(
+        range(len(rows)),
+        ["one search\nfor the front", f"{len(FRONT_BUDGETS)} searches,\na budget each", "random"],
+    )
+    last.set(
+        title=f"the front, {document['front']['evaluations']} evaluations",
+        ylabel="share of the whole hypervolume",
+    )
     last.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=110)
 
@@ -195,7 +281,13 @@ def draw_budget(axes: Axes, most: float, row: dict[str, Any]) -> None:
         reached = np.arange(1, len(counts) + 1) / len(found["counts"])
         label = name if len(counts) else f"{name}: never"
         axes.step([0, *counts], [0, *reached], where="post", color=COLOURS[name], label=label)
-    axes.set(xlabel="evaluations", ylabel=f"seeds within {NEAR:.0%} of the best", ylim=(0, 1.02), xscale="symlog", xlim=(1, None))
+    axes.set(
+        xlabel="evaluations",
+        ylabel=f"seeds within {NEAR:.0%} of the best",
+        ylim=(0, 1.02),
+        xscale="symlog",
+        xlim=(1, None),
+    )
     axes.set_title(f"at most {most:.0%} of the MACs: {row['plans']} plans")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")

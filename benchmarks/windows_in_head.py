@@ -2,10 +2,12 @@
 
     python benchmarks/windows_in_head.py CONFIG CHECKPOINT --data ROOT
 
-A head that is to be right on the tokens that the backbone's last block pair computed needs its own inputs around them: one pixel more for every 3 x 3
-convolution that is still to come. So of the MACs of each convolution only the share of pixels so near to a computed window is needed. Counted on the
-six images of the first keyframe of ``val``, under the checkpoint's plan or another; levels that the neck adds are counted whole, and where a deformable
-convolution looks is taken to be where an ordinary one does. Ends with one line of JSON.
+A head that is to be right on the tokens that the backbone's last block pair computed needs its own
+inputs around them: one pixel more for every 3 x 3 convolution that is still to come. So of the MACs
+of each convolution only the share of pixels so near to a computed window is needed. Counted on the
+six images of the first keyframe of ``val``, under the checkpoint's plan or another; levels that the
+neck adds are counted whole, and where a deformable convolution looks is taken to be where an
+ordinary one does. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,52 +21,67 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsevit3d.deform import DeformConv
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.detector.deform import DeformConv
 from sparsevit3d.stages.benchmark import trained_subject
-from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.stages.hooks import backbone_of
-from sparsevit3d.trace import BlockTrace, record_windows
-from sparsevit3d.windows import window_table
+from sparsevit3d.stages.config import load_config
+from sparsevit3d.swin.trace import BlockTrace, record_windows
+from sparsevit3d.swin.windows import window_table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", type=Path)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, help="the nuScenes root, if not the config's own")
     parser.add_argument("--plan", help="another plan than the checkpoint's")
     options = parser.parse_args()
-    subject = trained_subject(load_config(options.config, options.data, None, ()), options.checkpoint, "val")
+    subject = trained_subject(
+        load_config(options.config, options.data, None, ()), options.checkpoint, "val"
+    )
     net = backbone_of(subject.model)
     net.plan = options.plan or net.plan
     with torch.no_grad(), record_windows(net) as trace:
         features = net(subject.images)
         levels = subject.model.neck(features)
-    layers, total, needed = macs_by_distance(subject.model.bbox_head), 0.0, 0.0
+    layers = macs_by_distance(subject.model.bbox_head)
+    total = 0.0
+    needed = 0.0
     rows = []
     for level, feature in enumerate(levels):
         kept = torch.ones(len(feature), *feature.shape[-2:])
         if level < len(features):
             stage = net.out_indices[level]
-            kept = torch.stack([computed_tokens(one) for one in trace if one.stage == stage][-2:]).amax(0)
+            kept = torch.stack(
+                [computed_tokens(one) for one in trace if one.stage == stage][-2:]
+            ).amax(0)
         pixels = kept.numel()
         whole = sum(layers.values()) * pixels
         near = sum(macs * float(widened(kept, distance).sum()) for distance, macs in layers.items())
         rows.append(
-            {"stride": subject.model.bbox_head.strides[level], "computed": float(kept.mean()), "share_of_head_macs": near / whole}
+            {
+                "stride": subject.model.bbox_head.strides[level],
+                "computed": float(kept.mean()),
+                "share_of_head_macs": near / whole,
+            }
         )
-        total, needed = total + whole, needed + near
+        total = total + whole
+        needed = needed + near
     result = {"plan": str(net.plan), "levels": rows, "share_of_head_macs": needed / total}
     for row in rows:
         print(
-            f"stride {row['stride']:3}: {row['computed']:.0%} of its tokens computed; {row['share_of_head_macs']:.0%} of the head's MACs needed"
+            f"stride {row['stride']:3}: {row['computed']:.0%} of its tokens computed; "
+            f"{row['share_of_head_macs']:.0%} of the head's MACs needed"
         )
     print(json.dumps(result))
 
 
 def computed_tokens(block: BlockTrace) -> Tensor:
     """(B, H, W), 1 where the block computed."""
-    (height, width), found = block.map_size, torch.zeros(len(block.kept), block.map_size[0] * block.map_size[1] + 1)
+    (height, width) = block.map_size
+    found = torch.zeros(len(block.kept), block.map_size[0] * block.map_size[1] + 1)
     table = window_table(height, width, block.window, block.shift).tokens
     for image, kept in enumerate(torch.from_numpy(block.kept)):
         found[image, table[kept].flatten()] = 1

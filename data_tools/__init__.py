@@ -1,1 +1,3 @@
-"""nuScenes as the detector wants it: infos from any root, and a small synthetic nuScenes made from a seed."""
+"""nuScenes as the detector wants it: infos from any root, and a small synthetic nuScenes made from
+a seed.
+"""

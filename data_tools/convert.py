@@ -1,7 +1,9 @@
-"""Info files of whole splits: on all cores, in memory that does not grow, whole or not at all, and going on where they were cut off.
+"""Info files of whole splits: on all cores, in memory that does not grow, whole or not at all, and
+going on where they were cut off.
 
-Work lies in a hidden folder beside the info files until they are written: the tables as SQLite, and a file for every 64 keyframes. The
-same tables give the same bytes, for any number of workers and after any interruption.
+Work lies in a hidden folder beside the info files until they are written: the tables as SQLite, and
+a file for every 64 keyframes. The same tables give the same bytes, for any number of workers and
+after any interruption.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -17,15 +19,15 @@ from pathlib import Path
 from PIL import Image
 
 from data_tools.database import Tables, build, fingerprint, rows_of
-from data_tools.files import DataError, alone_in, whole_file, write_bytes, write_json
 from data_tools.infos import held_together, keyframe, undetected
 from data_tools.schema import CAMERAS, CLASSES
 from data_tools.splits import training_scenes
-from data_tools.work import in_order
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import sole_owner, whole_file, write_bytes, write_json
+from sparsevit3d.processes import in_order
+from sparsevit3d.progress import Progress, no_progress
 
 CHUNK = 64  # keyframes of a piece of work
-
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it is, of how much
 
 
 def info_path(folder: Path, split: str) -> Path:
@@ -38,25 +40,31 @@ def write_infos(
     splits: Sequence[str],
     out: Path | None = None,
     workers: int = 1,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> dict[str, int]:
-    """Write the info files of ``splits`` into ``out`` (None: the root); returns the number of keyframes of each.
+    """Write the info files of ``splits`` into ``out`` (None: the root); returns the number of
+    keyframes of each.
 
-    That of ``train`` leaves out ``search``. Raises DataError where the tables are not what they should be, and OSError where nothing
-    can be written; what earlier calls wrote stays.
+    That of ``train`` leaves out ``search``. Raises InputError where the tables are not what they
+    should be, and OSError where nothing can be written; what earlier calls wrote stays.
     """
-    out, tables = out or root, root / version
-    wanted = {split: training_scenes(root, version, split) for split in splits}  # a mistake is better told before the work
+    out = out or root
+    tables = root / version
+    # a mistake is better told before the work
+    wanted = {split: training_scenes(root, version, split) for split in splits}
     out.mkdir(parents=True, exist_ok=True)
     scratch = out / f".infos-{version}"
-    index, counts = scratch / "tables.sqlite", {}
-    with alone_in(out):
+    index = scratch / "tables.sqlite"
+    counts = {}
+    with sole_owner(out):
         _claim(scratch, fingerprint(tables))
         if not index.exists():
-            build(tables, index, lambda done, total: progress("reading tables", done, total))
+            build(tables, index, progress)
         try:
             for split, scenes in wanted.items():
-                counts[split] = _write_split(index, tables, split, scenes, info_path(out, split), workers, progress)
+                counts[split] = _write_split(
+                    index, tables, split, scenes, info_path(out, split), workers, progress
+                )
         finally:
             _tables.cache_clear()  # after an error the next call may read mended tables
         shutil.rmtree(scratch)
@@ -64,7 +72,7 @@ def write_infos(
 
 
 def _claim(scratch: Path, tables: str) -> None:
-    """An empty folder to work in, or the one that an interrupted call left, of these very tables."""
+    """Make an empty folder to work in, or find what an interrupted call left of these tables."""
     marker = scratch / "tables.txt"
     if not marker.exists() or marker.read_text() != tables:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -72,24 +80,46 @@ def _claim(scratch: Path, tables: str) -> None:
         write_bytes(marker, tables.encode())
 
 
-def _write_split(index: Path, folder: Path, split: str, scenes: set[str], path: Path, workers: int, progress: Progress) -> int:
+def _write_split(
+    index: Path,
+    folder: Path,
+    split: str,
+    scenes: set[str],
+    path: Path,
+    workers: int,
+    progress: Progress,
+) -> int:
     tokens = Tables(index, folder).samples(scenes)
     total = sum(1 for _ in Tables(index, folder).samples(scenes))
-    title, count, ignored = f"keyframes of {split}", 0, set()
+    title = f"keyframes of {split}"
+    count = 0
+    ignored = set()
     body = index.parent / f"{split}.body"
-    progress(title, 0, total)
+    progress(0, total, title)
     with whole_file(body) as file:
         pieces = enumerate(iter(lambda: list(islice(tokens, CHUNK)), []))
-        jobs = ((index, folder, piece, index.parent / f"{split}-{number:05d}.json") for number, piece in pieces)
+        jobs = (
+            (index, folder, piece, index.parent / f"{split}-{number:05d}.json")
+            for number, piece in pieces
+        )
         for piece in in_order(_convert, jobs, workers):
             document = json.loads(piece.read_text())
             ignored |= set(document["undetected"])
             for info in document["keyframes"]:
-                file.write((b",\n" if count else b"") + json.dumps({"sample_idx": count} | info).encode())
+                file.write(
+                    (b",\n" if count else b"") + json.dumps({"sample_idx": count} | info).encode()
+                )
                 count += 1
-            progress(title, count, total)
-    categories = {name: label for label, name in enumerate(CLASSES)} | dict.fromkeys(sorted(ignored), -1)
-    metainfo = {"categories": categories, "dataset": "nuscenes", "version": folder.name, "info_version": "1.1"}
+            progress(count, total, title)
+    categories = {name: label for label, name in enumerate(CLASSES)} | dict.fromkeys(
+        sorted(ignored), -1
+    )
+    metainfo = {
+        "categories": categories,
+        "dataset": "nuscenes",
+        "version": folder.name,
+        "info_version": "1.1",
+    }
     head = json.dumps(metainfo | {"split": split, "scenes": sorted(scenes)})
     with whole_file(path) as file, body.open("rb") as source:
         file.write(f'{{"metainfo": {head}, "data_list": [\n'.encode())
@@ -101,7 +131,9 @@ def _write_split(index: Path, folder: Path, split: str, scenes: set[str], path: 
 def _convert(index: Path, folder: Path, tokens: list[str], path: Path) -> Path:
     """One worker's piece of work, unless an earlier call did it."""
     if not path.exists():
-        tables, names, keyframes = _tables(index, folder), set(), []
+        tables = _tables(index, folder)
+        names = set()
+        keyframes = []
         for token in tokens:
             with held_together(tables, token):
                 names |= undetected(tables, token)
@@ -116,46 +148,67 @@ def _tables(index: Path, folder: Path) -> Tables:
 
 
 def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) -> int:
-    """Write mmdet3d's own info file of a split of ``root``, a pickle, as JSON into ``out``; returns its number of keyframes.
+    """Write mmdet3d's own info file of a split of ``root``, a pickle, as JSON into ``out``; returns
+    its number of keyframes.
 
-    It does not say how large the images are, which is read off them, nor of which scenes it is, which the tables of ``version`` do.
+    It does not say how large the images are, which is read off them, nor of which scenes it is,
+    which the tables of ``version`` do.
 
-    Reading a pickle runs whatever code is in it: only for files whose maker is trusted. Raises DataError where it holds another
-    schema than 1.1, the cameras of another order, or no cameras.
+    Reading a pickle runs whatever code is in it: only for files whose maker is trusted. Raises
+    InputError where it holds another schema than 1.1, the cameras of another order, or no cameras.
     """
     try:
         with source.open("rb") as file:
             document = pickle.load(file)
-        metainfo, keyframes = document["metainfo"], document["data_list"]
-        cameras, schema = [list(info["images"]) for info in keyframes], metainfo.get("info_version")
+        metainfo = document["metainfo"]
+        keyframes = document["data_list"]
+        cameras = [list(info["images"]) for info in keyframes]
+        schema = metainfo.get("info_version")
         tokens = {info["token"] for info in keyframes}
-        images = [(name, image, image["img_path"]) for info in keyframes for name, image in info["images"].items()]
+        images = [
+            (name, image, image["img_path"])
+            for info in keyframes
+            for name, image in info["images"].items()
+        ]
     except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     except Exception as error:  # a pickle can fail in every way
-        raise DataError(
-            f"{source}: is no info file of mmdet3d 1.x ({error!r}); make info files anew with 'sparsevit3d data infos ROOT'"
+        raise InputError(
+            f"{source}: is no info file of mmdet3d 1.x ({error!r}); make info files anew with "
+            f"'sparsevit3d data infos ROOT'"
         ) from error
     if schema != "1.1" or any(names != list(CAMERAS) for names in cameras):
-        raise DataError(
-            f"{source}: is of info version {schema} or has other cameras than {', '.join(CAMERAS)}, in this order; "
+        raise InputError(
+            f"{source}: is of info version {schema} or has other cameras than "
+            f"{', '.join(CAMERAS)}, in this order; "
             "make info files anew with 'sparsevit3d data infos ROOT'"
         )
     for name, image, file_name in images:
         with Image.open(root / "samples" / name / file_name) as opened:
             image["width"], image["height"] = opened.size
-    metainfo |= {"version": version, "split": split, "scenes": _scenes_of(root / version, tokens, source)}
+    metainfo |= {
+        "version": version,
+        "split": split,
+        "scenes": _scenes_of(root / version, tokens, source),
+    }
     out.mkdir(parents=True, exist_ok=True)
-    write_bytes(info_path(out, split), json.dumps(document, default=lambda value: value.tolist()).encode())
+    write_bytes(
+        info_path(out, split), json.dumps(document, default=lambda value: value.tolist()).encode()
+    )
     return len(keyframes)
 
 
 def _scenes_of(folder: Path, samples: set[str], source: Path) -> list[str]:
     """Names of the scenes of samples."""
-    scenes = {row["token"]: row["scene_token"] for row in rows_of(folder / "sample.json") if row["token"] in samples}
+    scenes = {
+        row["token"]: row["scene_token"]
+        for row in rows_of(folder / "sample.json")
+        if row["token"] in samples
+    }
     if lost := samples - scenes.keys():
-        raise DataError(
-            f"{source}: keyframe {min(lost)} is not in {folder / 'sample.json'}; name the root and --version that it is of"
+        raise InputError(
+            f"{source}: keyframe {min(lost)} is not in {folder / 'sample.json'}; name the root "
+            f"and --version that it is of"
         )
     wanted = set(scenes.values())
     return sorted(row["name"] for row in rows_of(folder / "scene.json") if row["token"] in wanted)

@@ -1,4 +1,5 @@
-"""nuScenes' tables as an SQLite file: read once as a stream, then asked row by row, so that memory does not grow with the dataset.
+"""nuScenes' tables as an SQLite file: read once as a stream, then asked row by row, so that memory
+does not grow with the dataset.
 
 (The devkit holds all tables at once: for v1.0-trainval some 8 GB, in every process.)
 """
@@ -9,14 +10,16 @@ import errno
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_tools.files import DataError
 from data_tools.schema import TABLES
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import whole_path
+from sparsevit3d.progress import Progress
 
 CHUNK = 1 << 20  # characters read at a time
 LONGEST = 32 << 20  # characters of a row; one that has no end by then has none
@@ -31,21 +34,22 @@ INDEXES = (
 Row = dict[str, Any]
 
 
-class TableError(DataError):
-    """A table that is missing, unreadable or not a list of rows."""
-
-
 def rows_of(path: Path) -> Iterator[Any]:
-    """The entries of a JSON list, one by one. NaN and Infinity are read as Python's json does, and as the devkit therefore does.
+    """The entries of a JSON list, one by one.
 
-    Raises TableError that names the file where it is missing, not UTF-8, cut off or no list.
+    NaN and Infinity are read as Python's json does, and as the devkit therefore does.
+
+    Raises InputError that names the file where it is missing, not UTF-8, cut off or no list.
     """
-    decoder, buffer, start, last = json.JSONDecoder(), "", 0, None
+    decoder = json.JSONDecoder()
+    buffer = ""
+    start = 0
+    last = None
     try:
         with path.open(encoding="utf-8") as file:
             buffer = file.read(CHUNK).lstrip()
             if not buffer.startswith("["):
-                raise TableError(f"{path}: is no JSON list of rows; get it anew")
+                raise InputError(f"{path}: is no JSON list of rows; get it anew")
             start = 1
             while True:
                 while start < len(buffer) and buffer[start] in " \n\r\t,":
@@ -57,74 +61,105 @@ def rows_of(path: Path) -> Iterator[Any]:
                         return
                     more = file.read(CHUNK)
                     if not more or len(buffer) - start > LONGEST:
-                        after = f"the row of {last['token']}" if isinstance(last, dict) and "token" in last else "its beginning"
-                        raise TableError(f"{path}: is no whole JSON ({error.msg}, after {after}); get it anew") from error
-                    buffer, start = buffer[start:] + more, 0
+                        after = (
+                            f"the row of {last['token']}"
+                            if isinstance(last, dict) and "token" in last
+                            else "its beginning"
+                        )
+                        raise InputError(
+                            f"{path}: is no whole JSON ({error.msg}, after {after}); get it anew"
+                        ) from error
+                    buffer = buffer[start:] + more
+                    start = 0
                     continue
                 yield row
-                start, last = end, row
+                start = end
+                last = row
     except UnicodeDecodeError as error:
-        raise TableError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        raise InputError(
+            f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
-        raise TableError(f"{path}: cannot be read ({error.strerror}); put it back") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); put it back") from error
 
 
 def fingerprint(folder: Path) -> str:
     """Changes when a table does: from names, sizes and times of change."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json"))]
+    stats = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.glob("*.json"))
+    ]
     return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
-def build(folder: Path, path: Path, progress: Callable[[int, int], None]) -> None:
+def build(folder: Path, path: Path, progress: Progress) -> None:
     """Write the tables of ``folder`` into a new SQLite file at ``path``, whole or not at all.
 
-    Raises TableError for a table that cannot be read, or has a row without its fields.
+    Raises InputError for a table that cannot be read, or has a row without its fields.
     """
     with new_database(path) as database:
         for number, table in enumerate(TABLES):
-            progress(number, len(TABLES))
-            store(database, table, (_complete(folder, table, row) for row in rows_of(folder / f"{table}.json")))
-    progress(len(TABLES), len(TABLES))
+            progress(number, len(TABLES), "reading tables")
+            store(
+                database,
+                table,
+                (_complete(folder, table, row) for row in rows_of(folder / f"{table}.json")),
+            )
+    progress(len(TABLES), len(TABLES), "reading tables")
 
 
 @contextmanager
 def new_database(path: Path) -> Iterator[sqlite3.Connection]:
     """An SQLite file to store tables in; it gets its name, and its indexes, when the block ends."""
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    database = sqlite3.connect(partial, isolation_level=None)
-    try:
-        database.execute("PRAGMA journal_mode=OFF")  # who is interrupted begins anew
-        database.execute("PRAGMA synchronous=OFF")
-        yield database
-        for table, field in INDEXES:
-            database.execute(f"CREATE INDEX {table}_by_{field} ON {table} ({field})")
-        database.close()
-        partial.replace(path)
-    except sqlite3.OperationalError as error:
-        raise OSError(errno.ENOSPC, f"SQLite could not write it ({error}); is the disk full?", str(path)) from error
-    finally:
-        database.close()
+    with whole_path(path) as partial:
         partial.unlink(missing_ok=True)
+        try:
+            with closing(sqlite3.connect(partial, isolation_level=None)) as database:
+                database.execute("PRAGMA journal_mode=OFF")  # who is interrupted begins anew
+                database.execute("PRAGMA synchronous=OFF")
+                yield database
+                for table, field in INDEXES:
+                    database.execute(f"CREATE INDEX {table}_by_{field} ON {table} ({field})")
+        except sqlite3.OperationalError as error:
+            raise OSError(errno.ENOSPC, f"SQLite could not write it ({error})") from error
 
 
 def store(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
     """Add a table. What a row lacks, or has as None, is stored as NULL."""
     fields = TABLES[table]
-    values = ([row.get("token"), *(_stored(kind, row.get(field)) for field, kind in fields.items())] for row in rows)
+    values = (
+        [row.get("token"), *(_stored(kind, row.get(field)) for field, kind in fields.items())]
+        for row in rows
+    )
     database.execute(f"CREATE TABLE {table} (token, {', '.join(fields)})")
     database.execute("BEGIN")
     try:
         database.executemany(f"INSERT INTO {table} VALUES (?{', ?' * len(fields)})", values)
-    except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
-        raise TableError(f"{table}.json: has a value of the wrong kind ({error}); 'sparsevit3d data check' names it") from error
+    except (
+        OverflowError,
+        UnicodeEncodeError,
+        sqlite3.InterfaceError,
+        sqlite3.ProgrammingError,
+    ) as error:
+        raise InputError(
+            f"{table}.json: has a value of the wrong kind ({error}); 'sparsevit3d data check' "
+            f"names it"
+        ) from error
     database.execute("COMMIT")
 
 
 def _complete(folder: Path, table: str, row: Any) -> Row:
-    if not isinstance(row, dict) or (lost := [name for name in ("token", *TABLES[table]) if name not in row]):
-        what = f"a row without {', '.join(lost)}" if isinstance(row, dict) else "an entry that is no row"
-        raise TableError(f"{folder / table}.json: has {what}; 'sparsevit3d data check' lists what is wrong")
+    if not isinstance(row, dict) or (
+        lost := [name for name in ("token", *TABLES[table]) if name not in row]
+    ):
+        what = (
+            f"a row without {', '.join(lost)}"
+            if isinstance(row, dict)
+            else "an entry that is no row"
+        )
+        raise InputError(
+            f"{folder / table}.json: has {what}; 'sparsevit3d data check' lists what is wrong"
+        )
     return row
 
 
@@ -137,21 +172,27 @@ def _stored(kind: str, value: Any) -> Any:
 
 
 class Tables:
-    """Rows of one root's tables by token. Rows come back as the tables have them; ``samples`` and ``anns`` in the tables' order."""
+    """Rows of one root's tables by token.
+
+    Rows come back as the tables have them; ``samples`` and ``anns`` in the tables' order.
+    """
 
     def __init__(self, path: Path, folder: Path) -> None:
-        """``path``: the SQLite file that :func:`build` wrote of ``folder``, which error messages name."""
+        """``path``: the SQLite file that :func:`build` wrote of ``folder``, which error messages
+        name.
+        """
         self.folder = folder
         self.database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         # What many rows share is asked for once.
         self.shared = lru_cache(4096)(self.get)
 
     def get(self, table: str, token: str) -> Row:
-        """One row. Raises DataError where the table does not have it."""
+        """One row. Raises InputError where the table does not have it."""
         row = self.database.execute(f"SELECT * FROM {table} WHERE token = ?", (token,)).fetchone()
         if row is None:
-            raise DataError(
-                f"{self.folder / table}.json: has no row {token!r}, which another table names; 'sparsevit3d data check' lists all such"
+            raise InputError(
+                f"{self.folder / table}.json: has no row {token!r}, which another table names; "
+                f"'sparsevit3d data check' lists all such"
             )
         return _loaded(table, row)
 
@@ -162,7 +203,9 @@ class Tables:
 
     def where(self, table: str, field: str, value: str) -> list[Row]:
         """All rows whose ``field`` is ``value``, in the table's order."""
-        rows = self.database.execute(f"SELECT * FROM {table} WHERE {field} = ? ORDER BY rowid", (value,))
+        rows = self.database.execute(
+            f"SELECT * FROM {table} WHERE {field} = ? ORDER BY rowid", (value,)
+        )
         return [_loaded(table, row) for row in rows]
 
     def all(self, table: str) -> Iterator[Row]:
@@ -172,7 +215,10 @@ class Tables:
 
     def samples(self, scenes: set[str]) -> Iterator[str]:
         """Tokens of the samples of the named scenes, in the table's order."""
-        query = "SELECT sample.token, scene.name FROM sample JOIN scene ON scene.token = sample.scene_token ORDER BY sample.rowid"
+        query = (
+            "SELECT sample.token, scene.name FROM sample JOIN scene ON scene.token = "
+            "sample.scene_token ORDER BY sample.rowid"
+        )
         for token, name in self.database.execute(query):
             if name in scenes:
                 yield token

@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.database import rows_of
-from data_tools.files import DataError
+from sparsevit3d.errors import InputError
 
 
 def random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple[Path, str]]:
-    """``count`` camera keyframes drawn evenly (by reservoir sampling), with their scene's description and channel, in file order.
+    """``count`` camera keyframes drawn evenly (by reservoir sampling), with their scene's
+    description and channel, in file order.
 
-    Raises DataError where there are none, or the tables are not what they should be.
+    Raises InputError where there are none, or the tables are not what they should be.
     """
     try:
         return _random_frames(root, version, count, seed)
     except (KeyError, TypeError) as error:
-        raise DataError(f"{root / version}: a row lacks {error}; 'sparsevit3d data check' lists what is wrong") from error
+        raise InputError(
+            f"{root / version}: a row lacks {error}; 'sparsevit3d data check' lists what is wrong"
+        ) from error
 
 
 def _random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple[Path, str]]:
-    rng, seen = random.Random(seed), 0
+    rng = random.Random(seed)
+    seen = 0
     chosen: list[Any] = []
     for row in rows_of(root / version / "sample_data.json"):
         if row["is_key_frame"] and row["fileformat"] == "jpg":
@@ -32,12 +36,15 @@ def _random_frames(root: Path, version: str, count: int, seed: int) -> list[tupl
             elif (place := rng.randrange(seen)) < count:
                 chosen[place] = row
     if not chosen:
-        raise DataError(f"{root / version}: has no camera keyframe")
+        raise InputError(f"{root / version}: has no camera keyframe")
     samples = {row["sample_token"]: "" for row in chosen}
     for row in rows_of(root / version / "sample.json"):
         if row["token"] in samples:
             samples[row["token"]] = row["scene_token"]
-    scenes = {row["token"]: f"{row['name']}: {row['description']}"[:60] for row in rows_of(root / version / "scene.json")}
+    scenes = {
+        row["token"]: f"{row['name']}: {row['description']}"[:60]
+        for row in rows_of(root / version / "scene.json")
+    }
     frames = []
     for row in sorted(chosen, key=lambda row: str(row["filename"])):
         caption = f"{scenes[samples[row['sample_token']]]}\n{Path(row['filename']).parent.name}"

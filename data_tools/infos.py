@@ -1,8 +1,9 @@
 """A keyframe as mmdet3d 1.4 describes it (info schema 1.1), from nuScenes' tables.
 
-Frames and conventions are mmdet3d's: ``instances`` are in the lidar frame (x, y, z of the centre, length, width, height, yaw), and
-``cam_instances`` in each camera's own frame at its own time (centre, length, height, width, yaw), with the 2D box that the image shows.
-Cameras stand in the order on which mmdet3d's metric relies.
+Frames and conventions are mmdet3d's: ``instances`` are in the lidar frame (x, y, z of the centre,
+length, width, height, yaw), and ``cam_instances`` in each camera's own frame at its own time
+(centre, length, height, width, yaw), with the 2D box that the image shows. Cameras stand in the
+order on which mmdet3d's metric relies.
 """
 
 from __future__ import annotations
@@ -21,35 +22,55 @@ from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry import box as rectangle
 
 from data_tools.database import Row, Tables
-from data_tools.files import DataError
 from data_tools.schema import ATTRIBUTES, CAMERAS, LIDAR, label_of
+from sparsevit3d.errors import InputError
 
 SWEEPS = 10  # lidar turns before the keyframe's own, as mmdet3d keeps them
-LONGEST_GAP = 1.5  # seconds over which the devkit still trusts a velocity; twice that where it has a box on either side
+# seconds over which the devkit still trusts a velocity; twice that where it has a box on either
+# side
+LONGEST_GAP = 1.5
 
 Matrix = NDArray[np.float64]
 
 
 @contextmanager
 def held_together(tables: Tables, token: str) -> Iterator[None]:
-    """Whatever goes wrong in a sample, said as DataError: values that no check has looked at can fail in every way."""
+    """Whatever goes wrong in a sample, said as InputError: values that no check has looked at can
+    fail in every way.
+    """
     try:
         yield
-    except DataError:
+    except InputError:
         raise
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{tables.folder}: the tables do not hold together at sample {token} ({error!r}); run 'sparsevit3d data check'"
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"{tables.folder}: the tables do not hold together at sample {token} ({error!r}); "
+            f"run 'sparsevit3d data check'"
         ) from error
 
 
 def keyframe(tables: Tables, token: str) -> Row:
-    """The info of a sample, all but its ``sample_idx``. Raises DataError where the tables lack what it needs."""
-    sample, data = tables.get("sample", token), tables.channels(token)
+    """The info of a sample, all but its ``sample_idx``.
+
+    Raises InputError where the tables lack what it needs.
+    """
+    sample = tables.get("sample", token)
+    data = tables.channels(token)
     if lost := [name for name in (*CAMERAS, LIDAR) if name not in data]:
-        raise DataError(f"{tables.folder / 'sample_data.json'}: sample {token!r} has no keyframe of {', '.join(lost)}")
+        raise InputError(
+            f"{tables.folder / 'sample_data.json'}: sample {token!r} has no keyframe of "
+            f"{', '.join(lost)}"
+        )
     lidar = data[LIDAR]
-    lidar2ego, ego2global = _mount(tables, lidar), _pose(tables, lidar)
+    lidar2ego = _mount(tables, lidar)
+    ego2global = _pose(tables, lidar)
     lidar2global = ego2global @ lidar2ego
     info = {
         "token": token,
@@ -73,14 +94,17 @@ def keyframe(tables: Tables, token: str) -> Row:
 
 
 def undetected(tables: Tables, token: str) -> set[str]:
-    """Categories in a sample that are none of the ten classes; mmdet3d's metainfo lists them with the label -1."""
+    """Categories in a sample that are none of the ten classes; mmdet3d's metainfo lists them with
+    the label -1.
+    """
     rows = tables.where("sample_annotation", "sample_token", token)
     return {name for row in rows if label_of(name := _category(tables, row)) < 0}
 
 
 def _image(tables: Tables, data: Row, lidar2global: Matrix) -> Row:
     cam2ego = _mount(tables, data)
-    # Cameras fire before the lidar does, so this goes through the global frame and each sensor's own ego pose.
+    # Cameras fire before the lidar does, so this goes through the global frame and each sensor's
+    # own ego pose.
     lidar2cam = np.linalg.inv(_pose(tables, data) @ cam2ego) @ lidar2global
     return {
         "img_path": Path(data["filename"]).name,
@@ -95,11 +119,14 @@ def _image(tables: Tables, data: Row, lidar2global: Matrix) -> Row:
 
 
 def _sweeps(tables: Tables, lidar: Row, lidar2global: Matrix) -> list[Row]:
-    """The lidar's turns before a keyframe's own, newest first; ``lidar2sensor`` is from the keyframe's lidar to the sweep's."""
+    """The lidar's turns before a keyframe's own, newest first; ``lidar2sensor`` is from the
+    keyframe's lidar to the sweep's.
+    """
     sweeps: list[Row] = []
     while lidar["prev"] and len(sweeps) < SWEEPS:
         lidar = tables.get("sample_data", lidar["prev"])
-        mount, pose = _mount(tables, lidar), _pose(tables, lidar)
+        mount = _mount(tables, lidar)
+        pose = _pose(tables, lidar)
         points = {
             "num_pts_feats": 5,
             "lidar2ego": mount.tolist(),
@@ -119,7 +146,8 @@ def _sweeps(tables: Tables, lidar: Row, lidar2global: Matrix) -> list[Row]:
 
 def _instance(tables: Tables, row: Row, lidar2global: Matrix) -> Row:
     """One annotation in the lidar frame."""
-    box, velocity = _box(row), np.linalg.inv(lidar2global[:3, :3]) @ _velocity(tables, row)
+    box = _box(row)
+    velocity = np.linalg.inv(lidar2global[:3, :3]) @ _velocity(tables, row)
     _move(box, np.linalg.inv(lidar2global))
     width, length, height = box.wlh
     label = label_of(_category(tables, row))
@@ -135,7 +163,9 @@ def _instance(tables: Tables, row: Row, lidar2global: Matrix) -> Row:
 
 
 def _camera_instances(tables: Tables, annotations: list[Row], data: Row) -> list[Row]:
-    """The objects of the ten classes that a camera's image shows, in that camera's frame at its own time."""
+    """The objects of the ten classes that a camera's image shows, in that camera's frame at its own
+    time.
+    """
     intrinsic = np.array(_intrinsic(tables, data))
     global2cam = np.linalg.inv(_pose(tables, data) @ _mount(tables, data))
     instances = []
@@ -151,16 +181,26 @@ def _camera_instances(tables: Tables, annotations: list[Row], data: Row) -> list
             continue
         width, length, height = box.wlh
         velocity = global2cam[:3, :3] @ _velocity(tables, row)
-        names = [tables.shared("attribute", attribute)["name"] for attribute in row["attribute_tokens"]]
+        names = [
+            tables.shared("attribute", attribute)["name"] for attribute in row["attribute_tokens"]
+        ]
         instances.append(
             {
                 "bbox_label": label,
                 "bbox_label_3d": label,
                 "bbox": seen,
                 "bbox_3d_isvalid": True,
-                "bbox_3d": [*box.center.tolist(), length, height, width, -box.orientation.yaw_pitch_roll[0]],
+                "bbox_3d": [
+                    *box.center.tolist(),
+                    length,
+                    height,
+                    width,
+                    -box.orientation.yaw_pitch_roll[0],
+                ],
                 "velocity": velocity[[0, 2]].tolist(),
-                "center_2d": view_points(box.center[:, None], intrinsic, normalize=True)[:2, 0].tolist(),
+                "center_2d": view_points(box.center[:, None], intrinsic, normalize=True)[
+                    :2, 0
+                ].tolist(),
                 "depth": float(box.center[2]),
                 "attr_label": ATTRIBUTES.index(names[0] if names else "None"),
             }
@@ -169,7 +209,9 @@ def _camera_instances(tables: Tables, annotations: list[Row], data: Row) -> list
 
 
 def image_box(box: Box, intrinsic: Matrix, width: int, height: int) -> list[float] | None:
-    """Left, top, right, bottom of what an image shows of a box in the camera frame; None if nothing."""
+    """Left, top, right, bottom of what an image shows of a box in the camera frame; None if
+    nothing.
+    """
     corners = box.corners()
     corners = view_points(corners[:, corners[2] > 0], intrinsic, normalize=True)[:2].T
     if (corners.max(0) < 0).any() or (corners.min(0) > (width, height)).any():
@@ -179,11 +221,15 @@ def image_box(box: Box, intrinsic: Matrix, width: int, height: int) -> list[floa
 
 
 def _velocity(tables: Tables, row: Row) -> Matrix:
-    """(3,) metres per second in the global frame along the ground, from the boxes before and after, as the devkit has it; NaN where
-    there is neither, or they are too far away in time."""
+    """(3,) metres per second in the global frame along the ground, from the boxes before and after,
+    as the devkit has it; NaN where there is neither, or they are too far away in time.
+    """
     before = tables.get("sample_annotation", row["prev"]) if row["prev"] else row
     after = tables.get("sample_annotation", row["next"]) if row["next"] else row
-    times = [tables.shared("sample", each["sample_token"])["timestamp"] * 1e-6 for each in (before, after)]
+    times = [
+        tables.shared("sample", each["sample_token"])["timestamp"] * 1e-6
+        for each in (before, after)
+    ]
     gap = times[1] - times[0]
     if not 0 < gap <= LONGEST_GAP * (2 if row["prev"] and row["next"] else 1):
         return np.array((np.nan, np.nan, 0.0))
@@ -202,7 +248,9 @@ def _category(tables: Tables, row: Row) -> str:
 
 
 def _intrinsic(tables: Tables, data: Row) -> list[list[float]]:
-    return list(tables.shared("calibrated_sensor", data["calibrated_sensor_token"])["camera_intrinsic"])
+    return list(
+        tables.shared("calibrated_sensor", data["calibrated_sensor_token"])["camera_intrinsic"]
+    )
 
 
 def _mount(tables: Tables, data: Row) -> Matrix:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from nuscenes.eval.detection.utils import category_to_detection_name
 
-CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")  # mmdet3d's order
+# mmdet3d's order
+CAMERAS = (
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_FRONT_LEFT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_BACK_RIGHT",
+)
 LIDAR = "LIDAR_TOP"
 CLASSES = (
     "car",
@@ -55,8 +63,9 @@ CATEGORIES = (
     "vehicle.truck",
 )
 
-# What each field is: text; count (a whole number), number, flag; vector3, vector4 (a quaternion w, x, y, z), matrix3 (3 x 3, or []
-# for what is no camera); "> table": the token of a row there, "> table?": or "", "> table*": a list of them.
+# What each field is: text; count (a whole number), number, flag; vector3, vector4 (a quaternion w,
+# x, y, z), matrix3 (3 x 3, or [] for what is no camera); "> table": the token of a row there, ">
+# table?": or "", "> table*": a list of them.
 TABLES: dict[str, dict[str, str]] = {
     "log": {"logfile": "text", "vehicle": "text", "date_captured": "text", "location": "text"},
     "map": {"log_tokens": "> log*", "category": "text", "filename": "text"},
@@ -79,7 +88,12 @@ TABLES: dict[str, dict[str, str]] = {
         "name": "text",
         "description": "text",
     },
-    "sample": {"timestamp": "count", "scene_token": "> scene", "prev": "> sample?", "next": "> sample?"},
+    "sample": {
+        "timestamp": "count",
+        "scene_token": "> scene",
+        "prev": "> sample?",
+        "next": "> sample?",
+    },
     "sample_data": {
         "sample_token": "> sample",
         "ego_pose_token": "> ego_pose",
@@ -116,6 +130,8 @@ TABLES: dict[str, dict[str, str]] = {
 
 
 def label_of(category: str) -> int:
-    """The number of a category's detection class, as the devkit assigns them; -1 for one that is not detected."""
+    """The number of a category's detection class, as the devkit assigns them; -1 for one that is
+    not detected.
+    """
     name = category_to_detection_name(category)
     return CLASSES.index(name) if name else -1

@@ -1,9 +1,11 @@
-"""What a nuScenes root is like, in numbers that can be held against another's: of the ten classes alone, from the tables alone."""
+"""What a nuScenes root is like, in numbers that can be held against another's: of the ten classes
+alone, from the tables alone.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -14,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.database import Row, Tables, build
-from data_tools.files import DataError
 from data_tools.infos import held_together, keyframe
 from data_tools.schema import CLASSES
 from data_tools.splits import scene_names
-from data_tools.work import in_order
+from sparsevit3d.errors import InputError
+from sparsevit3d.processes import in_order
+from sparsevit3d.progress import Progress, no_progress
 
 CHUNK = 16  # keyframes of a piece of work
 CELLS = (90, 160)  # rows, columns by which it is counted how much of an image boxes cover
 
-# Bounds of the bars: metres from the lidar, metres per second, lidar points, pixels (root of a 2D box's area at 1600 x 900).
+# Bounds of the bars: metres from the lidar, metres per second, lidar points, pixels (root of a 2D
+# box's area at 1600 x 900).
 EDGES = {
     "distance": (0, 10, 20, 30, 40, 50, 60, 80, 120),
     "speed": (0, 0.2, 1, 2, 5, 10, 15, 20, 60),
@@ -31,7 +35,8 @@ EDGES = {
     "pixels": (0, 10, 20, 40, 80, 160, 320, 640, 1600),
 }
 
-# v1.0-trainval as the devkit's list_categories() prints it: boxes, and mean width, length, height in metres. 34,149 keyframes.
+# v1.0-trainval as the devkit's list_categories() prints it: boxes, and mean width, length, height
+# in metres. 34,149 keyframes.
 PUBLISHED_KEYFRAMES = 34_149
 PUBLISHED: dict[str, tuple[int, tuple[float, float, float]]] = {
     "car": (493_322, (1.95, 4.62, 1.73)),
@@ -41,7 +46,8 @@ PUBLISHED: dict[str, tuple[int, tuple[float, float, float]]] = {
     "construction_vehicle": (14_671, (2.85, 6.37, 3.19)),
     "bicycle": (11_859, (0.60, 1.70, 1.28)),
     "motorcycle": (12_617, (0.77, 2.11, 1.47)),
-    "pedestrian": (220_194, (0.67, 0.73, 1.77)),  # adults, children, construction workers, police officers; the size is adults'
+    # Adults, children, construction workers, police officers. The size is that of adults.
+    "pedestrian": (220_194, (0.67, 0.73, 1.77)),
     "traffic_cone": (97_959, (0.41, 0.41, 1.07)),
     "barrier": (152_087, (2.53, 0.50, 0.98)),
 }
@@ -53,17 +59,25 @@ class Statistics:
 
     keyframes: int = 0
     boxes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASSES), np.int64))
-    sizes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), 3)))  # summed width, length, height
-    visibility: NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))  # nuScenes' four levels
+    # summed width, length, height
+    sizes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), 3)))
+    # nuScenes' four levels
+    visibility: NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))
     covered: float = 0.0  # summed share of each image that 2D boxes cover
     bars: dict[str, NDArray[np.int64]] = field(
-        default_factory=lambda: {name: np.zeros(len(edges) - 1, np.int64) for name, edges in EDGES.items()}
+        default_factory=lambda: {
+            name: np.zeros(len(edges) - 1, np.int64) for name, edges in EDGES.items()
+        }
     )
 
     def add(self, other: Statistics) -> None:
         self.keyframes += other.keyframes
         self.covered += other.covered
-        for mine, theirs in ((self.boxes, other.boxes), (self.sizes, other.sizes), (self.visibility, other.visibility)):
+        for mine, theirs in (
+            (self.boxes, other.boxes),
+            (self.sizes, other.sizes),
+            (self.visibility, other.visibility),
+        ):
             mine += theirs
         for name, bars in other.bars.items():
             self.bars[name] += bars
@@ -74,12 +88,17 @@ class Statistics:
         return {
             "keyframes": self.keyframes,
             "boxes_per_keyframe": total / self.keyframes,
-            "class_share": {name: _share(int(count), total) for name, count in zip(CLASSES, self.boxes, strict=True)},
+            "class_share": {
+                name: _share(int(count), total)
+                for name, count in zip(CLASSES, self.boxes, strict=True)
+            },
             "mean_size": {
                 name: (size / count).round(3).tolist() if count else None
                 for name, size, count in zip(CLASSES, self.sizes, self.boxes, strict=True)
             },
-            "visibility_share": _shares(self.visibility) if self.visibility.sum() > total / 2 else None,
+            "visibility_share": _shares(self.visibility)
+            if self.visibility.sum() > total / 2
+            else None,
             "covered_share_of_image": self.covered / self.keyframes / 6,
             **{f"{name}_share": _shares(bars) for name, bars in self.bars.items()},
         }
@@ -95,7 +114,7 @@ def _shares(bars: NDArray[np.int64]) -> list[float] | None:
 
 
 def published() -> dict[str, Any]:
-    """What nuScenes' makers have published of v1.0-trainval, in the same form; None for the rest."""
+    """What is published of nuScenes v1.0-trainval, in the same form. None for the rest."""
     total = sum(count for count, _ in PUBLISHED.values())
     return {
         "keyframes": PUBLISHED_KEYFRAMES,
@@ -109,17 +128,21 @@ def published() -> dict[str, Any]:
 
 
 def statistics(
-    root: Path, version: str, workers: int, progress: Callable[[int, int], None] = lambda done, total: None
+    root: Path, version: str, workers: int, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Of all keyframes of a root. Raises DataError where the tables do not hold together."""
-    total, folder = Statistics(), root / version
+    """Of all keyframes of a root. Raises InputError where the tables do not hold together."""
+    total = Statistics()
+    folder = root / version
     with tempfile.TemporaryDirectory() as scratch:
         index = Path(scratch) / "tables.sqlite"
-        build(folder, index, lambda done, total: None)
+        build(folder, index, no_progress)
         tables = Tables(index, folder)
         (count,) = tables.database.execute("SELECT COUNT(*) FROM sample").fetchone()
         if not count:
-            raise DataError(f"{folder / 'sample.json'}: has no keyframe; 'sparsevit3d data check' lists what is wrong")
+            raise InputError(
+                f"{folder / 'sample.json'}: has no keyframe; 'sparsevit3d data check' lists what "
+                f"is wrong"
+            )
         try:
             for piece in in_order(_piece, _jobs(index, folder), workers):
                 total.add(piece)
@@ -136,10 +159,15 @@ def _jobs(index: Path, folder: Path) -> Iterator[tuple[Path, Path, list[str]]]:
 
 
 def _piece(index: Path, folder: Path, tokens: list[str]) -> Statistics:
-    tables, found = _tables(index, folder), Statistics()
+    tables = _tables(index, folder)
+    found = Statistics()
     for token in tokens:
         with held_together(tables, token):
-            _count(found, keyframe(tables, token), tables.where("sample_annotation", "sample_token", token))
+            _count(
+                found,
+                keyframe(tables, token),
+                tables.where("sample_annotation", "sample_token", token),
+            )
     return found
 
 
@@ -169,7 +197,11 @@ def _count(found: Statistics, info: Row, annotations: list[Row]) -> None:
         for row in instances:
             left, top, right, bottom = np.array(row["bbox"]) * scale
             values["pixels"].append(float(np.sqrt((right - left) * (bottom - top))))
-            covered[int(top / 10) : int(np.ceil(bottom / 10)), int(left / 10) : int(np.ceil(right / 10))] = True
+            covered[
+                int(top / 10) : int(np.ceil(bottom / 10)), int(left / 10) : int(np.ceil(right / 10))
+            ] = True
         found.covered += float(covered.mean())
     for name, edges in EDGES.items():
-        found.bars[name] += np.histogram(np.clip(values[name], edges[0], edges[-1] - 1e-6), edges)[0]
+        found.bars[name] += np.histogram(np.clip(values[name], edges[0], edges[-1] - 1e-6), edges)[
+            0
+        ]

@@ -1,9 +1,17 @@
-"""SparseSwin in mmengine's root registry, where the configs of mmdet, mmsegmentation and mmdet3d all find it.
+"""SparseSwin in mmengine's root registry, where the configs of mmdet, mmsegmentation and mmdet3d
+all find it.
 
-In a config of theirs it takes the place of ``SwinTransformer``; its weights have to be a local file::
+In a config of theirs it takes the place of ``SwinTransformer``; its weights have to be a local
+file::
 
     custom_imports = dict(imports="sparsevit3d.backbone")
-    model = dict(backbone=dict(type="SparseSwin", plan="0.3|0|0.1,0.2,0.2|0", init_cfg=dict(type="Pretrained", checkpoint="local/swin.pth")))
+    model = dict(
+        backbone=dict(
+            type="SparseSwin",
+            plan="0.3|0|0.1,0.2,0.2|0",
+            init_cfg=dict(type="Pretrained", checkpoint="local/swin.pth"),
+        )
+    )
 """
 
 from __future__ import annotations
@@ -12,12 +20,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from sparsevit3d.plan import agreed_plan
-from sparsevit3d.sparse_swin import SparseSwin, plan_of_state
-from sparsevit3d.weights import load_swin_weights
+from sparsevit3d.swin.plan import agreed_plan
+from sparsevit3d.swin.sparse_swin import SparseSwin, plan_of_state
+from sparsevit3d.swin.weights import load_swin_weights
 
 # Arguments of mmdet's SwinTransformer that SparseSwin lacks, and what they may say.
 _FOREIGN: dict[str, tuple[Any, ...]] = {
@@ -30,33 +39,48 @@ _FOREIGN: dict[str, tuple[Any, ...]] = {
     "norm_cfg": ({"type": "LN"}, {"type": "LN", "requires_grad": True}),
     "pretrained": (None,),
 }
-_WITHOUT_EFFECT = ("convert_weights", "pretrain_img_size")  # layouts are recognised; there is no absolute position embedding
+# layouts are recognised; there is no absolute position embedding
+_WITHOUT_EFFECT = ("convert_weights", "pretrain_img_size")
 
 
 @MODELS.register_module(name="SparseSwin")
 class ConfiguredSparseSwin(SparseSwin):
-    """SparseSwin as a config asks for it: by mmdet's arguments, of which those that it lacks may say only what changes nothing.
+    """SparseSwin as a config asks for it: by mmdet's arguments, of which those that it lacks may
+    say only what changes nothing.
 
-    ``init_cfg``: ``dict(type="Pretrained", checkpoint="local/file.pth")`` in any layout that :func:`load_swin_weights` knows; it is
-    read when the model's ``init_weights`` is called, as mmengine's Runner does. A ``plan`` in the config stays in force when dense
-    weights are loaded; weights that carry another plan are refused. Raises ValueError for an argument out of reach.
+    ``init_cfg``: ``dict(type="Pretrained", checkpoint="local/file.pth")`` in any layout that
+    :func:`load_swin_weights` knows; it is read when the model's ``init_weights`` is called, as
+    mmengine's Runner does. A ``plan`` in the config stays in force when dense weights are loaded;
+    weights that carry another plan are refused. Raises ValueError for an argument out of reach.
     """
 
     def __init__(self, *, init_cfg: Mapping[str, Any] | None = None, **arguments: Any) -> None:
         for name in arguments.keys() & _FOREIGN.keys():
             value = arguments.pop(name)
             if (tuple(value) if isinstance(value, list) else value) not in _FOREIGN[name]:
-                raise ValueError(f"SparseSwin: {name}={value!r} is not to be had; leave it out, or say {_FOREIGN[name][0]!r}")
+                raise ValueError(
+                    f"SparseSwin: {name}={value!r} is not to be had; leave it out, or say "
+                    f"{_FOREIGN[name][0]!r}"
+                )
         for name in _WITHOUT_EFFECT:
             arguments.pop(name, None)
         strides = tuple(arguments.pop("strides", ()))
         expected = (arguments.get("patch_size", 4), 2, 2, 2)
         if strides != expected[: len(strides)]:
-            raise ValueError(f"SparseSwin: strides={strides!r} is not to be had; leave it out, or say {expected!r}")
-        if init_cfg is not None and (set(init_cfg) != {"type", "checkpoint"} or init_cfg["type"] != "Pretrained"):
-            raise ValueError(f"SparseSwin: init_cfg={dict(init_cfg)!r}; it is None or dict(type='Pretrained', checkpoint=FILE)")
+            raise ValueError(
+                f"SparseSwin: strides={strides!r} is not to be had; leave it out, or say "
+                f"{expected!r}"
+            )
+        if init_cfg is not None and (
+            set(init_cfg) != {"type", "checkpoint"} or init_cfg["type"] != "Pretrained"
+        ):
+            raise ValueError(
+                f"SparseSwin: init_cfg={dict(init_cfg)!r}; it is None or dict(type='Pretrained', "
+                f"checkpoint=FILE)"
+            )
         super().__init__(**arguments)
-        self.init_cfg, self.configured_plan = init_cfg, self.plan
+        self.init_cfg = init_cfg
+        self.configured_plan = self.plan
 
     def init_weights(self) -> None:
         if self.init_cfg is not None:
@@ -65,3 +89,13 @@ class ConfiguredSparseSwin(SparseSwin):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.plan = agreed_plan(plan_of_state(state), self.configured_plan)
+
+
+def backbone_of(model: Any) -> SparseSwin:
+    """The SparseSwin of a detector, wrapped for distributed training or not."""
+    model = model.module if is_model_wrapper(model) else model
+    if not isinstance(model.backbone, SparseSwin):
+        raise TypeError(
+            f"this detector's backbone is {type(model.backbone).__name__}; plans need a SparseSwin"
+        )
+    return model.backbone

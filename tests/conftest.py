@@ -1,4 +1,6 @@
-"""Data that many tests read: a small synthetic nuScenes, made once, and the real keyframes where somebody put them."""
+"""Data that many tests read: a small synthetic nuScenes, made once, and the real keyframes where
+somebody put them.
+"""
 
 import os
 import shutil
@@ -7,30 +9,37 @@ from pathlib import Path
 
 import pytest
 import torch
-import yapf  # noqa: F401  its grammar is written before there are several processes, of which one would read half of it
 from hypothesis import settings
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests run in as many processes as there are cores; more threads would only wait
+# Tests run in as many processes as there are cores; more threads would only wait
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
 if not torch.cuda.is_available():
-    with pytest.MonkeyPatch.context() as patch:  # before anything imports Triton: then it is settled what its functions are
+    # Before anything imports Triton: then it is settled what its functions are
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        import sparsevit3d.triton_layers  # noqa: F401
+        import sparsevit3d.swin.kernels.triton_layers  # noqa: F401
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
-REAL = Path(os.environ.get("NUSCENES_KEYFRAMES", ROOT.parent / "shared/data/nuscenes_real/keyframes"))
+REAL = Path(
+    os.environ.get("NUSCENES_KEYFRAMES", ROOT.parent / "shared/data/nuscenes_real/keyframes")
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Nothing that earlier runs found out is known to tests; but for matplotlib's list of fonts and yapf's grammar, which are not ours."""
-    own, users = tmp_path_factory.mktemp("cache"), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    with suppress(FileNotFoundError):  # else two processes that a test begins at once would write the one file
+    """Nothing that earlier runs found out is known to tests; but for matplotlib's list of fonts and
+    yapf's grammar, which are not ours.
+    """
+    own = tmp_path_factory.mktemp("cache")
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # Else two processes that a test begins at once would write the one file
+    with suppress(FileNotFoundError):
         shutil.copytree(users / "YAPF", own / "YAPF")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(users / "matplotlib")))
@@ -45,11 +54,15 @@ def _seeded():
 
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory):
-    """A synthetic root with info files of its three splits: 2, 1 and 2 scenes of 2 keyframes at 640 x 360."""
+    """A synthetic root with info files of its three splits: 2, 1 and 2 scenes of 2 keyframes at 640
+    x 360.
+    """
     from data_tools.convert import write_infos
     from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
 
-    root = make_dataset(tmp_path_factory.mktemp("nuscenes") / "root", Settings((2, 1, 2), 2, 640, 360, seed=11))
+    root = make_dataset(
+        tmp_path_factory.mktemp("nuscenes") / "root", Settings((2, 1, 2), 2, 640, 360, seed=11)
+    )
     write_infos(root, VERSION, SPLITS)
     return root
 
@@ -64,21 +77,29 @@ def real():
 
 @pytest.fixture(scope="module")
 def small_config(synthetic):
-    """The demo's experiment on the synthetic root; made anew for each file, since it also says whose names mmengine looks for first."""
-    from sparsevit3d.stages.experiment import load_config
+    """The demo's experiment on the synthetic root; made anew for each file, since it also says
+    whose names mmengine looks for first.
+    """
+    from sparsevit3d.stages.config import load_config
 
     return load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic)
 
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory, synthetic):
-    """A checkpoint of fresh weights under a plan, as finetune would leave it; what it detects does not matter to who uses it."""
+    """A checkpoint of fresh weights under a plan, as finetune would leave it; what it detects does
+    not matter to who uses it.
+    """
     from mmdet3d.registry import MODELS
 
     from sparsevit3d.stages.checkpoints import seal
-    from sparsevit3d.stages.experiment import load_config
+    from sparsevit3d.stages.config import load_config
 
-    config = load_config(ROOT / "configs/fcos3d_small_synthetic.py", synthetic, options=["model.test_cfg.score_thr=0.0"])
+    config = load_config(
+        ROOT / "configs/fcos3d_small_synthetic.py",
+        synthetic,
+        options=["model.test_cfg.score_thr=0.0"],
+    )
     torch.manual_seed(0)
     model = MODELS.build(config.model)
     model.init_weights()

@@ -1,4 +1,6 @@
-"""Set-up refuses what cannot work before anything long begins, and does nothing when nothing has changed."""
+"""Set-up refuses what cannot work before anything long begins, and does nothing when nothing has
+changed.
+"""
 
 import shutil
 import subprocess
@@ -22,7 +24,14 @@ def checkout(tmp_path):
 
 def set_up(checkout, **environment):
     environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, **environment}
-    return subprocess.run([checkout / "scripts/setup.sh"], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [checkout / "scripts/setup.sh"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def test_no_compiler_is_said_first(checkout):
@@ -46,7 +55,9 @@ def test_another_python_is_said_first(checkout):
 def test_a_full_disk_is_said_first(checkout):
     tools = checkout / "tools"
     tools.mkdir()
-    (tools / "df").write_text("#!/bin/sh\necho Filesystem blocks Used Available\necho disk 100 98 2097152\n")
+    (tools / "df").write_text(
+        "#!/bin/sh\necho Filesystem blocks Used Available\necho disk 100 98 2097152\n"
+    )
     (tools / "df").chmod(0o755)
     done = set_up(checkout, PATH=f"{tools}:/usr/bin:/bin")
     assert done.returncode == 1
@@ -70,13 +81,17 @@ def test_nothing_happens_while_the_pins_stand(checkout):
     assert time.monotonic() - start < 3
     with (checkout / "requirements.txt").open("a") as file:
         file.write("# another pin\n")
-    assert "no C++ compiler" in set_up(checkout, CXX="/nowhere/c++").stderr  # stale: it would install again
+    # stale: it would install again
+    assert "no C++ compiler" in set_up(checkout, CXX="/nowhere/c++").stderr
 
 
 def test_pins_cover_what_the_project_names():
     import tomllib
 
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
         name = requirement.replace("<", ">").split(">")[0].strip()

@@ -1,4 +1,6 @@
-"""A keyframe from above: lidar, truth and predictions, in the ego frame, the car in the middle and pointing up."""
+"""A keyframe from above: lidar, truth and predictions, in the ego frame, the car in the middle and
+pointing up.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon
 from numpy.typing import NDArray
 
-from sparsevit3d.views import Boxes, CameraView, Keyframe
+from sparsevit3d.stages.views import Boxes, CameraView, Keyframe
 from visualize.frames import BACKGROUND, COLOURS, box_handles, clear_boxes
 
 REACH = 55.0  # metres to each side; nuScenes scores cars up to 50
 RINGS = (10, 20, 30, 40, 50)  # metres
-CAR = np.array([[3.1, 0.0], [2.3, 0.9], [-1.0, 0.9], [-1.0, -0.9], [2.3, -0.9]])  # the ego car, its origin over the rear axle
+# the ego car, its origin over the rear axle
+CAR = np.array([[3.1, 0.0], [2.3, 0.9], [-1.0, 0.9], [-1.0, -0.9], [2.3, -0.9]])
 
 
 def bird_sheet(keyframe: Keyframe, title: str) -> Figure:
@@ -25,11 +28,22 @@ def bird_sheet(keyframe: Keyframe, title: str) -> Figure:
     draw_bird(axis, keyframe)
     handles = [
         *box_handles([keyframe.predictions], "-"),
-        Line2D([], [], color="#8b949e", marker=".", linestyle="", label=f"lidar, {len(keyframe.points):,} points"),
+        Line2D(
+            [],
+            [],
+            color="#8b949e",
+            marker=".",
+            linestyle="",
+            label=f"lidar, {len(keyframe.points):,} points",
+        ),
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=5, frameon=False, labelcolor="white", fontsize=9)
+    figure.legend(
+        handles=handles, loc="lower center", ncols=5, frameon=False, labelcolor="white", fontsize=9
+    )
     figure.suptitle(
-        f"{title}\nfrom above: rings every 10 m; a line from a box's middle points where it heads", color="white", fontsize=12
+        f"{title}\nfrom above: rings every 10 m; a line from a box's middle points where it heads",
+        color="white",
+        fontsize=12,
     )
     return figure
 
@@ -46,12 +60,30 @@ def draw_bird(axis: Axes, keyframe: Keyframe) -> None:
         axis.add_patch(Circle((0, 0), radius, fill=False, edgecolor="#3b424c", linewidth=0.7))
         x = radius * np.sin(np.pi / 4)
         axis.text(
-            x, -x, f"{radius} m", color="#8b949e", fontsize=7, ha="center", va="center", bbox={"color": "#0d1014", "pad": 0.5}
+            x,
+            -x,
+            f"{radius} m",
+            color="#8b949e",
+            fontsize=7,
+            ha="center",
+            va="center",
+            bbox={"color": "#0d1014", "pad": 0.5},
         )
     points = keyframe.points
-    lighter = np.clip((points[:, 2] + 0.5) / 4, 0, 1) if len(points) else np.zeros(0)  # what stands high is bright
+    # what stands high is bright
+    lighter = np.clip((points[:, 2] + 0.5) / 4, 0, 1) if len(points) else np.zeros(0)
     across, up = _above(points).T
-    axis.scatter(across, up, s=0.9, c=lighter, cmap="bone", vmin=-0.9, vmax=1.1, linewidths=0, rasterized=True)
+    axis.scatter(
+        across,
+        up,
+        s=0.9,
+        c=lighter,
+        cmap="bone",
+        vmin=-0.9,
+        vmax=1.1,
+        linewidths=0,
+        rasterized=True,
+    )
     axis.add_patch(Polygon(_above(CAR), facecolor="#e6edf3", edgecolor="none"))
     _draw(axis, keyframe.truth, "white", 0.9)
     _draw(axis, clear_boxes(keyframe.predictions), None, 1.7)
@@ -76,6 +108,11 @@ def _draw(axis: Axes, boxes: Boxes, colour: str | None, thickness: float) -> Non
 def _seen(view: CameraView) -> NDArray[np.floating]:
     """The wedge that a camera sees, up to the picture's reach."""
     width = view.image.shape[1]
-    focal, middle = view.intrinsic[0, 0], view.intrinsic[0, 2]
-    sides = np.array([[0, 0, 0], [-middle / focal, 0, 1], [(width - middle) / focal, 0, 1]]) * [REACH, 0, REACH]
+    focal = view.intrinsic[0, 0]
+    middle = view.intrinsic[0, 2]
+    sides = np.array([[0, 0, 0], [-middle / focal, 0, 1], [(width - middle) / focal, 0, 1]]) * [
+        REACH,
+        0,
+        REACH,
+    ]
     return _above(sides @ view.to_ego[:3, :3].T + view.to_ego[:3, 3])

@@ -1,4 +1,6 @@
-"""The article's Figure 1 for any image: at equal cost, all of a shrunken image, or the windows that matter of the whole one."""
+"""The article's Figure 1 for any image: at equal cost, all of a shrunken image, or the windows that
+matter of the whole one.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import CameraView
+from sparsevit3d.stages.views import CameraView
+from sparsevit3d.swin.trace import BlockTrace
 from visualize.frames import BACKGROUND, save
 from visualize.geometry import window_mask
 from visualize.masks import GRID_LINE, dimmed, stage_blocks
@@ -22,9 +24,15 @@ ZOOM = 4  # the detail is as wide as a fourth of the image
 
 
 def save_comparison(
-    view: CameraView, traces: Sequence[BlockTrace], small: tuple[int, int], gmacs: tuple[float, float, float], path: Path
+    view: CameraView,
+    traces: Sequence[BlockTrace],
+    small: tuple[int, int],
+    gmacs: tuple[float, float, float],
+    path: Path,
 ) -> Path:
-    """``traces`` of the view's pass alone; ``small``: (width, height) of the shrunken input; ``gmacs`` of dense, shrunken and pruned."""
+    """``traces`` of the view's pass alone; ``small``: (width, height) of the shrunken input;
+    ``gmacs`` of dense, shrunken and pruned.
+    """
     blocks = stage_blocks(traces)
     seen = as_the_network_sees(view)
     trace = next((trace for trace in blocks if trace.scores is not None), blocks[0])
@@ -34,20 +42,34 @@ def save_comparison(
     panels = [
         (whole, f"everything: {whole.shape[1]} x {whole.shape[0]} pixels, {gmacs[0]:.2f} GMACs"),
         (shrunken, f"shrunk: {small[0]} x {small[1]} pixels, {gmacs[1]:.2f} GMACs"),
-        (dimmed(seen, trace, trace.kept[0]), f"pruned: {shares} of windows by stage (here: {trace.stage}), {gmacs[2]:.2f} GMACs"),
+        (
+            dimmed(seen, trace, trace.kept[0]),
+            f"pruned: {shares} of windows by stage (here: {trace.stage}), {gmacs[2]:.2f} GMACs",
+        ),
     ]
     left, top, right, bottom = detail(seen, trace, shrunken)
     height, width = whole.shape[:2]
     figure = Figure(figsize=(18, 18 / 3 * height / width * 2 + 1.1), facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     for column, (image, title) in enumerate(panels):
-        above, below = (figure.add_axes((column / 3 + 0.003, low, 1 / 3 - 0.006, 0.43)) for low in (0.48, 0.01))
+        above, below = (
+            figure.add_axes((column / 3 + 0.003, low, 1 / 3 - 0.006, 0.43)) for low in (0.48, 0.01)
+        )
         for axis in (above, below):
             axis.imshow(image, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         above.set_title(title, color="white", fontsize=11)
-        above.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=GRID_LINE, linewidth=1.5))
+        above.add_patch(
+            Rectangle(
+                (left, top),
+                right - left,
+                bottom - top,
+                fill=False,
+                edgecolor=GRID_LINE,
+                linewidth=1.5,
+            )
+        )
         below.set(xlim=(left, right), ylim=(bottom, top))
     caption = "below: the part whose kept windows hold most of what shrinking loses"
     figure.text(0.5, 0.46, caption, color="white", fontsize=10, ha="center", va="center")
@@ -56,17 +78,31 @@ def save_comparison(
 
 def as_the_network_sees(view: CameraView) -> CameraView:
     """The view of the pixels that went into the network, at the network's size."""
-    large = tuple(round(side * factor) for side, factor in zip(view.image.shape[1::-1], view.scale, strict=True))
+    large = tuple(
+        round(side * factor)
+        for side, factor in zip(view.image.shape[1::-1], view.scale, strict=True)
+    )
     resized = cv2.resize(view.image, large, interpolation=cv2.INTER_AREA)
     moved = np.array([[1.0, 0, -view.offset[0]], [0, 1, -view.offset[1]]])
     image = cv2.warpAffine(resized, moved, view.network_size)
     intrinsic = np.diag([*view.scale, 1.0]) @ view.intrinsic
     intrinsic[:2, 2] -= view.offset
-    return CameraView(view.channel, np.asarray(image, np.uint8), intrinsic, (1.0, 1.0), (0.0, 0.0), view.network_size)
+    return CameraView(
+        view.channel,
+        np.asarray(image, np.uint8),
+        intrinsic,
+        (1.0, 1.0),
+        (0.0, 0.0),
+        view.network_size,
+    )
 
 
-def detail(view: CameraView, trace: BlockTrace, shrunken: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the part, a fourth of the image wide, whose kept windows hold most of what shrinking loses."""
+def detail(
+    view: CameraView, trace: BlockTrace, shrunken: NDArray[np.uint8]
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the part, a fourth of the image wide, whose kept windows hold
+    most of what shrinking loses.
+    """
     height, width = view.image.shape[:2]
     part = (width // ZOOM, height // ZOOM)
     lost = np.abs(view.image.astype(float) - cv2.resize(shrunken, (width, height))).mean(-1)

@@ -1,9 +1,10 @@
-"""Camera frames with boxes on them: one, or the six of a keyframe on a sheet as nuScenes lays them out."""
+"""Camera frames with boxes on them: one, or the six of a keyframe on a sheet as nuScenes lays them
+out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -18,10 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from sparsevit3d.views import Boxes, CameraView, Keyframe
+from sparsevit3d.files import whole_path
+from sparsevit3d.stages.views import Boxes, CameraView, Keyframe
 from visualize.geometry import box_lines
 
-LAYOUT = (("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
+LAYOUT = (
+    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
+    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
+)
 COLOURS = {
     "car": "#ff9e00",
     "truck": "#ff6347",
@@ -39,10 +44,6 @@ LEAST_SCORE = 0.2  # predictions below are not drawn
 WIDTH = 528  # pixels of a frame on a sheet
 
 
-class PictureError(ValueError):
-    """There is nothing to draw, or it cannot be drawn."""
-
-
 def clear_boxes(boxes: Boxes) -> Boxes:
     """The predictions that are worth drawing."""
     return boxes if boxes.scores is None else boxes[boxes.scores >= LEAST_SCORE]
@@ -55,7 +56,9 @@ def shrink(view: CameraView, width: int = WIDTH) -> CameraView:
         return view
     height = round(view.image.shape[0] * factor)
     size = (factor, height / view.image.shape[0])
-    image = np.asarray(cv2.resize(view.image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    image = np.asarray(
+        cv2.resize(view.image, (width, height), interpolation=cv2.INTER_AREA), np.uint8
+    )
     scale = (view.scale[0] / size[0], view.scale[1] / size[1])
     return replace(view, image=image, intrinsic=np.diag([*size, 1.0]) @ view.intrinsic, scale=scale)
 
@@ -68,13 +71,25 @@ def show_frame(axis: Axes, image: NDArray[np.uint8]) -> None:
     axis.axis("off")
 
 
-def draw_boxes(axis: Axes, view: CameraView, boxes: Boxes, colour: str | None, thickness: float, style: str) -> None:
-    """Their edges, in one colour or each class in its own; what is behind the camera or outside the frame is cut off."""
+def draw_boxes(
+    axis: Axes, view: CameraView, boxes: Boxes, colour: str | None, thickness: float, style: str
+) -> None:
+    """Their edges, in one colour or each class in its own; what is behind the camera or outside the
+    frame is cut off.
+    """
     height, width = view.image.shape[:2]
     lines = [box_lines(corners, view.intrinsic, (width, height)) for corners in boxes.corners]
-    colours = [colour or COLOURS[name] for name, edges in zip(boxes.names, lines, strict=True) for _ in edges]
+    colours = [
+        colour or COLOURS[name]
+        for name, edges in zip(boxes.names, lines, strict=True)
+        for _ in edges
+    ]
     if colours:
-        axis.add_collection(LineCollection(list(np.concatenate(lines)), colors=colours, linewidths=thickness, linestyles=style))
+        axis.add_collection(
+            LineCollection(
+                list(np.concatenate(lines)), colors=colours, linewidths=thickness, linestyles=style
+            )
+        )
 
 
 def draw_all_boxes(axis: Axes, view: CameraView) -> None:
@@ -84,11 +99,22 @@ def draw_all_boxes(axis: Axes, view: CameraView) -> None:
 
 
 def draw_label(axis: Axes, view: CameraView, text: str = "") -> None:
-    axis.text(8, 8, f"{plain(view.channel)}   {text}", color="white", fontsize=9, va="top", bbox={"color": "#000000a0", "lw": 0})
+    axis.text(
+        8,
+        8,
+        f"{plain(view.channel)}   {text}",
+        color="white",
+        fontsize=9,
+        va="top",
+        bbox={"color": "#000000a0", "lw": 0},
+    )
 
 
-def camera_sheet(views: Sequence[CameraView], title: str, draw: Callable[[Axes, CameraView, int], None]) -> Figure:
-    """The six cameras; ``draw`` is called with each one's axis, the view, shrunk, and its place among ``views``.
+def camera_sheet(
+    views: Sequence[CameraView], title: str, draw: Callable[[Axes, CameraView, int], None]
+) -> Figure:
+    """The six cameras; ``draw`` is called with each one's axis, the view, shrunk, and its place
+    among ``views``.
 
     Where not all of them are nuScenes', they come in their order.
     """
@@ -101,7 +127,9 @@ def camera_sheet(views: Sequence[CameraView], title: str, draw: Callable[[Axes, 
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 3, squeeze=False).ravel()
     margin = 0.6 / (3.15 * rows + 0.6)
-    figure.subplots_adjust(left=0.004, right=0.996, top=1 - margin, bottom=0.55 * margin, wspace=0.008, hspace=0.02)
+    figure.subplots_adjust(
+        left=0.004, right=0.996, top=1 - margin, bottom=0.55 * margin, wspace=0.008, hspace=0.02
+    )
     for axis in axes:
         axis.axis("off")
     for number, view in enumerate(views):
@@ -116,7 +144,14 @@ def box_handles(found: Iterable[Boxes], style: Literal[":", "-"] = ":") -> list[
     """A legend's: truth, and the classes ``found``."""
     names = {name for boxes in found for name in clear_boxes(boxes).names}
     truth = Line2D([], [], color="white", linestyle=style, label="ground truth")
-    return [truth, *(Line2D([], [], color=COLOURS[name], label=f"{plain(name)} found") for name in COLOURS if name in names)]
+    return [
+        truth,
+        *(
+            Line2D([], [], color=COLOURS[name], label=f"{plain(name)} found")
+            for name in COLOURS
+            if name in names
+        ),
+    ]
 
 
 def plain(name: str) -> str:
@@ -126,12 +161,18 @@ def plain(name: str) -> str:
 
 def in_layout(views: Sequence[CameraView]) -> list[int]:
     """Their places, as nuScenes lays cameras out, row by row; others after these."""
-    order = {channel: place for place, channel in enumerate(channel for row in LAYOUT for channel in row)}
-    return sorted(range(len(views)), key=lambda number: order.get(views[number].channel, len(order)))
+    order = {
+        channel: place for place, channel in enumerate(channel for row in LAYOUT for channel in row)
+    }
+    return sorted(
+        range(len(views)), key=lambda number: order.get(views[number].channel, len(order))
+    )
 
 
 def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    figure.legend(handles=handles, loc="lower center", ncols=11, frameon=False, labelcolor="white", fontsize=9)
+    figure.legend(
+        handles=handles, loc="lower center", ncols=11, frameon=False, labelcolor="white", fontsize=9
+    )
 
 
 def box_sheet(keyframe: Keyframe, title: str) -> Figure:
@@ -139,7 +180,11 @@ def box_sheet(keyframe: Keyframe, title: str) -> Figure:
 
     def draw(axis: Axes, view: CameraView, number: int) -> None:
         draw_all_boxes(axis, view)
-        draw_label(axis, view, f"{len(view.truth.names)} true, {len(clear_boxes(view.predictions).names)} found")
+        draw_label(
+            axis,
+            view,
+            f"{len(view.truth.names)} true, {len(clear_boxes(view.predictions).names)} found",
+        )
 
     figure = camera_sheet(keyframe.views, title, draw)
     draw_legend(figure, box_handles(view.predictions for view in keyframe.views))
@@ -159,21 +204,11 @@ def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
     return bytes(np.asarray(encoded, np.uint8))
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to write instead of ``path``, whose place it takes at the end of the block; after an error neither is left behind."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def save(figure: Figure, path: Path, dpi: int = 100) -> Path:
     """Whole or not at all."""
-    quick = {"compress_level": 2} if path.suffix == ".png" else {}  # half the time of the usual 6, for a tenth more bytes
-    with whole(path) as partial:
+    # half the time of the usual 6, for a tenth more bytes
+    quick = {"compress_level": 2} if path.suffix == ".png" else {}
+    with whole_path(path) as partial:
         figure.savefig(partial, dpi=dpi, facecolor=figure.get_facecolor(), pil_kwargs=quick)
     return path
 
@@ -192,13 +227,16 @@ def save_frame(view: CameraView, path: Path) -> None:
     save(figure, path)
 
 
-def _label(axis: Axes, view: CameraView, corners: NDArray[np.floating], name: str, score: float) -> None:
+def _label(
+    axis: Axes, view: CameraView, corners: NDArray[np.floating], name: str, score: float
+) -> None:
     height, width = view.image.shape[:2]
     lines = box_lines(corners, view.intrinsic, (width, height))
     if not len(lines):
         return
     first, upper = lines.min(axis=(0, 1))
-    left, top = max(first, 4), max(upper, width / 60)
+    left = max(first, 4)
+    top = max(upper, width / 60)
     text = f"{plain(name)} {score:.2f}  {np.linalg.norm(corners.mean(axis=0)):.0f} m"
     style = {"facecolor": COLOURS[name], "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
     axis.text(left, top, text, color="black", fontsize=max(7, width / 180), va="bottom", bbox=style)

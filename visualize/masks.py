@@ -1,5 +1,5 @@
-"""Window masks on camera frames: what the backbone computed is clear, what it left out is dimmed; how important windows were, and how
-long they lasted through the layers.
+"""Window masks on camera frames: what the backbone computed is clear, what it left out is dimmed;
+how important windows were, and how long they lasted through the layers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import CameraView, Keyframe
+from sparsevit3d.errors import InputError
+from sparsevit3d.stages.views import CameraView, Keyframe
+from sparsevit3d.swin.trace import BlockTrace
 from visualize.frames import (
     BACKGROUND,
-    PictureError,
     box_handles,
     camera_sheet,
     draw_all_boxes,
@@ -35,29 +35,42 @@ from visualize.frames import (
 )
 from visualize.geometry import paint, survival, window_map, window_rectangles
 
-GRID_LINE, UNSEEN = "#7fffd4", (0.26, 0.28, 0.33)
-IMPORTANCE, LAYERS = "inferno", "viridis"  # colour maps
+GRID_LINE = "#7fffd4"
+UNSEEN = (0.26, 0.28, 0.33)
+IMPORTANCE = "inferno"
+LAYERS = "viridis"  # colour maps
 THUMBNAIL = 320  # pixels
 
 
 def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
-    """For each stage its plain block that computes least. Windows scored once per stage, as usual: all others compute these as well."""
+    """For each stage its plain block that computes least.
+
+    Windows scored once per stage, as usual: all others compute these as well.
+    """
     if not traces:
-        raise PictureError("the trace is empty; run the network within record_windows(net)")
-    stages = {stage: [trace for trace in traces if trace.stage == stage] for stage in sorted({trace.stage for trace in traces})}
-    return [min(blocks, key=lambda trace: (bool(trace.shift), trace.share, -trace.block)) for blocks in stages.values()]
+        raise InputError("the trace is empty; run the network within record_windows(net)")
+    stages: dict[int, list[BlockTrace]] = {}
+    for trace in sorted(traces, key=lambda trace: trace.stage):
+        stages.setdefault(trace.stage, []).append(trace)
+    return [
+        min(blocks, key=lambda trace: (bool(trace.shift), trace.share, -trace.block))
+        for blocks in stages.values()
+    ]
 
 
 def stage_block(traces: Sequence[BlockTrace], stage: int) -> BlockTrace:
     """The one of these that is of ``stage``."""
     blocks = {trace.stage: trace for trace in stage_blocks(traces)}
     if stage not in blocks:
-        raise PictureError(f"there is no stage {stage}; there are {', '.join(map(str, blocks))}")
+        raise InputError(f"there is no stage {stage}; there are {', '.join(map(str, blocks))}")
     return blocks[stage]
 
 
-def save_masks(keyframe: Keyframe, folder: Path, title: str, each_block: bool = False) -> list[Path]:
-    """All pictures of a keyframe's windows: a mask and an importance sheet for each stage, every block small on one, and survival.
+def save_masks(
+    keyframe: Keyframe, folder: Path, title: str, each_block: bool = False
+) -> list[Path]:
+    """All pictures of a keyframe's windows: a mask and an importance sheet for each stage, every
+    block small on one, and survival.
 
     ``each_block``: masks and importance of each block, shifted ones too, on sheets of their own.
     """
@@ -70,7 +83,12 @@ def save_masks(keyframe: Keyframe, folder: Path, title: str, each_block: bool = 
     for name, trace in shown.items():
         paths.append(save(mask_sheet(keyframe.views, trace, title), folder / f"windows_{name}.png"))
         if trace.scores is not None:
-            paths.append(save(importance_sheet(keyframe.views, trace, title), folder / f"importance_{name}.png"))
+            paths.append(
+                save(
+                    importance_sheet(keyframe.views, trace, title),
+                    folder / f"importance_{name}.png",
+                )
+            )
     paths.append(save(block_sheet(keyframe, title), folder / "blocks.png"))
     paths.append(save(survival_sheet(keyframe, title), folder / "survival.png"))
     return paths
@@ -87,7 +105,11 @@ def mask_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Fi
 
     figure = camera_sheet(views, f"{title}\n{_caption(trace)}", draw)
     draw_legend(
-        figure, [*box_handles(view.predictions for view in views), Patch(color=UNSEEN, label="cropped: not seen by the network")]
+        figure,
+        [
+            *box_handles(view.predictions for view in views),
+            Patch(color=UNSEEN, label="cropped: not seen by the network"),
+        ],
     )
     return figure
 
@@ -96,7 +118,10 @@ def _caption(trace: BlockTrace) -> str:
     down, across = trace.grid
     kept = f"computes {trace.share:.0%} of them" if trace.share < 1 else "computes them all"
     kind = f"shifted by {trace.shift} tokens" if trace.shift else "plain"
-    return f"stage {trace.stage}, block {trace.block}: {down} x {across} windows a camera, {kind}, {kept} (clear; pruned ones are dimmed)"
+    return (
+        f"stage {trace.stage}, block {trace.block}: {down} x {across} windows a camera, "
+        f"{kind}, {kept} (clear; pruned ones are dimmed)"
+    )
 
 
 def draw_mask(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> None:
@@ -106,13 +131,19 @@ def draw_mask(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np.
 
 
 def dimmed(view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The frame with pruned windows darkened, and behind fog where the network saw nothing because the image was cropped."""
+    """The frame with pruned windows darkened, and behind fog where the network saw nothing because
+    the image was cropped.
+    """
     numbers = window_map(view, trace)
     image = view.image.astype(np.float32)
     grey = image.mean(-1, keepdims=True)
     dark = 0.2 * image + 0.14 * grey
     clear = np.append(kept, False)[numbers][..., None]
-    return np.where(clear, image, np.where(numbers[..., None] >= 0, dark, fog(grey))).clip(0, 255).astype(np.uint8)
+    return (
+        np.where(clear, image, np.where(numbers[..., None] >= 0, dark, fog(grey)))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
 
 
 def fog(grey: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,33 +152,62 @@ def fog(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _outline_windows(
-    axis: Axes, view: CameraView, trace: BlockTrace, chosen: NDArray[np.bool_], thickness: float, alpha: float
+    axis: Axes,
+    view: CameraView,
+    trace: BlockTrace,
+    chosen: NDArray[np.bool_],
+    thickness: float,
+    alpha: float,
 ) -> None:
-    outlines = [_outline(view, part) for window in np.flatnonzero(chosen) for part in window_rectangles(trace, int(window))]
-    axis.add_collection(LineCollection(outlines, colors=GRID_LINE, linewidths=thickness, alpha=alpha))
+    outlines = [
+        _outline(view, part)
+        for window in np.flatnonzero(chosen)
+        for part in window_rectangles(trace, int(window))
+    ]
+    axis.add_collection(
+        LineCollection(outlines, colors=GRID_LINE, linewidths=thickness, alpha=alpha)
+    )
 
 
-def _outline(view: CameraView, rectangle: tuple[float, float, float, float]) -> list[tuple[float, float]]:
+def _outline(
+    view: CameraView, rectangle: tuple[float, float, float, float]
+) -> list[tuple[float, float]]:
     width, height = view.network_size  # tokens at the edge may reach beyond
-    left, top, right, bottom = view.to_frame((*rectangle[:2], min(rectangle[2], width), min(rectangle[3], height)))
+    left, top, right, bottom = view.to_frame(
+        (*rectangle[:2], min(rectangle[2], width), min(rectangle[3], height))
+    )
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
 def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Figure:
-    """How important the windows of a block were, as a heat map whose scale all cameras share; what was kept is outlined."""
+    """How important the windows of a block were, as a heat map whose scale all cameras share; what
+    was kept is outlined.
+    """
     if trace.scores is None:
-        raise PictureError(f"stage {trace.stage} prunes nothing, so it scored no window; choose a plan that prunes it")
+        raise InputError(
+            f"stage {trace.stage} prunes nothing, so it scored no window; choose a plan that "
+            f"prunes it"
+        )
     scale = Normalize(float(trace.scores.min()), float(trace.scores.max()))
 
     def draw(axis: Axes, view: CameraView, number: int) -> None:
         assert trace.scores is not None
-        show_frame(axis, heated(view, paint(view, trace, trace.scores[number].astype(np.float64), np.nan), scale, IMPORTANCE))
+        show_frame(
+            axis,
+            heated(
+                view,
+                paint(view, trace, trace.scores[number].astype(np.float64), np.nan),
+                scale,
+                IMPORTANCE,
+            ),
+        )
         _outline_windows(axis, view, trace, trace.kept[number], 0.6, 0.9)
         draw_label(axis, view, f"keeps {trace.kept[number].mean():.0%}")
 
     down, across = trace.grid
     caption = (
-        f"importance of stage {trace.stage}'s {down} x {across} windows a camera; those kept by block {trace.block} are outlined"
+        f"importance of stage {trace.stage}'s {down} x {across} windows a camera; those "
+        f"kept by block {trace.block} are outlined"
     )
     figure = camera_sheet(views, f"{title}\n{caption}", draw)
     _scale(figure, scale, IMPORTANCE, "importance")
@@ -155,7 +215,7 @@ def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str)
 
 
 def survival_sheet(keyframe: Keyframe, title: str) -> Figure:
-    """How long each part of the frames lasts: the share of blocks, of all stages, that computed it."""
+    """Draw how long each part of the frames lasts: the share of blocks that computed it."""
     scale = Normalize(0, 1)
 
     def draw(axis: Axes, view: CameraView, number: int) -> None:
@@ -164,13 +224,18 @@ def survival_sheet(keyframe: Keyframe, title: str) -> Figure:
         draw_all_boxes(axis, view)
         draw_label(axis, view, f"computed in {np.nanmean(lasted):.0%} of the blocks")
 
-    caption = f"how much of the depth each place gets: share of the {len(keyframe.trace)} blocks that computed it"
+    caption = (
+        f"how much of the depth each place gets: share of the {len(keyframe.trace)} blocks "
+        f"that computed it"
+    )
     figure = camera_sheet(keyframe.views, f"{title}\n{caption}", draw)
     _scale(figure, scale, LAYERS, "share of blocks")
     return figure
 
 
-def heated(view: CameraView, values: NDArray[np.float64], scale: Normalize, colours: str) -> NDArray[np.uint8]:
+def heated(
+    view: CameraView, values: NDArray[np.float64], scale: Normalize, colours: str
+) -> NDArray[np.uint8]:
     """The frame in grey under the colours of (H, W) ``values``; NaN: behind fog."""
     grey = view.image.mean(-1, keepdims=True).astype(np.float32)
     warm = 255 * colormaps[colours](scale(np.nan_to_num(values)))[..., :3]
@@ -189,29 +254,62 @@ def block_sheet(keyframe: Keyframe, title: str) -> Figure:
     """Every block in its row, plain and shifted windows alternating, every camera in its column."""
     numbers = in_layout(keyframe.views)
     views = [shrink(keyframe.views[number], THUMBNAIL) for number in numbers]
-    height, width = max(view.image.shape[0] for view in views), max(view.image.shape[1] for view in views)
+    height = max(view.image.shape[0] for view in views)
+    width = max(view.image.shape[1] for view in views)
     mosaic = np.zeros((len(keyframe.trace), height, len(views), width, 3), np.uint8)
     for row, trace in enumerate(keyframe.trace):
         for column, (number, view) in enumerate(zip(numbers, views, strict=True)):
             tall, wide = view.image.shape[:2]
             mosaic[row, :tall, column, :wide] = dimmed(view, trace, trace.kept[number])
-    rows, columns = len(keyframe.trace), len(views)
-    figure = Figure(figsize=(16, 16 * 0.92 / columns * rows * height / width + 0.9), facecolor=BACKGROUND)
+    rows = len(keyframe.trace)
+    columns = len(views)
+    figure = Figure(
+        figsize=(16, 16 * 0.92 / columns * rows * height / width + 0.9), facecolor=BACKGROUND
+    )
     axis = figure.add_axes((0.075, 0.005, 0.92, 1 - 0.9 / figure.get_figheight()))
-    axis.imshow(mosaic.reshape(rows * height, columns * width, 3), extent=(0, columns, rows, 0), aspect="auto")
-    axis.set_yticks(np.arange(rows) + 0.5, [_row_label(trace) for trace in keyframe.trace], color="white", fontsize=8)
-    axis.set_xticks(np.arange(columns) + 0.5, [plain(view.channel) for view in views], color="white")
+    axis.imshow(
+        mosaic.reshape(rows * height, columns * width, 3),
+        extent=(0, columns, rows, 0),
+        aspect="auto",
+    )
+    axis.set_yticks(
+        np.arange(rows) + 0.5,
+        [_row_label(trace) for trace in keyframe.trace],
+        color="white",
+        fontsize=8,
+    )
+    axis.set_xticks(
+        np.arange(columns) + 0.5, [plain(view.channel) for view in views], color="white"
+    )
     axis.tick_params(length=0, top=True, labeltop=True, labelbottom=False, bottom=False)
     axis.vlines(np.arange(1, columns), 0, rows, color=BACKGROUND, linewidth=3)
     stages = [trace.stage for trace in keyframe.trace]
-    axis.hlines([n for n in range(1, rows) if stages[n] != stages[n - 1]], 0, columns, color=BACKGROUND, linewidth=9)
-    axis.hlines([n for n in range(1, rows) if stages[n] == stages[n - 1]], 0, columns, color=BACKGROUND, linewidth=2)
+    axis.hlines(
+        [n for n in range(1, rows) if stages[n] != stages[n - 1]],
+        0,
+        columns,
+        color=BACKGROUND,
+        linewidth=9,
+    )
+    axis.hlines(
+        [n for n in range(1, rows) if stages[n] == stages[n - 1]],
+        0,
+        columns,
+        color=BACKGROUND,
+        linewidth=2,
+    )
     axis.spines[:].set_visible(False)
     figure.suptitle(
-        f"{title}\nevery block: what it computes is clear", color="white", fontsize=13, y=1 - 0.08 / figure.get_figheight()
+        f"{title}\nevery block: what it computes is clear",
+        color="white",
+        fontsize=13,
+        y=1 - 0.08 / figure.get_figheight(),
     )
     return figure
 
 
 def _row_label(trace: BlockTrace) -> str:
-    return f"stage {trace.stage}\nblock {trace.block}\n{'shifted' if trace.shift else 'plain'}\n{trace.share:.0%} kept"
+    return (
+        f"stage {trace.stage}\nblock "
+        f"{trace.block}\n{'shifted' if trace.shift else 'plain'}\n{trace.share:.0%} kept"
+    )

@@ -1,5 +1,7 @@
-"""Did the pedestrian stay in? Of the pixels inside the boxes of true objects, and of the objects, the share that lies in kept windows,
-beside as many windows at random and as many that are chosen for just these objects.
+"""Did the pedestrian stay in?
+
+Of the pixels inside the boxes of true objects, and of the objects, the share that lies in kept
+windows, beside as many windows at random and as many that are chosen for just these objects.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from skimage.draw import polygon
 
-from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import CameraView, Keyframe
+from sparsevit3d.stages.views import CameraView, Keyframe
+from sparsevit3d.swin.trace import BlockTrace
 from visualize.frames import COLOURS, plain, save
 from visualize.geometry import box_outline, window_map
 from visualize.masks import stage_blocks
@@ -26,22 +28,31 @@ DISTANCES = (0, 10, 20, 30, 50, np.inf)  # metres
 ENOUGH = 0.5  # share of an object's pixels from which on it counts as kept
 MEASURES = ("share_of_pixels", "share_of_objects")
 DRAWS = 400  # of random windows, to tell how many objects they keep
-LABELS = {"kept": "the plan", "random": "as many windows at random", "best": "as many, the best for what is counted"}
+LABELS = {
+    "kept": "the plan",
+    "random": "as many windows at random",
+    "best": "as many, the best for what is counted",
+}
 CHOICES = {"kept": "#c2571a", "random": "#8b949e", "best": "#1f5fa8"}
 
 
 @dataclass(frozen=True)
 class Objects:
-    """M objects as one camera shows them, over the W windows of one stage; the same under every plan."""
+    """M objects as one camera shows them, over the W windows of one stage; the same under every
+    plan.
+    """
 
     names: NDArray[np.str_]  # (M,)
     metres: NDArray[np.float64]  # (M,) from the camera
-    counts: NDArray[np.int64]  # (M, W) pixels of the frame, within the object's outline, that fell to a window
+    # (M, W) pixels of the frame, within the object's outline, that fell to a window
+    counts: NDArray[np.int64]
 
 
 def find_objects(keyframe: Keyframe) -> list[Objects]:
     """For each stage, and in it for each camera."""
-    return [_count(view, trace) for trace in stage_blocks(keyframe.trace) for view in keyframe.views]
+    return [
+        _count(view, trace) for trace in stage_blocks(keyframe.trace) for view in keyframe.views
+    ]
 
 
 @dataclass(frozen=True)
@@ -51,31 +62,42 @@ class Sight:
     stage: int
     kept: NDArray[np.bool_]  # (W,)
     objects: Objects
-    by_chance: NDArray[np.float64]  # (M,) how probably the object is kept by as many windows at random
+    # (M,) how probably the object is kept by as many windows at random
+    by_chance: NDArray[np.float64]
 
     def only(self, rows: NDArray[np.bool_]) -> Sight:
         own = self.objects
-        return Sight(self.stage, self.kept, Objects(own.names[rows], own.metres[rows], own.counts[rows]), self.by_chance[rows])
+        return Sight(
+            self.stage,
+            self.kept,
+            Objects(own.names[rows], own.metres[rows], own.counts[rows]),
+            self.by_chance[rows],
+        )
 
 
 class Tally:
     """Counts keyframes under one plan, one after the other.
 
-    A stage counts by its plain block that computes least (see stage_blocks). Objects are true boxes as each camera sees them, as far as
-    the network saw them: what two cameras show counts in both, and boxes overlap as they are. At random: as many windows as the plan
-    keeps, each equally likely. Best: as many, chosen for just what is counted, as all pedestrians; for pixels that is exact, for whole objects
-    a greedy choice, so that there may be a better one still.
+    A stage counts by its plain block that computes least (see stage_blocks). Objects are true boxes
+    as each camera sees them, as far as the network saw them: what two cameras show counts in both,
+    and boxes overlap as they are. At random: as many windows as the plan keeps, each equally
+    likely. Best: as many, chosen for just what is counted, as all pedestrians; for pixels that is
+    exact, for whole objects a greedy choice, so that there may be a better one still.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
         self._sights: list[Sight] = []
         self._shares: dict[int, list[float]] = {}
-        self._plan, self._keyframes = "", 0
+        self._plan = ""
+        self._keyframes = 0
 
     def add(self, keyframe: Keyframe, objects: Sequence[Objects] | None = None) -> None:
-        """``objects``: what find_objects made of this moment, whatever the plan, if that has been done."""
-        self._plan, self._keyframes = keyframe.plan, self._keyframes + 1
+        """``objects``: what find_objects made of this moment, whatever the plan, if that has been
+        done.
+        """
+        self._plan = keyframe.plan
+        self._keyframes = self._keyframes + 1
         found = iter(objects or find_objects(keyframe))
         for trace in stage_blocks(keyframe.trace):
             self._shares.setdefault(trace.stage, []).append(trace.share)
@@ -91,24 +113,51 @@ class Tally:
         stages = []
         for stage, shares in self._shares.items():
             own = [sight for sight in self._sights if sight.stage == stage]
-            groups = {name: _figures([sight.only(sight.objects.names == name) for sight in own]) for name in COLOURS}
-            bins = {
-                _bin_name(*ends): _figures([sight.only(_between(sight.objects.metres, *ends)) for sight in own]) for ends in _bins()
+            groups = {
+                name: _figures([sight.only(sight.objects.names == name) for sight in own])
+                for name in COLOURS
             }
-            parts = {"class": groups, "distance": bins}
-            seen = {part: {name: group for name, group in of.items() if group["objects"]} for part, of in parts.items()}
-            stages.append({"stage": stage, "kept_windows": float(np.mean(shares)), "all": _figures(own), **seen})
-        return {"plan": self._plan, "keyframes": self._keyframes, "object_is_kept_from": ENOUGH, "stages": stages}
+            bins = {
+                _bin_name(*ends): _figures(
+                    [sight.only(_between(sight.objects.metres, *ends)) for sight in own]
+                )
+                for ends in _bins()
+            }
+            stages.append(
+                {
+                    "stage": stage,
+                    "kept_windows": float(np.mean(shares)),
+                    "all": _figures(own),
+                    "class": _with_objects(groups),
+                    "distance": _with_objects(bins),
+                }
+            )
+        return {
+            "plan": self._plan,
+            "keyframes": self._keyframes,
+            "object_is_kept_from": ENOUGH,
+            "stages": stages,
+        }
+
+
+def _with_objects(groups: dict[str, Any]) -> dict[str, Any]:
+    return {name: group for name, group in groups.items() if group["objects"]}
 
 
 def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
-    """How many objects, and for each choice of windows the share of their pixels and of them; None where there are none."""
-    pixels, objects = dict.fromkeys(CHOICES, 0.0), dict.fromkeys(CHOICES, 0.0)
-    count = total = 0
+    """How many objects, and for each choice of windows the share of their pixels and of them; None
+    where there are none.
+    """
+    pixels = dict.fromkeys(CHOICES, 0.0)
+    objects = dict.fromkeys(CHOICES, 0.0)
+    count = 0
+    total = 0
     for sight in sights:
-        counts, most = sight.objects.counts, int(sight.kept.sum())
+        counts = sight.objects.counts
+        most = int(sight.kept.sum())
         by_window = counts.sum(0)
-        count, total = count + len(counts), total + int(by_window.sum())
+        count = count + len(counts)
+        total = total + int(by_window.sum())
         pixels["kept"] += by_window[sight.kept].sum()
         pixels["random"] += by_window.sum() * sight.kept.mean()
         pixels["best"] += np.sort(by_window)[len(by_window) - most :].sum()
@@ -118,8 +167,12 @@ def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
         objects["best"] += max(whole, _greedy(counts, most))
     return {
         "objects": count,
-        "share_of_pixels": {choice: float(value / total) if total else None for choice, value in pixels.items()},
-        "share_of_objects": {choice: float(value / count) if count else None for choice, value in objects.items()},
+        "share_of_pixels": {
+            choice: float(value / total) if total else None for choice, value in pixels.items()
+        },
+        "share_of_objects": {
+            choice: float(value / count) if count else None for choice, value in objects.items()
+        },
     }
 
 
@@ -129,8 +182,12 @@ def _needed(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _greedy(counts: NDArray[np.int64], most: int) -> int:
-    """How many objects ``most`` windows keep that are chosen so: always those of the object that needs the fewest more."""
-    left, held, needed = counts.astype(np.int64), np.zeros(len(counts)), _needed(counts)
+    """How many objects ``most`` windows keep that are chosen so: always those of the object that
+    needs the fewest more.
+    """
+    left = counts.astype(np.int64)
+    held = np.zeros(len(counts))
+    needed = _needed(counts)
     done = np.zeros(len(counts), bool)
     while not done.all():
         order = np.argsort(-left, axis=1, kind="stable")
@@ -149,10 +206,13 @@ def _greedy(counts: NDArray[np.int64], most: int) -> int:
 
 def _count(view: CameraView, trace: BlockTrace) -> Objects:
     height, width = view.image.shape[:2]
-    numbers, windows = window_map(view, trace), trace.kept.shape[1]
-    counts, chosen = [], []
+    numbers = window_map(view, trace)
+    windows = trace.kept.shape[1]
+    counts = []
+    chosen = []
     for number, corners in enumerate(view.truth.corners):
-        outline = box_outline(corners, view.intrinsic, (width, height)) - 0.5  # to where a pixel's centre is a whole number
+        # to where a pixel's centre is a whole number
+        outline = box_outline(corners, view.intrinsic, (width, height)) - 0.5
         if not len(outline):
             continue
         places = polygon(outline[:, 1], outline[:, 0], (height, width))
@@ -162,7 +222,8 @@ def _count(view: CameraView, trace: BlockTrace) -> Objects:
             counts.append(own)
             chosen.append(number)
     boxes = view.truth[np.array(chosen, np.int64)]
-    names, metres = np.array(boxes.names, np.str_), np.linalg.norm(boxes.centres, axis=1)
+    names = np.array(boxes.names, np.str_)
+    metres = np.linalg.norm(boxes.centres, axis=1)
     return Objects(names, metres, np.array(counts, np.int64).reshape(-1, windows))
 
 
@@ -179,11 +240,17 @@ def _bin_name(low: float, high: float) -> str:
 
 
 def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
-    """``found``: what Tally.as_dict gave. A row for pixels and one for objects; by stage, by class and by distance."""
+    """``found``: what Tally.as_dict gave.
+
+    A row for pixels and one for objects; by stage, by class and by distance.
+    """
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     axes = figure.subplots(2, 3, sharey=True, width_ratios=(1, 2.4, 1.2))
     pruned = min(found["stages"], key=lambda stage: stage["kept_windows"])  # where it matters most
-    by_stage = {f"{stage['stage']}\n{stage['kept_windows']:.0%} kept": stage["all"] for stage in found["stages"]}
+    by_stage = {
+        f"{stage['stage']}\n{stage['kept_windows']:.0%} kept": stage["all"]
+        for stage in found["stages"]
+    }
     for row, measure in zip(axes, MEASURES, strict=True):
         _bars(row[0], by_stage, measure, "stage")
         _bars(
@@ -194,9 +261,17 @@ def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
         )
         _bars(row[2], pruned["distance"], measure, f"distance in stage {pruned['stage']}")
         row[0].set_ylabel(measure.replace("_", " ") + " kept")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    least = f"below the bars: how many objects, camera by camera; one counts as kept with {found['object_is_kept_from']:.0%} of its pixels"
-    figure.suptitle(f"{title}: what windows keep of true objects, keyframes: {found['keyframes']}, plan {found['plan']}\n{least}")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
+    least = (
+        f"below the bars: how many objects, camera by camera; one counts as kept with "
+        f"{found['object_is_kept_from']:.0%} of its pixels"
+    )
+    figure.suptitle(
+        f"{title}: what windows keep of true objects, keyframes: {found['keyframes']}, plan "
+        f"{found['plan']}\n{least}"
+    )
     save(figure, path, 110)
 
 
@@ -205,16 +280,35 @@ def _bars(axes: Axes, groups: dict[str, dict[str, Any]], measure: str, title: st
     for shift, (choice, colour) in zip((-0.27, 0, 0.27), CHOICES.items(), strict=True):
         values = [group[measure][choice] for group in groups.values()]
         axes.bar(places + shift, values, 0.25, color=colour, label=LABELS[choice])
-    axes.set_xticks(places, [f"{name}\n{group['objects']}" for name, group in groups.items()], fontsize=7.5)
+    axes.set_xticks(
+        places, [f"{name}\n{group['objects']}" for name, group in groups.items()], fontsize=7.5
+    )
     axes.set(title=f"by {title}", ylim=(0, 1))
     axes.grid(alpha=0.3, axis="y")
 
 
 def recall_rows(found: dict[str, Any]) -> Sequence[tuple[str, ...]]:
-    """As a table: stage, windows kept, of what, how many; then of pixels and of objects the share kept: by the plan, at random, at best."""
+    """As a table: stage, windows kept, of what, how many; then of pixels and of objects the share
+    kept: by the plan, at random, at best.
+    """
     rows = []
     for stage in found["stages"]:
-        for name, group in [("all", stage["all"]), *stage["class"].items(), *stage["distance"].items()]:
-            shares = (" / ".join(f"{100 * group[measure][choice]:.0f}" for choice in CHOICES) for measure in MEASURES)
-            rows.append((str(stage["stage"]), f"{stage['kept_windows']:.0%}", plain(name), str(group["objects"]), *shares))
+        for name, group in [
+            ("all", stage["all"]),
+            *stage["class"].items(),
+            *stage["distance"].items(),
+        ]:
+            shares = (
+                " / ".join(f"{100 * group[measure][choice]:.0f}" for choice in CHOICES)
+                for measure in MEASURES
+            )
+            rows.append(
+                (
+                    str(stage["stage"]),
+                    f"{stage['kept_windows']:.0%}",
+                    plain(name),
+                    str(group["objects"]),
+                    *shares,
+                )
+            )
     return rows

@@ -1,4 +1,8 @@
-"""One HTML file to look around in: keyframes, cameras, stages and plans, with charts whose points open their masks. It needs no network."""
+"""One HTML file to look around in: keyframes, cameras, stages and plans, with charts whose points
+open their masks.
+
+It needs no network.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,18 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 
-from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import Boxes, CameraView, Keyframe
-from visualize.frames import COLOURS, PictureError, clear_boxes, in_layout, jpeg, shrink, whole
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import whole_path
+from sparsevit3d.stages.views import Boxes, CameraView, Keyframe
+from sparsevit3d.swin.trace import BlockTrace
+from visualize.frames import COLOURS, clear_boxes, in_layout, jpeg, shrink
 from visualize.geometry import box_lines
 from visualize.masks import stage_blocks
 from visualize.recall import Tally, find_objects
 
 TEMPLATE = "report.html"
-WIDTH, QUALITY = 800, 72  # of a frame, pixels and JPEG's
+WIDTH = 800
+QUALITY = 72  # of a frame, pixels and JPEG's
 
 
 @dataclass(frozen=True)
@@ -34,18 +41,26 @@ class ReportedPlan:
 
 
 class Report:
-    """Takes keyframes one after the other, each under all plans, and keeps no more of them than goes into the file.
+    """Takes keyframes one after the other, each under all plans, and keeps no more of them than
+    goes into the file.
 
-    ``judged``: all plans of a search, "share" and "score" each, for the chart of scores; ``score``: their name. Plans with a score are joined as
-    the front.
+    ``judged``: all plans of a search, "share" and "score" each, for the chart of scores; ``score``:
+    their name. Plans with a score are joined as the front.
     """
 
     def __init__(
-        self, title: str, plans: Sequence[ReportedPlan], judged: Sequence[Mapping[str, float]] = (), score: str = "mAP"
+        self,
+        title: str,
+        plans: Sequence[ReportedPlan],
+        judged: Sequence[Mapping[str, float]] = (),
+        score: str = "mAP",
     ) -> None:
         if not plans:
-            raise PictureError("a report needs a plan at least")
-        self.title, self.plans, self.judged, self.score = title, plans, judged, score
+            raise InputError("a report needs a plan at least")
+        self.title = title
+        self.plans = plans
+        self.judged = judged
+        self.score = score
         self._tallies = [Tally() for _ in plans]
         self._frames: list[dict[str, Any]] = []
         self._stages: list[dict[str, Any]] = []
@@ -56,18 +71,23 @@ class Report:
         objects = find_objects(first)
         for tally, look in zip(self._tallies, looks, strict=True):
             tally.add(look, objects)
-        self._stages = [{"stage": trace.stage, "grid": list(trace.grid)} for trace in stage_blocks(first.trace)]
+        self._stages = [
+            {"stage": trace.stage, "grid": list(trace.grid)} for trace in stage_blocks(first.trace)
+        ]
         cameras = []
         for number in in_layout(first.views):
             small = [shrink(look.views[number], WIDTH) for look in looks]
-            plans = [_of_plan(view, stage_blocks(look.trace), number) for view, look in zip(small, looks, strict=True)]
+            plans = [
+                _of_plan(view, stage_blocks(look.trace), number)
+                for view, look in zip(small, looks, strict=True)
+            ]
             cameras.append(_of_camera(small[0], stage_blocks(first.trace)) | {"plans": plans})
         self._frames.append({"name": first.name, "cameras": cameras})
 
     def save(self, path: Path) -> Path:
-        """Whole or not at all. Raises PictureError where there is nothing to show."""
+        """Whole or not at all. Raises InputError where there is nothing to show."""
         if not self._frames:
-            raise PictureError(f"{path}: there is no keyframe to report on")
+            raise InputError(f"{path}: there is no keyframe to report on")
         recalls = [tally.as_dict()["stages"] for tally in self._tallies]
         data = {
             "title": self.title,
@@ -82,14 +102,18 @@ class Report:
             "frames": self._frames,
         }
         templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-        page = templates.get_template(TEMPLATE).render(title=self.title, data=json.dumps(data).replace("<", "\\u003c"))
-        with whole(path) as partial:
+        page = templates.get_template(TEMPLATE).render(
+            title=self.title, data=json.dumps(data).replace("<", "\\u003c")
+        )
+        with whole_path(path) as partial:
             partial.write_text(page, encoding="utf-8")
         return path
 
 
 def _of_camera(view: CameraView, blocks: Sequence[BlockTrace]) -> dict[str, Any]:
-    """What a camera shows under every plan: its frame, the truth, and where the windows of each stage lie."""
+    """What a camera shows under every plan: its frame, the truth, and where the windows of each
+    stage lie.
+    """
     height, width = view.image.shape[:2]
     return {
         "channel": view.channel,
@@ -101,17 +125,24 @@ def _of_camera(view: CameraView, blocks: Sequence[BlockTrace]) -> dict[str, Any]
 
 
 def _of_plan(view: CameraView, blocks: Sequence[BlockTrace], number: int) -> dict[str, Any]:
-    """What a plan made of it: boxes found, and of each stage the windows kept, and how important all were."""
+    """What a plan made of it: boxes found, and of each stage the windows kept, and how important
+    all were.
+    """
     return {
         "found": _lines(view, clear_boxes(view.predictions)),
         "kept": [_text(np.packbits(trace.kept[number], bitorder="little")) for trace in blocks],
-        "importance": [None if trace.scores is None else _text(_bytes(trace.scores, number)) for trace in blocks],
+        "importance": [
+            None if trace.scores is None else _text(_bytes(trace.scores, number))
+            for trace in blocks
+        ],
     }
 
 
 def _edges(view: CameraView, trace: BlockTrace) -> dict[str, list[float]]:
     """Frame pixels of the lines between plain windows, as far as the network saw."""
-    columns, rows = (np.arange(count + 1) * trace.window * trace.stride for count in trace.grid[::-1])
+    columns, rows = (
+        np.arange(count + 1) * trace.window * trace.stride for count in trace.grid[::-1]
+    )
     width, height = view.network_size
     across = [view.to_frame((min(x, width), 0, 0, 0))[0] for x in columns]
     down = [view.to_frame((0, min(y, height), 0, 0))[1] for y in rows]
@@ -120,7 +151,8 @@ def _edges(view: CameraView, trace: BlockTrace) -> dict[str, list[float]]:
 
 def _bytes(scores: NDArray[np.floating], number: int) -> NDArray[np.uint8]:
     """0 to 255, on a scale that the cameras share."""
-    low, high = float(scores.min()), float(scores.max())
+    low = float(scores.min())
+    high = float(scores.max())
     return np.asarray(np.round(255 * (scores[number] - low) / max(high - low, 1e-12)), np.uint8)
 
 

@@ -1,4 +1,8 @@
-"""A drive as a recording for Rerun (https://rerun.io): cameras, boxes, lidar and window masks on one timeline. Needs ``rerun-sdk``."""
+"""A drive as a recording for Rerun (https://rerun.io): cameras, boxes, lidar and window masks on
+one timeline.
+
+Needs ``rerun-sdk``.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,29 @@ import rerun
 from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 
-from sparsevit3d.views import Boxes, Keyframe
-from visualize.frames import COLOURS, clear_boxes, jpeg, shrink, whole
+from sparsevit3d.files import whole_path
+from sparsevit3d.stages.views import Boxes, Keyframe
+from visualize.frames import COLOURS, clear_boxes, jpeg, shrink
 from visualize.geometry import paint
 from visualize.masks import stage_block
 from visualize.scene import make_scene
 
-STATES = [(1, "pruned", (6, 8, 12, 190)), (2, "kept", (0, 0, 0, 0)), (3, "cropped", (60, 66, 82, 190))]  # RGBA over a frame
-WIDTH, QUALITY = 800, 80  # of a frame, pixels and JPEG's
+# RGBA over a frame
+STATES = [
+    (1, "pruned", (6, 8, 12, 190)),
+    (2, "kept", (0, 0, 0, 0)),
+    (3, "cropped", (60, 66, 82, 190)),
+]
+WIDTH = 800
+QUALITY = 80  # of a frame, pixels and JPEG's
 
 
-def save_recording(
-    keyframes: Iterable[Keyframe], path: Path, stage: int = 1, update: Callable[[int], None] = lambda done: None
-) -> Path:
+def save_recording(keyframes: Iterable[Keyframe], path: Path, stage: int = 1) -> Path:
     """``path``, which ``rerun PATH`` opens; whole or not at all. Masks are those of ``stage``."""
     recording = rerun.new_recording("sparsevit3d")
-    log = partial(rerun.log, recording=recording, strict=True)  # strict: else what cannot be logged is only warned of
-    with whole(path) as unfinished:
+    # strict: else what cannot be logged is only warned of
+    log = partial(rerun.log, recording=recording, strict=True)
+    with whole_path(path) as unfinished:
         try:
             rerun.save(str(unfinished), recording=recording)
             log("ego", rerun.ViewCoordinates.FLU, static=True)
@@ -36,34 +46,58 @@ def save_recording(
                 rerun.set_time_sequence("keyframe", number, recording=recording)
                 rerun.set_time_seconds("time", keyframe.seconds, recording=recording)
                 _log(log, keyframe, stage)
-                update(number + 1)
         finally:
             rerun.disconnect(recording)
     return path
 
 
 def _log(log: Callable[..., None], keyframe: Keyframe, stage: int) -> None:
-    trace, points = stage_block(keyframe.trace, stage), make_scene(keyframe, stage)
+    trace = stage_block(keyframe.trace, stage)
+    points = make_scene(keyframe, stage)
     log("ego/lidar", rerun.Points3D(points.points, colors=points.point_colours, radii=0.04))
     log("ego/truth", _boxes(keyframe.truth))
     log("ego/found", _boxes(clear_boxes(keyframe.predictions)))
     for number, view in enumerate(keyframe.views):
-        place, small = f"ego/{view.channel}", shrink(view, WIDTH)
+        place = f"ego/{view.channel}"
+        small = shrink(view, WIDTH)
         log(place, rerun.Transform3D(translation=view.to_ego[:3, 3], mat3x3=view.to_ego[:3, :3]))
-        log(place, rerun.Pinhole(image_from_camera=small.intrinsic, resolution=small.image.shape[1::-1]))
-        log(f"{place}/frame", rerun.EncodedImage(contents=jpeg(small.image, QUALITY), media_type="image/jpeg"))
+        log(
+            place,
+            rerun.Pinhole(image_from_camera=small.intrinsic, resolution=small.image.shape[1::-1]),
+        )
+        log(
+            f"{place}/frame",
+            rerun.EncodedImage(contents=jpeg(small.image, QUALITY), media_type="image/jpeg"),
+        )
         state = paint(small, trace, 1 + trace.kept[number].astype(np.uint8), 3)
         log(f"{place}/stage_{stage}", rerun.SegmentationImage(state))
 
 
 def _boxes(boxes: Boxes) -> rerun.Boxes3D:
-    """By their three axes: a corner of the front face to the one below, to the one beside, to the one behind it."""
+    """By their three axes: a corner of the front face to the one below, to the one beside, to the
+    one behind it.
+    """
     corner, beside, below, behind = (boxes.corners[:, number] for number in (0, 1, 3, 4))
-    axes = np.stack([corner - behind, corner - beside, corner - below], -1)  # columns: forward, left, up
+    # columns: forward, left, up
+    axes = np.stack([corner - behind, corner - beside, corner - below], -1)
     sizes = np.linalg.norm(axes, axis=1)
-    turns = Rotation.from_matrix(axes / sizes[:, None]).as_quat() if len(boxes.names) else np.zeros((0, 4))
-    labels = boxes.names if boxes.scores is None else [f"{n} {s:.2f}" for n, s in zip(boxes.names, boxes.scores, strict=True)]
-    colours = [(1.0, 1.0, 1.0) if boxes.scores is None else to_rgb(COLOURS[name]) for name in boxes.names]
+    turns = (
+        Rotation.from_matrix(axes / sizes[:, None]).as_quat()
+        if len(boxes.names)
+        else np.zeros((0, 4))
+    )
+    labels = (
+        boxes.names
+        if boxes.scores is None
+        else [f"{n} {s:.2f}" for n, s in zip(boxes.names, boxes.scores, strict=True)]
+    )
+    colours = [
+        (1.0, 1.0, 1.0) if boxes.scores is None else to_rgb(COLOURS[name]) for name in boxes.names
+    ]
     return rerun.Boxes3D(
-        centers=boxes.centres, half_sizes=sizes / 2, quaternions=turns, colors=np.array(colours).reshape(-1, 3), labels=labels
+        centers=boxes.centres,
+        half_sizes=sizes / 2,
+        quaternions=turns,
+        colors=np.array(colours).reshape(-1, 3),
+        labels=labels,
     )

@@ -1,4 +1,6 @@
-"""What a search has found: score against cost, the way there, and which block pairs the best plans prune."""
+"""What a search has found: score against cost, the way there, and which block pairs the best plans
+prune.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.swin.plan import SparsityPlan
 
-BEST, REST = "#c2571a", "#1f5fa8"
+BEST = "#c2571a"
+REST = "#1f5fa8"
 TOP = 0.2  # share of the plans that count as the best
 
 
-def save_search(judged: Sequence[Mapping[str, Any]], score: str, budget: Mapping[str, float], path: Path) -> None:
-    """``judged``: in the order of their evaluation, "plan", "metrics" (``score`` among them), "costs" by unit and "generation".
+def save_search(
+    judged: Sequence[Mapping[str, Any]], score: str, budget: Mapping[str, float], path: Path
+) -> None:
+    """``judged``: in the order of their evaluation, "plan", "metrics" (``score`` among them),
+    "costs" by unit and "generation".
 
     ``budget``: the most that a plan may cost, by unit; the first one's is the axis.
     """
@@ -29,19 +35,45 @@ def save_search(judged: Sequence[Mapping[str, Any]], score: str, budget: Mapping
     _draw_ratios(right, judged, scores)
     left.set_ylabel(score)
     middle.set_ylabel(score)
-    figure.suptitle(f"{len(judged)} plans; the best, {judged[int(scores.argmax())]['plan']}, has {score} {scores.max():.3f}")
+    figure.suptitle(
+        f"{len(judged)} plans; the best, {judged[int(scores.argmax())]['plan']}, has {score} "
+        f"{scores.max():.3f}"
+    )
     figure.savefig(path, dpi=110)
 
 
-def _draw_front(axes: Axes, judged: Sequence[Mapping[str, Any]], scores: np.ndarray, unit: str, most: float) -> None:
+def _draw_front(
+    axes: Axes, judged: Sequence[Mapping[str, Any]], scores: np.ndarray, unit: str, most: float
+) -> None:
     costs = np.array([row["costs"][unit] for row in judged])
     generations = np.array([row["generation"] for row in judged])
     dots = axes.scatter(costs, scores, c=generations, cmap="viridis_r", s=22, zorder=3)
     axes.figure.colorbar(dots, ax=axes, label="generation", ticks=np.unique(generations))
     order = np.lexsort((-scores, costs))
-    front = order[[bool(scores[index] > max(scores[order[:place]], default=-np.inf)) for place, index in enumerate(order)]]
-    axes.step(costs[front], scores[front], where="post", color=BEST, label="what none beats in both", zorder=2)
-    axes.plot(costs[scores.argmax()], scores.max(), "*", color=BEST, markersize=15, markeredgecolor="white", label="best", zorder=4)
+    front = order[
+        [
+            bool(scores[index] > max(scores[order[:place]], default=-np.inf))
+            for place, index in enumerate(order)
+        ]
+    ]
+    axes.step(
+        costs[front],
+        scores[front],
+        where="post",
+        color=BEST,
+        label="what none beats in both",
+        zorder=2,
+    )
+    axes.plot(
+        costs[scores.argmax()],
+        scores.max(),
+        "*",
+        color=BEST,
+        markersize=15,
+        markeredgecolor="white",
+        label="best",
+        zorder=4,
+    )
     axes.axvline(most, color="#555555", linestyle="--", linewidth=1, label="budget")
     axes.set(xlabel=unit, title="score against cost")
     axes.grid(alpha=0.3)
@@ -63,15 +95,33 @@ def _draw_history(axes: Axes, judged: Sequence[Mapping[str, Any]], scores: np.nd
 def _draw_ratios(axes: Axes, judged: Sequence[Mapping[str, Any]], scores: np.ndarray) -> None:
     """How much of each block pair is left out, by all plans and by the best."""
     plans = [SparsityPlan.parse(row["plan"]).ratios for row in judged]
-    names = [f"{stage + 1}.{pair + 1}" for stage, pairs in enumerate(plans[0]) for pair in range(len(pairs))]
+    names = [
+        f"{stage + 1}.{pair + 1}"
+        for stage, pairs in enumerate(plans[0])
+        for pair in range(len(pairs))
+    ]
     ratios = np.array([[ratio for stage in plan for ratio in stage] for plan in plans])
     best = np.argsort(-scores, kind="stable")[: max(1, round(TOP * len(scores)))]
     places = np.arange(len(names))
-    for shift, rows, colour, label in ((-0.2, ratios, REST, "all"), (0.2, ratios[best], BEST, f"best {TOP:.0%}")):
+    for shift, rows, colour, label in (
+        (-0.2, ratios, REST, "all"),
+        (0.2, ratios[best], BEST, f"best {TOP:.0%}"),
+    ):
         axes.bar(
-            places + shift, rows.mean(0), 0.38, yerr=rows.std(0), color=colour, label=label, error_kw={"linewidth": 1, "capsize": 2}
+            places + shift,
+            rows.mean(0),
+            0.38,
+            yerr=rows.std(0),
+            color=colour,
+            label=label,
+            error_kw={"linewidth": 1, "capsize": 2},
         )
     axes.set_xticks(places, names)
-    axes.set(xlabel="stage.block pair", ylabel="left out, mean and deviation", title="what gets pruned", ylim=(0, 1))
+    axes.set(
+        xlabel="stage.block pair",
+        ylabel="left out, mean and deviation",
+        title="what gets pruned",
+        ylim=(0, 1),
+    )
     axes.grid(alpha=0.3, axis="y")
     axes.legend(fontsize=8)

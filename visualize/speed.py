@@ -1,4 +1,6 @@
-"""How fast a detector is, as a picture: its backbone's time against the share of MACs, between its rivals; and where the rest goes."""
+"""How fast a detector is, as a picture: its backbone's time against the share of MACs, between its
+rivals; and where the rest goes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ PARTS = {"backbone": "#1f5fa8", "neck": "#7fb2d9", "head": "#b8b8b8", "decode": 
 
 
 def save_speed(result: Mapping[str, Any], path: Path) -> None:
-    """``result``: what benchmark's JSON line holds. A dtype's dashed line is time in proportion to MACs from its dense one."""
+    """``result``: what benchmark's JSON line holds.
+
+    A dtype's dashed line is time in proportion to MACs from its dense one.
+    """
     figure = Figure(figsize=(14, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_backbone(left, result)
@@ -39,8 +44,21 @@ def _draw_backbone(axes: Axes, result: Mapping[str, Any]) -> None:
             continue
         share = next((part for plan, part in result["share"].items() if name.endswith(plan)), 1)
         tied = COLOURS.get(name.rpartition(", ")[2], "#555555")
-        axes.plot(share, row["p50_ms"], next(markers), color=tied, markerfacecolor="white", markersize=8, label=name)
-    axes.set(xlabel="share of the dense network's MACs", ylabel="milliseconds, median", xlim=(0, 1.05), ylim=(0, None))
+        axes.plot(
+            share,
+            row["p50_ms"],
+            next(markers),
+            color=tied,
+            markerfacecolor="white",
+            markersize=8,
+            label=name,
+        )
+    axes.set(
+        xlabel="share of the dense network's MACs",
+        ylabel="milliseconds, median",
+        xlim=(0, 1.05),
+        ylim=(0, None),
+    )
     axes.set_title("backbone")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")
@@ -66,7 +84,9 @@ def _points(result: Mapping[str, Any], dtype: str) -> list[tuple[float, float]]:
     """(share, milliseconds) of a dtype's plans, dense last."""
     rows = result["backbone"]
     found = [
-        (share, rows[name]["p50_ms"]) for plan, share in result["share"].items() if (name := f"SparseSwin {plan}, {dtype}") in rows
+        (share, rows[name]["p50_ms"])
+        for plan, share in result["share"].items()
+        if (name := f"SparseSwin {plan}, {dtype}") in rows
     ]
     if not found:
         return []

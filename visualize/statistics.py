@@ -22,8 +22,12 @@ TITLES = {
 }
 
 
-def save_statistics(found: Mapping[str, Mapping[str, Any]], edges: Mapping[str, Sequence[float]], path: Path) -> None:
-    """``found``: of each dataset's name what ``data stats`` says of it; ``edges``: the bounds of its bars."""
+def save_statistics(
+    found: Mapping[str, Mapping[str, Any]], edges: Mapping[str, Sequence[float]], path: Path
+) -> None:
+    """``found``: of each dataset's name what ``data stats`` says of it; ``edges``: the bounds of
+    its bars.
+    """
     figure = Figure(figsize=(17, 12), layout="constrained")
     grid = figure.subplots(3, 2).ravel()
     for axes, (key, title) in zip(grid, TITLES.items(), strict=True):
@@ -43,12 +47,19 @@ def save_statistics(found: Mapping[str, Mapping[str, Any]], edges: Mapping[str, 
 def _bars(axes: Axes, shares: Mapping[str, Any], labels: Sequence[str], title: str) -> None:
     width = 0.8 / len(shares)
     for number, (name, values) in enumerate(shares.items()):
-        if values is None:  # said of this dataset nowhere; its place stays empty, its colour its own
+        # Said of this dataset nowhere; its place stays empty, its colour its own
+        if values is None:
             axes.bar([], [], width, color=COLOURS[number % len(COLOURS)], label=name)
             continue
         heights = list(values.values()) if isinstance(values, Mapping) else values
         places = np.arange(len(labels)) + (number - (len(shares) - 1) / 2) * width
-        axes.bar(places, [100 * height for height in heights], width, color=COLOURS[number % len(COLOURS)], label=name)
+        axes.bar(
+            places,
+            [100 * height for height in heights],
+            width,
+            color=COLOURS[number % len(COLOURS)],
+            label=name,
+        )
     axes.set_title(title)
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
     axes.set_ylabel("% of boxes")

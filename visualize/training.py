@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsevit3d.views import Keyframe
+from sparsevit3d.stages.views import Keyframe
 from visualize.bird import bird_sheet
 from visualize.frames import box_sheet, pixels
 from visualize.masks import mask_sheet, stage_blocks
 
 
 def training_pictures(keyframe: Keyframe) -> dict[str, NDArray[np.uint8]]:
-    """RGB by name: boxes on the frames and from above, and the windows of the second stage, if there is one."""
+    """RGB by name: boxes on the frames and from above, and the windows of the second stage, if
+    there is one.
+    """
     trace = stage_blocks(keyframe.trace)[:2][-1]
     figures = {
         "boxes": box_sheet(keyframe, keyframe.name),

@@ -1,8 +1,10 @@
-"""A drive as a video: the frames with what was found, what was pruned of them, and the street from above, side by side."""
+"""A drive as a video: the frames with what was found, what was pruned of them, and the street from
+above, side by side.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,20 +15,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sparsevit3d.trace import BlockTrace
-from sparsevit3d.views import CameraView, Keyframe
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import whole_path
+from sparsevit3d.stages.views import CameraView, Keyframe
+from sparsevit3d.swin.trace import BlockTrace
 from visualize.bird import draw_bird
 from visualize.frames import (
     BACKGROUND,
     LAYOUT,
-    PictureError,
     box_handles,
     draw_all_boxes,
     draw_label,
     pixels,
     show_frame,
     shrink,
-    whole,
 )
 from visualize.masks import draw_mask, stage_block
 
@@ -34,22 +36,27 @@ SIZE = (1920, 1080)  # pixels
 RATE = 2.0  # keyframes a second, as nuScenes takes them
 
 
-def save_video(
-    keyframes: Iterable[Keyframe], path: Path, title: str, stage: int = 0, update: Callable[[int], None] = lambda done: None
-) -> Path:
-    """MP4, or GIF by the file's name or where the encoder (imageio-ffmpeg) is not installed; whole or not at all. Returns its path."""
+def save_video(keyframes: Iterable[Keyframe], path: Path, title: str, stage: int = 0) -> Path:
+    """MP4, or GIF by the file's name or where the encoder (imageio-ffmpeg) is not installed; whole
+    or not at all.
+
+    Returns its path.
+    """
     if path.suffix.lower() not in (".mp4", ".gif"):
-        raise PictureError(f"{path}: a video is .mp4 or .gif")
+        raise InputError(f"{path}: a video is .mp4 or .gif")
     if find_spec("imageio_ffmpeg") is None:
         path = path.with_suffix(".gif")
     moving = path.suffix.lower() == ".gif"
-    how: dict[str, Any] = {"duration": 1000 / RATE, "loop": 0} if moving else {"fps": RATE, "macro_block_size": 8, "quality": 7}
+    how: dict[str, Any] = (
+        {"duration": 1000 / RATE, "loop": 0}
+        if moving
+        else {"fps": RATE, "macro_block_size": 8, "quality": 7}
+    )
     # closing: for itself a writer would leave its encoder at work after an error.
-    with whole(path) as partial, closing(imageio.get_writer(partial, **how)) as writer:
-        for number, keyframe in enumerate(keyframes):
+    with whole_path(path) as partial, closing(imageio.get_writer(partial, **how)) as writer:
+        for keyframe in keyframes:
             image = video_frame(keyframe, title, stage)
             writer.append_data(image[::2, ::2] if moving else image)
-            update(number + 1)
     return path
 
 
@@ -57,7 +64,11 @@ def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.ui
     """(1080, 1920, 3) of one moment."""
     trace = stage_block(keyframe.trace, stage)
     figure = Figure(figsize=(SIZE[0] / 100, SIZE[1] / 100), dpi=100, facecolor=BACKGROUND)
-    places = {channel: (row, column) for row, channels in enumerate(LAYOUT) for column, channel in enumerate(channels)}
+    places = {
+        channel: (row, column)
+        for row, channels in enumerate(LAYOUT)
+        for column, channel in enumerate(channels)
+    }
     for number, view in enumerate(keyframe.views):
         row, column = places.get(view.channel, divmod(number, 3))
         small = shrink(view, 400)
@@ -65,10 +76,15 @@ def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.ui
     axis = figure.add_axes((0.632, 0.16, 0.365, 0.365 * SIZE[0] / SIZE[1]))
     draw_bird(axis, keyframe)
     kept = f"stage {stage} computes {trace.share:.0%} of its windows"
-    for height, text in ((0.972, f"{title}   {keyframe.name}"), (0.487, f"{kept}: pruned ones are dimmed")):
+    for height, text in (
+        (0.972, f"{title}   {keyframe.name}"),
+        (0.487, f"{kept}: pruned ones are dimmed"),
+    ):
         figure.text(0.005, height, text, color="white", fontsize=15, va="center")
     figure.text(0.632, 0.972, f"plan {keyframe.plan}", color="white", fontsize=15, va="center")
-    figure.text(0.632, 0.835, "from above, rings every 10 m", color="white", fontsize=15, va="center")
+    figure.text(
+        0.632, 0.835, "from above, rings every 10 m", color="white", fontsize=15, va="center"
+    )
     legend: dict[str, Any] = {
         "loc": "upper left",
         "bbox_to_anchor": (0.628, 0.14),
@@ -80,11 +96,22 @@ def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.ui
     return pixels(figure)
 
 
-def _draw_pair(figure: Figure, view: CameraView, row: int, column: int, trace: BlockTrace, kept: NDArray[np.bool_]) -> None:
+def _draw_pair(
+    figure: Figure,
+    view: CameraView,
+    row: int,
+    column: int,
+    trace: BlockTrace,
+    kept: NDArray[np.bool_],
+) -> None:
     """A camera's frame with boxes above, with its mask below."""
-    width, height = 0.2075, 0.2215
+    width = 0.2075
+    height = 0.2215
     left = 0.004 + column * (width + 0.0015)
-    for bottom, masked in ((0.733 - row * (height + 0.003), False), (0.247 - row * (height + 0.003), True)):
+    for bottom, masked in (
+        (0.733 - row * (height + 0.003), False),
+        (0.247 - row * (height + 0.003), True),
+    ):
         axis = figure.add_axes((left, bottom, width, height))
         if masked:
             draw_mask(axis, view, trace, kept)

@@ -2,9 +2,10 @@
 
     python -m benchmarks.accuracy --work-dir work_dirs/accuracy --groups a b
 
-Takes many hours; interrupted at any time, the same command goes on. What is done lies in the work dir, each arm's result as JSON in its
-``results``; a copy of those goes to ``--out``. Steps run beside each other, one for each core, but for what takes times. ``study.toml`` says
-what is compared; ``benchmarks.accuracy.summary`` makes tables and pictures of the results that there are.
+Takes many hours; interrupted at any time, the same command goes on. What is done lies in the work
+dir, each arm's result as JSON in its ``results``; a copy of those goes to ``--out``. Steps run
+beside each other, one for each core, but for what takes times. ``study.toml`` says what is
+compared; ``benchmarks.accuracy.summary`` makes tables and pictures of the results that there are.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from benchmarks.accuracy.steps import Cost, Pace
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import summarise
 from data_tools.convert import write_infos
+from data_tools.schema import CAMERAS
 from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset
-from data_tools.work import usual_workers
-from sparsevit3d.plan import RATIO_GRID
-from sparsevit3d.stages.files import ExperimentError, sole_owner, write_json
-from sparsevit3d.stages.submission import CAMERA_ORDER
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import sole_owner, write_json
+from sparsevit3d.processes import usual_workers
+from sparsevit3d.swin.plan import RATIO_GRID
 from sparsevit3d.terminal import console, progress_bar
 
 HERE = Path(__file__).parent
@@ -34,18 +36,36 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--work-dir", type=Path, required=True, help="data, weights and results; some 10 GB")
+    parser.add_argument(
+        "--work-dir", type=Path, required=True, help="data, weights and results; some 10 GB"
+    )
     parser.add_argument("--study", type=Path, default=HERE / "study.toml", help="what is compared")
-    parser.add_argument("--groups", nargs="+", help="of the study, in this order; all unless told otherwise")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results/accuracy", help="where results are copied to")
+    parser.add_argument(
+        "--groups", nargs="+", help="of the study, in this order; all unless told otherwise"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=HERE.parent / "results/accuracy",
+        help="where results are copied to",
+    )
     arguments = parser.parse_args()
     study = Study.load(arguments.study)
     room = Room(study, arguments.work_dir)
-    groups = [group for group in study.groups if arguments.groups is None or group.name in arguments.groups]
+    groups = [
+        group
+        for group in study.groups
+        if arguments.groups is None or group.name in arguments.groups
+    ]
     room.folder.mkdir(parents=True, exist_ok=True)
-    with sole_owner(room.folder, lambda: console.print(f"Another study is at work in {room.folder}; waiting for it to end.")):
+    with sole_owner(
+        room.folder,
+        lambda: console.print(f"Another study is at work in {room.folder}; waiting for it to end."),
+    ):
         hold_to(room)
         make_data(room)
         steps = [step for group in groups for step in steps_of_group(room, group)]
@@ -57,16 +77,20 @@ def main() -> None:
 
 
 def hold_to(room: Room) -> None:
-    """A work dir is of one study. More arms, seeds or budgets may come, but what steps were taken by stays as it was.
+    """A work dir is of one study.
 
-    Raises ExperimentError for what was changed since.
+    More arms, seeds or budgets may come, but what steps were taken by stays as it was.
+
+    Raises InputError for what was changed since.
     """
-    path, now = room.folder / "study.json", room.study.settings()
+    path = room.folder / "study.json"
+    now = room.study.settings()
     old = json.loads(path.read_text()) if path.exists() else {}
     for name in old.keys() & now.keys():
         if old[name] != now[name]:
-            raise ExperimentError(
-                f"{path}: {name} was {json.dumps(old[name])}, now it is {json.dumps(now[name])}; name another --work-dir, or the old study"
+            raise InputError(
+                f"{path}: {name} was {json.dumps(old[name])}, now it is {json.dumps(now[name])}; "
+                f"name another --work-dir, or the old study"
             )
     write_json(path, old | now)
 
@@ -79,15 +103,26 @@ def make_data(room: Room) -> None:
 
 
 def show_outlook(room: Room) -> None:
-    """Whether a step of a ratio changes what every stage computes, and how long the first of the long runs take."""
+    """Whether a step of a ratio changes what every stage computes, and how long the first of the
+    long runs take.
+    """
     table = Table("input", *map(str, RATIO_GRID), title="Windows that the stages compute, by ratio")
     for path in sorted((room.folder / "results").glob("cost_*.json")):
         kept = json.loads(path.read_text())["kept windows by stage and ratio"]
-        table.add_row(path.stem.removeprefix("cost_"), *(" ".join(map(str, windows)) for windows in kept.values()))
+        table.add_row(
+            path.stem.removeprefix("cost_"),
+            *(" ".join(map(str, windows)) for windows in kept.values()),
+        )
     console.print(table)
-    pace, data = json.loads((room.folder / Pace().product).read_text())["images a second"], room.study.data
-    minutes = data.scenes[0] * data.keyframes * len(CAMERA_ORDER) * room.study.epochs["train"] / pace / 60
-    console.print(f"A core trains the dense network on {pace:.1f} images a second: each base takes {minutes:.0f} minutes.")
+    pace = json.loads((room.folder / Pace().product).read_text())["images a second"]
+    data = room.study.data
+    minutes = (
+        data.scenes[0] * data.keyframes * len(CAMERAS) * room.study.epochs["train"] / pace / 60
+    )
+    console.print(
+        f"A core trains the dense network on {pace:.1f} images a second: each base takes "
+        f"{minutes:.0f} minutes."
+    )
 
 
 if __name__ == "__main__":

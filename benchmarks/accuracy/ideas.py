@@ -14,17 +14,19 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from benchmarks.accuracy.oracle import covered
-from sparsevit3d.detector import SparseFCOS3D
-from sparsevit3d.plan import RATIO_GRID, SparsityPlan
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.detector.detector import SparseFCOS3D
 from sparsevit3d.stages.checkpoints import load_weights
-from sparsevit3d.stages.hooks import RandomPlanHook, backbone_of
-from sparsevit3d.windows import WindowTable
+from sparsevit3d.stages.hooks import RandomPlanHook
+from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
+from sparsevit3d.swin.windows import WindowTable
 
 
 @HOOKS.register_module()
 class SandwichHook(Hook):
-    """While adapting, the two ends of the search space come as often as all that lies between (the sandwich rule of slimmable networks): of
-    three iterations one runs dense, one under the largest ratios, and one under a random plan.
+    """While adapting, the two ends of the search space come as often as all that lies between (the
+    sandwich rule of slimmable networks): of three iterations one runs dense, one under the
+    largest ratios, and one under a random plan.
     """
 
     priority = "LOW"  # after RandomPlanHook, which also gives the old plan back
@@ -33,12 +35,16 @@ class SandwichHook(Hook):
         adapting = any(isinstance(hook, RandomPlanHook) for hook in runner.hooks)
         if adapting and runner.iter % 3:
             net = backbone_of(runner.model)
-            net.plan = SparsityPlan.uniform((RATIO_GRID[0], RATIO_GRID[-1])[runner.iter % 3 - 1], net.depths)
+            net.plan = SparsityPlan.uniform(
+                (RATIO_GRID[0], RATIO_GRID[-1])[runner.iter % 3 - 1], net.depths
+            )
 
 
 @HOOKS.register_module()
 class DistillationHook(Hook):
-    """The pruned backbone also learns to give the features of a dense one: of the detector ``weights``."""
+    """The pruned backbone also learns to give the features of a dense one: of the detector
+    ``weights``.
+    """
 
     def __init__(self, weights: str) -> None:
         self.weights = Path(weights)
@@ -47,13 +53,20 @@ class DistillationHook(Hook):
         teacher = MODELS.build(runner.cfg.model).eval().requires_grad_(False)
         load_weights(teacher, self.weights)
         teacher.backbone.plan = None
-        model, own, apart = runner.model, runner.model.loss, []
+        model = runner.model
+        own = runner.model.loss
+        apart = []
 
         def compare(net: nn.Module, images: tuple[Tensor], features: tuple[Tensor, ...]) -> None:
             if net.training:
                 with torch.no_grad():
                     wanted = [one.float() for one in teacher.backbone(*images)]
-                apart.append(sum(F.mse_loss(one.float(), other) / other.var() for one, other in zip(features, wanted, strict=True)))
+                apart.append(
+                    sum(
+                        F.mse_loss(one.float(), other) / other.var()
+                        for one, other in zip(features, wanted, strict=True)
+                    )
+                )
 
         def loss(*arguments: Any, **named: Any) -> Mapping[str, Any]:
             return {**own(*arguments, **named), "loss_distillation": apart.pop()}
@@ -63,8 +76,9 @@ class DistillationHook(Hook):
 
 
 def contrast(x: Tensor, table: WindowTable) -> Tensor:
-    """An importance function without weights: how far a window's tokens are from their mean. What is plain, a bright sky or an empty road, comes last
-    whatever its norm.
+    """An importance function without weights: how far a window's tokens are from their mean.
+
+    What is plain, a bright sky or an empty road, comes last whatever its norm.
     """
     windows = F.pad(x, (0, 0, 0, 1))[:, table.tokens].float()
     sizes = table.sizes[:, None]
@@ -73,9 +87,14 @@ def contrast(x: Tensor, table: WindowTable) -> Tensor:
 
 
 def drawn(x: Tensor, table: WindowTable) -> Tensor:
-    """An importance function that says nothing: other windows in every image, the same again where an image comes again."""
+    """An importance function that says nothing: other windows in every image, the same again where
+    an image comes again.
+    """
     seeds = x.detach().float().flatten(1).view(torch.int32).sum(1)  # the features' bits
-    draws = [torch.rand(len(table.tokens), generator=torch.Generator().manual_seed(seed)) for seed in seeds.abs().tolist()]
+    draws = [
+        torch.rand(len(table.tokens), generator=torch.Generator().manual_seed(seed))
+        for seed in seeds.abs().tolist()
+    ]
     return torch.stack(draws).to(x.device)
 
 
@@ -98,20 +117,25 @@ class ContrastFCOS3D(SparseFCOS3D):
 
 
 class LearnedImportance(nn.Module):
-    """An importance function: two small layers a stage say of each token whether it lies on an object, from its features and its place in
-    the image; a window is as important as its surest token. Trained beside the detector, on features that it does not change.
+    """An importance function: two small layers a stage say of each token whether it lies on an
+    object, from its features and its place in the image; a window is as important as its surest
+    token.
+
+    Trained beside the detector, on features that it does not change.
     """
 
-    def __init__(self, embed_dims: int, stages: int, hidden: int = 16, places: tuple[int, int] = (8, 16)) -> None:
+    def __init__(
+        self, embed_dims: int, stages: int, hidden: int = 16, places: tuple[int, int] = (8, 16)
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(embed_dims << stage, hidden), nn.ReLU(), nn.Linear(hidden, 1)) for stage in range(stages)
+            nn.Sequential(nn.Linear(embed_dims << stage, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+            for stage in range(stages)
         )
         self.places = nn.ParameterList(torch.zeros(1, 1, *places) for _ in range(stages))
         self.embed_dims = embed_dims
-        self.said: list[
-            tuple[Tensor, tuple[int, int]]
-        ] = []  # of a training step: (B, tokens) logits, and the map's height and width
+        # of a training step: (B, tokens) logits, and the map's height and width
+        self.said: list[tuple[Tensor, tuple[int, int]]] = []
 
     def forward(self, x: Tensor, table: WindowTable) -> Tensor:
         stage = (x.shape[-1] // self.embed_dims).bit_length() - 1
@@ -134,7 +158,9 @@ class LearnedImportanceFCOS3D(SparseFCOS3D):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.backbone.importance = LearnedImportance(self.backbone.embed_dims, len(self.backbone.depths))
+        self.backbone.importance = LearnedImportance(
+            self.backbone.embed_dims, len(self.backbone.depths)
+        )
 
     def loss(self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, **named: Any) -> Any:
         said = self.backbone.importance.said
@@ -144,9 +170,20 @@ class LearnedImportanceFCOS3D(SparseFCOS3D):
         boxes = [sample.gt_instances.bboxes for sample in batch_data_samples]
         parts = []
         for logits, (down, across) in said:
-            objects = torch.stack([covered(one, down, across, width / across) for one in boxes]).flatten(1)
-            # As if as many tokens were on objects as off, and every object had as many as any other.
-            weight = torch.where(objects > 0, objects / objects.sum().clamp(min=1e-6), 1 / (objects == 0).sum())
-            parts.append((F.binary_cross_entropy_with_logits(logits, objects.sign(), reduction="none") * weight).sum())
-        # So small that the clip, which all gradients share, leaves the detector its step; AdamW's own steps are as long at any scale.
+            objects = torch.stack(
+                [covered(one, down, across, width / across) for one in boxes]
+            ).flatten(1)
+            # As if as many tokens were on objects as off, and every object had as many as any
+            # other.
+            weight = torch.where(
+                objects > 0, objects / objects.sum().clamp(min=1e-6), 1 / (objects == 0).sum()
+            )
+            parts.append(
+                (
+                    F.binary_cross_entropy_with_logits(logits, objects.sign(), reduction="none")
+                    * weight
+                ).sum()
+            )
+        # So small that the clip, which all gradients share, leaves the detector its step; AdamW's
+        # own steps are as long at any scale.
         return {**losses, "loss_importance": 1e-3 * sum(parts, torch.zeros(()))}

@@ -1,4 +1,6 @@
-"""The best that any importance could do: windows that true objects cover, by the ground truth that no detector has."""
+"""The best that any importance could do: windows that true objects cover, by the ground truth that
+no detector has.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +13,40 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from sparsevit3d.stages.hooks import backbone_of
-from sparsevit3d.stages.submission import CAMERA_ORDER
-from sparsevit3d.windows import WindowTable, score_windows
+from data_tools.schema import CAMERAS
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.swin.importance import score_windows
+from sparsevit3d.swin.windows import WindowTable
 
 
 class Oracle:
-    """An importance function. First come the windows with the largest share of their tokens on true objects, as seen in the image; those
-    without any follow by L2 norm.
+    """An importance function.
+
+    First come the windows with the largest share of their tokens on true objects, as seen in the
+    image; those without any follow by L2 norm.
     """
 
     def __init__(self, info_file: Path) -> None:
         self.boxes = _boxes(info_file)
-        self.images: list[tuple[Tensor, int, int]] = []  # of the batch: boxes (N, 4) in network pixels, and its height and width
+        # of the batch: boxes (N, 4) in network pixels, and its height and width
+        self.images: list[tuple[Tensor, int, int]] = []
 
     def look(self, module: Any, arguments: Any, named: dict[str, Any]) -> None:
         """Before the detector's forward pass: which images are these?"""
         shape = named["inputs"]["imgs"].shape[-2:]
         self.images = []
         for sample in named["data_samples"]:
-            scale, offset = (torch.tensor(sample.metainfo[key]).float().repeat(2) for key in ("scale_factor", "img_crop_offset"))
+            scale, offset = (
+                torch.tensor(sample.metainfo[key]).float().repeat(2)
+                for key in ("scale_factor", "img_crop_offset")
+            )
             self.images.append((self.boxes[sample.metainfo["sample_idx"]] * scale - offset, *shape))
 
     def __call__(self, x: Tensor, table: WindowTable) -> Tensor:
         height, width = table.size
-        objects = torch.stack([covered(boxes, height, width, across / width) for boxes, _, across in self.images]).sign()
+        objects = torch.stack(
+            [covered(boxes, height, width, across / width) for boxes, _, across in self.images]
+        ).sign()
         padded = torch.nn.functional.pad(objects.flatten(1), (0, 1))
         share = padded[:, table.tokens].sum(-1) / table.sizes
         (norms,) = score_windows(x, [table])
@@ -43,27 +54,34 @@ class Oracle:
 
 
 def covered(boxes: Tensor, height: int, width: int, stride: float) -> Tensor:
-    """(height, width): a token whose middle lies in a box of (N, 4) network pixels, or next to a smaller box's middle, has a part of the
-    box, all of them as much and together 1, or of the box where its part is largest; the others 0.
+    """(height, width): a token whose middle lies in a box of (N, 4) network pixels, or next to a
+    smaller box's middle, has a part of the box, all of them as much and together 1, or of the
+    box where its part is largest; the others 0.
     """
     x, y = (torch.arange(count) * stride + stride / 2 for count in (width, height))
     left, top, right, bottom = (side[:, None] for side in boxes.unbind(1))
-    wide = (x >= torch.minimum(left, (left + right - stride) / 2)) & (x <= torch.maximum(right, (left + right + stride) / 2))
-    high = (y >= torch.minimum(top, (top + bottom - stride) / 2)) & (y <= torch.maximum(bottom, (top + bottom + stride) / 2))
+    wide = (x >= torch.minimum(left, (left + right - stride) / 2)) & (
+        x <= torch.maximum(right, (left + right + stride) / 2)
+    )
+    high = (y >= torch.minimum(top, (top + bottom - stride) / 2)) & (
+        y <= torch.maximum(bottom, (top + bottom + stride) / 2)
+    )
     inside = (wide[:, None, :] & high[:, :, None]).float()
     parts = inside / inside.sum((1, 2), keepdim=True).clamp(min=1)
     return parts.amax(0) if len(boxes) else parts.new_zeros(height, width)
 
 
 def _boxes(info_file: Path) -> dict[int, Tensor]:
-    """By an image's place in the split: (N, 4) left, top, right, bottom in pixels of the camera's own image."""
+    """By an image's place in the split: (N, 4) left, top, right, bottom in pixels of the camera's
+    own image.
+    """
     found = {}
     for number, info in enumerate(json.loads(info_file.read_text())["data_list"]):
-        for place, camera in enumerate(CAMERA_ORDER):
+        for place, camera in enumerate(CAMERAS):
             rows = info.get("cam_instances", {}).get(camera, [])
-            found[number * len(CAMERA_ORDER) + place] = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(
-                -1, 4
-            )
+            found[number * len(CAMERAS) + place] = torch.tensor(
+                [row["bbox"] for row in rows], dtype=torch.float32
+            ).reshape(-1, 4)
     return found
 
 

@@ -16,18 +16,27 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import oracle, scenes
 from benchmarks.accuracy.room import THREADS, Room, Step, machine
-from benchmarks.accuracy.steps import DISTILLATION, Adapted, Cost, Finetuned, Searched, checkpoint_of, plan_of
+from benchmarks.accuracy.steps import (
+    DISTILLATION,
+    Adapted,
+    Cost,
+    Finetuned,
+    Searched,
+    checkpoint_of,
+    plan_of,
+)
 from benchmarks.accuracy.study import DENSE, OWN_INPUT, Arm, Group
-from sparsevit3d.latency import time_calls
-from sparsevit3d.macs import count_macs
-from sparsevit3d.plan import RATIO_GRID, SparsityPlan
+from data_tools.schema import CAMERAS
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.cost.latency import time_calls
+from sparsevit3d.cost.macs import count_macs
+from sparsevit3d.files import fingerprint, write_json, write_text
 from sparsevit3d.stages.benchmark import count_gmacs
+from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.evaluate import Evaluator
-from sparsevit3d.stages.experiment import load_detector, use_split
-from sparsevit3d.stages.files import fingerprint, write_json, write_text
-from sparsevit3d.stages.hooks import backbone_of
 from sparsevit3d.stages.look import Keyframes, load_keyframe
-from sparsevit3d.stages.submission import CAMERA_ORDER
+from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
 from visualize.recall import Tally
 
 SPLIT = "val"
@@ -38,29 +47,39 @@ LOOKED_AT = 40  # keyframes, for what windows keep of true objects
 
 @dataclass(frozen=True)
 class Scored(Step):
-    """The arm's score on scenes that no stage has opened, with all that its intervals follow from."""
+    """The arm's score on scenes that no stage has opened, and what its intervals follow from."""
 
     group: str
     finetuned: Finetuned
 
     @property
     def product(self) -> Path:
-        return Path("results", f"{self.group}_{self.finetuned.arm.folder}_{self.finetuned.adapted.seed}.json")
+        return Path(
+            "results",
+            f"{self.group}_{self.finetuned.arm.folder}_{self.finetuned.adapted.seed}.json",
+        )
 
     @property
     def needs(self) -> tuple[Step, ...]:
         return (self.finetuned,)
 
     def run(self, room: Room) -> None:
-        arm, own = self.finetuned.arm, self.finetuned.adapted
-        checkpoint, plan = checkpoint_of(room, self.finetuned), plan_of(room, self.finetuned)
+        arm = self.finetuned.arm
+        own = self.finetuned.adapted
+        checkpoint = checkpoint_of(room, self.finetuned)
+        plan = plan_of(room, self.finetuned)
         submission = room.folder / self.finetuned.product.parent / "results_nusc.json"
-        evaluator = Evaluator(own.config(room), checkpoint, SPLIT, submission.parent / "score", submission)
+        evaluator = Evaluator(
+            own.config(room), checkpoint, SPLIT, submission.parent / "score", submission
+        )
         if ORACLE in own.hooks:
-            oracle.attach(evaluator.runner.model, Path(evaluator.runner.cfg.test_evaluator.ann_file))
+            oracle.attach(
+                evaluator.runner.model, Path(evaluator.runner.cfg.test_evaluator.ann_file)
+            )
         score = evaluator(plan)
         (metric,) = evaluator.runner.test_evaluator.metrics
-        net, tally = room.net(own.size, own.changes), Tally()
+        net = room.net(own.size, own.changes)
+        tally = Tally()
         keyframes = Keyframes(evaluator.runner.cfg, evaluator.runner.model.eval(), SPLIT)
         for number in [] if plan.is_dense else keyframes.spread(LOOKED_AT):
             tally.add(keyframes.look(number, plan))
@@ -77,12 +96,15 @@ class Scored(Step):
             "windows": None if plan.is_dense else tally.as_dict(),
             **scenes.examine(metric.truth, submission),
         }
-        write_text(room.folder / self.product, json.dumps(document) + "\n")  # thousands of numbers, none of them to be read alone
+        # thousands of numbers, none of them to be read alone
+        write_text(room.folder / self.product, json.dumps(document) + "\n")
 
 
 @dataclass(frozen=True)
 class Swept(Step):
-    """What a ratio costs adapted weights, before they are finetuned: in all stages, and in one alone; on the search's scenes."""
+    """What a ratio costs adapted weights, before they are finetuned: in all stages, and in one
+    alone; on the search's scenes.
+    """
 
     adapted: Adapted
 
@@ -96,19 +118,35 @@ class Swept(Step):
 
     def run(self, room: Room) -> None:
         submission = room.folder / f"seed{self.adapted.seed}" / "ratios" / "results_nusc.json"
-        config, checkpoint = self.adapted.config(room), checkpoint_of(room, self.adapted)
+        config = self.adapted.config(room)
+        checkpoint = checkpoint_of(room, self.adapted)
         evaluator = Evaluator(config, checkpoint, "search", submission.parent, submission)
         (metric,) = evaluator.runner.test_evaluator.metrics
         rows: list[dict[str, Any]] = []
         dense: dict[str, NDArray[np.float64]] = {}
         for plan in plans_of_ratios(evaluator.net.depths):
             score = evaluator(plan)
-            draws = {name: np.array(of) for name, of in scenes.examine(metric.truth, submission)["draws"].items()}
+            draws = {
+                name: np.array(of)
+                for name, of in scenes.examine(metric.truth, submission)["draws"].items()
+            }
             dense = dense or draws
             first = rows[0] if rows else score
-            found = {name: scenes.interval([score[name] - first[name]], [draws[name] - dense[name]]) for name in draws}
-            rows.append({"plan": str(plan), **{name: score[name] for name in draws}, "points from dense": found})
-        write_json(room.folder / self.product, {"seed": self.adapted.seed, "weights": fingerprint(checkpoint), "plans": rows})
+            found = {
+                name: scenes.interval([score[name] - first[name]], [draws[name] - dense[name]])
+                for name in draws
+            }
+            rows.append(
+                {
+                    "plan": str(plan),
+                    **{name: score[name] for name in draws},
+                    "points from dense": found,
+                }
+            )
+        write_json(
+            room.folder / self.product,
+            {"seed": self.adapted.seed, "weights": fingerprint(checkpoint), "plans": rows},
+        )
 
 
 def plans_of_ratios(depths: Sequence[int]) -> Iterator[SparsityPlan]:
@@ -118,12 +156,19 @@ def plans_of_ratios(depths: Sequence[int]) -> Iterator[SparsityPlan]:
     for alone in range(len(depths)):
         for ratio in HIGH:
             uniform = SparsityPlan.uniform(ratio, depths).ratios
-            yield SparsityPlan(tuple(pairs if stage == alone else (0.0,) * len(pairs) for stage, pairs in enumerate(uniform)))
+            yield SparsityPlan(
+                tuple(
+                    pairs if stage == alone else (0.0,) * len(pairs)
+                    for stage, pairs in enumerate(uniform)
+                )
+            )
 
 
 @dataclass(frozen=True)
 class Timed(Step):
-    """What backbones and whole detectors take for the six images of a keyframe, all of them taking turns."""
+    """What backbones and whole detectors take for the six images of a keyframe, all of them taking
+    turns.
+    """
 
     group: str
     arms: tuple[Finetuned, ...]
@@ -138,7 +183,9 @@ class Timed(Step):
         return self.arms
 
     def done(self, room: Room) -> bool:
-        """Whether all of these arms and seeds were timed; what was timed beside fewer is timed anew."""
+        """Whether all of these arms and seeds were timed; what was timed beside fewer is timed
+        anew.
+        """
         if not super().done(room):
             return False
         ms = json.loads((room.folder / self.product).read_text())["backbone, ms"]
@@ -154,41 +201,61 @@ class Timed(Step):
             batch = model.data_preprocessor(load_keyframe(config, 0)[0])
             images = batch["inputs"]["imgs"]
             calls["backbone, ms", step] = partial(backbone_of(model), images)
-            calls["image to boxes, ms", step] = partial(model.predict, batch["inputs"], batch["data_samples"])
+            calls["image to boxes, ms", step] = partial(
+                model.predict, batch["inputs"], batch["data_samples"]
+            )
             counted = count_gmacs(model, images)
             gmacs[step.arm.name] = (counted["neck"] + counted["head"]) / len(images)
-        times = time_calls({str(number): call for number, call in enumerate(calls.values())}, torch.empty(0), runs=20)
+        times = time_calls(
+            {str(number): call for number, call in enumerate(calls.values())},
+            torch.empty(0),
+            runs=20,
+        )
         found: dict[str, dict[str, dict[int, float]]] = {}
         for (part, step), latency in zip(calls, times.values(), strict=True):
-            found.setdefault(part, {}).setdefault(step.arm.name, {})[step.adapted.seed] = latency.p50_ms
+            found.setdefault(part, {}).setdefault(step.arm.name, {})[step.adapted.seed] = (
+                latency.p50_ms
+            )
         document = {
             "machine": machine(room.usual_size).name,
             "threads": THREADS,
-            "images": len(CAMERA_ORDER),
+            "images": len(CAMERAS),
             **found,
             "neck and head, GMACs": gmacs,
             "spread, at the median and at worst": [
-                function(latency.spread for latency in times.values()) for function in (statistics.median, max)
+                function(latency.spread for latency in times.values())
+                for function in (statistics.median, max)
             ],
         }
         write_json(room.folder / self.product, document)
 
 
 def steps_of_group(room: Room, group: Group) -> list[Step]:
-    """Seed by seed, arm by arm, in an order in which they can be taken, with the arms of other groups that these are compared with.
+    """Seed by seed, arm by arm, in an order in which they can be taken, with the arms of other
+    groups that these are compared with.
 
     What has its product is left out, with what led there.
     """
     names = dict.fromkeys(name for arm in group.arms for name in (*arm.against, arm.name))
     arms = [room.study.arm(name) for name in names]
     ends: list[Step] = [
-        Scored(room.study.group_of(arm).name, finetuned_of(room, arm, seed)) for seed in group.seeds for arm in arms
+        Scored(room.study.group_of(arm).name, finetuned_of(room, arm, seed))
+        for seed in group.seeds
+        for arm in arms
     ]
     if group.ratios is not None:
-        ends += [Swept(finetuned_of(room, room.study.arm(group.ratios), seed).adapted) for seed in group.seeds]
+        ends += [
+            Swept(finetuned_of(room, room.study.arm(group.ratios), seed).adapted)
+            for seed in group.seeds
+        ]
     if group.timed:
         timed = [arm for arm in arms if ORACLE not in arm.hooks]  # which has no time to speak of
-        ends.append(Timed(group.name, tuple(finetuned_of(room, arm, seed) for arm in timed for seed in group.seeds)))
+        ends.append(
+            Timed(
+                group.name,
+                tuple(finetuned_of(room, arm, seed) for arm in timed for seed in group.seeds),
+            )
+        )
     return list(dict.fromkeys(step for end in ends for step in _with_needs(end, room)))
 
 
@@ -202,12 +269,17 @@ def _with_needs(step: Step, room: Room) -> Iterator[Step]:
 def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
     kind = DENSE if arm.plan == DENSE else arm.adapt
     teacher = finetuned_of(room, room.study.arm(DENSE), seed) if DISTILLATION in arm.hooks else None
-    adapted = Adapted(seed, room.size(arm), kind, arm.changes, arm.hooks, arm.base == OWN_INPUT, teacher)
+    adapted = Adapted(
+        seed, room.size(arm), kind, arm.changes, arm.hooks, arm.base == OWN_INPUT, teacher
+    )
     if arm.plan == DENSE:
         return Finetuned(arm, adapted, None)
     if arm.plan in {other.name for other in room.study.arms()}:
         return Finetuned(arm, adapted, finetuned_of(room, room.study.arm(arm.plan), seed).plan)
     smaller = room.study.budgets[arm.budget].smaller
-    # What a changed net takes, measured in another hour than the rival's time, would say nothing beside it.
+    # What a changed net takes, measured in another hour than the rival's time, would say nothing
+    # beside it.
     rival = Cost(smaller) if smaller and not arm.changes else None
-    return Finetuned(arm, adapted, Searched(adapted, arm.plan, arm.budget, Cost(room.usual_size), rival))
+    return Finetuned(
+        arm, adapted, Searched(adapted, arm.plan, arm.budget, Cost(room.usual_size), rival)
+    )

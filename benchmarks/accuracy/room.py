@@ -13,11 +13,11 @@ from mmengine.config import Config
 import benchmarks.accuracy.ideas
 import benchmarks.accuracy.oracle  # noqa: F401  registers what arms name
 from benchmarks.accuracy.study import Arm, Changes, Study
-from sparsevit3d.latency_table import Machine
-from sparsevit3d.sparse_swin import SparseSwin
-from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.stages.hooks import backbone_of
-from sparsevit3d.stages.submission import CAMERA_ORDER
+from data_tools.schema import CAMERAS
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.cost.latency_table import Machine
+from sparsevit3d.stages.config import load_config
+from sparsevit3d.swin.sparse_swin import SparseSwin
 
 Size = tuple[int, int]  # width, height of the network's image
 THREADS = 1  # in so small a network a second thread waits more than it works
@@ -45,7 +45,14 @@ class Room:
         width, height = self._read(()).image_size
         return width, height
 
-    def config(self, seed: int, size: Size, changes: Changes = (), hooks: tuple[str, ...] = (), stage: str | None = None) -> Config:
+    def config(
+        self,
+        seed: int,
+        size: Size,
+        changes: Changes = (),
+        hooks: tuple[str, ...] = (),
+        stage: str | None = None,
+    ) -> Config:
         """The study's experiment, as an arm changes it, at ``stage``."""
         config = self._read((f"image_size=[{size[0]},{size[1]}]", f"randomness.seed={seed}"), stage)
         config.train_cfg.max_epochs = self.study.epochs[stage or "train"]
@@ -62,7 +69,9 @@ class Room:
         return config
 
     def _read(self, options: tuple[str, ...], stage: str | None = None) -> Config:
-        return load_config(self.study.config, self.data, options=(*self.study.options, *options), stage=stage)
+        return load_config(
+            self.study.config, self.data, options=(*self.study.options, *options), stage=stage
+        )
 
     def net(self, size: Size, changes: Changes = ()) -> SparseSwin:
         """A detector's backbone with fresh weights, to count and to time."""
@@ -71,7 +80,9 @@ class Room:
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """``product`` is a file in the work dir; ``alone``: nothing else may run beside it, for it takes times."""
+    """``product`` is a file in the work dir; ``alone``: nothing else may run beside it, for it
+    takes times.
+    """
 
     alone = False
 
@@ -86,6 +97,9 @@ class Step(ABC):
     def done(self, room: Room) -> bool:
         return (room.folder / self.product).exists()
 
+    def can_begin(self, room: Room) -> bool:
+        return all(need.done(room) for need in self.needs)
+
     @abstractmethod
     def run(self, room: Room) -> None: ...
 
@@ -97,4 +111,4 @@ def name_of(size: Size) -> str:
 def machine(size: Size) -> Machine:
     """This one, and six images at once."""
     width, height = size
-    return Machine.here("cpu", "float32", (len(CAMERA_ORDER), 3, height, width), THREADS)
+    return Machine.here("cpu", "float32", (len(CAMERAS), 3, height, width), THREADS)

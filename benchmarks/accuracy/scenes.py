@@ -1,8 +1,10 @@
-"""From boxes to what a score hangs on: scene by scene, for intervals; object by object, for where a detector fails.
+"""From boxes to what a score hangs on: scene by scene, for intervals; object by object, for where a
+detector fails.
 
-The devkit's score of all scenes is one number. How far it would have moved had other scenes been drawn is found by drawing the scenes
-again, with replacement, and scoring each draw by the devkit's own formulas (bootstrap). Matches of boxes to objects never leave a
-keyframe, so they are found once.
+The devkit's score of all scenes is one number. How far it would have moved had other scenes been
+drawn is found by drawing the scenes again, with replacement, and scoring each draw by the devkit's
+own formulas (bootstrap). Matches of boxes to objects never leave a keyframe, so they are found
+once.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from nuscenes.eval.common.data_classes import EvalBoxes
-from nuscenes.eval.common.utils import attr_acc, center_distance, cummean, scale_iou, velocity_l2, yaw_diff
+from nuscenes.eval.common.utils import (
+    attr_acc,
+    center_distance,
+    cummean,
+    scale_iou,
+    velocity_l2,
+    yaw_diff,
+)
 from nuscenes.eval.detection.algo import calc_ap, calc_tp
 from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetricData, DetectionMetrics
@@ -27,23 +36,27 @@ from sparsevit3d.stages.scoring import Truth
 
 DRAWS = 1000
 # What the devkit does not ask of a class (as in its DetectionEval.evaluate).
-UNASKED = {"traffic_cone": ("attr_err", "vel_err", "orient_err"), "barrier": ("attr_err", "vel_err")}
+UNASKED = {
+    "traffic_cone": ("attr_err", "vel_err", "orient_err"),
+    "barrier": ("attr_err", "vel_err"),
+}
 
 
 @dataclass(frozen=True)
 class Matches:
-    """N boxes of one class at one distance, most confident first, against the objects of S scenes."""
+    """N boxes of one class at one distance, most confident first, and the objects of S scenes."""
 
     scene: NDArray[np.int64]  # (N,)
     confidence: NDArray[np.float64]  # (N,)
     hit: NDArray[np.int64]  # (N,) place of the object among the class's, -1: none
-    errors: dict[str, NDArray[np.float64]]  # (N,) each, of hits; none but at the distance of the errors
+    # (N,) each, of hits; none but at the distance of the errors
+    errors: dict[str, NDArray[np.float64]]
     objects: NDArray[np.int64]  # (S,)
 
 
 def examine(truth: Truth, submission: Path) -> dict[str, Any]:
-    """Of a submission: mAP and NDS of DRAWS draws of scenes, the same ones for every submission; and how many objects were found, by
-    scene and by what they are like.
+    """Of a submission: mAP and NDS of DRAWS draws of scenes, the same ones for every submission;
+    and how many objects were found, by scene and by what they are like.
     """
     found = EvalBoxes.deserialize(json.loads(submission.read_text())["results"], DetectionBox)
     scenes = _scenes(truth)
@@ -51,7 +64,10 @@ def examine(truth: Truth, submission: Path) -> dict[str, Any]:
     scores = [score(truth, matches, weights) for weights in draw_scenes(len(scenes))]
     return {
         "scenes": list(scenes),
-        "draws": {name: [round(each[place], 5) for each in scores] for place, name in enumerate(("mAP", "NDS"))},
+        "draws": {
+            name: [round(each[place], 5) for each in scores]
+            for place, name in enumerate(("mAP", "NDS"))
+        },
         "objects": _count(truth, matches, scenes),
     }
 
@@ -62,16 +78,26 @@ def draw_scenes(count: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
 
 
-def interval(values: Sequence[float], draws: Sequence[NDArray[np.float64]]) -> tuple[float, float, float]:
-    """Mean over seeds and the 95% interval, in points. ``values``: of each seed; ``draws``: for each seed, of the same draws of scenes.
+def interval(
+    values: Sequence[float], draws: Sequence[NDArray[np.float64]]
+) -> tuple[float, float, float]:
+    """Mean over seeds and the 95% interval, in points.
 
-    What other scenes would have done is as wide as the seeds' mean over the draws; what other seeds would have, by Student's t of their values,
-    for to draw three seeds again says too little of a fourth. Both are independent. Of a single seed it holds for that seed alone.
+    ``values``: of each seed; ``draws``: for each seed, of the same draws of scenes.
+
+    What other scenes would have done is as wide as the seeds' mean over the draws; what other seeds
+    would have, by Student's t of their values, for to draw three seeds again says too little of a
+    fourth. Both are independent. Of a single seed it holds for that seed alone.
     """
     count = len(values)
     scenes = 1.96 * float(np.std(np.mean(draws, 0)))
-    seeds = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)) if count > 1 else 0.0
-    mean, half = float(np.mean(values)), float(np.hypot(scenes, seeds))
+    seeds = (
+        float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+        if count > 1
+        else 0.0
+    )
+    mean = float(np.mean(values))
+    half = float(np.hypot(scenes, seeds))
     return round(100 * mean, 2), round(100 * (mean - half), 2), round(100 * (mean + half), 2)
 
 
@@ -84,22 +110,34 @@ def _scenes(truth: Truth) -> dict[str, list[str]]:
     return found
 
 
-def match_all(truth: Truth, found: EvalBoxes, scenes: dict[str, list[str]]) -> dict[tuple[str, float], Matches]:
+def match_all(
+    truth: Truth, found: EvalBoxes, scenes: dict[str, list[str]]
+) -> dict[tuple[str, float], Matches]:
     """By class and distance."""
     place = {token: number for number, tokens in enumerate(scenes.values()) for token in tokens}
     keys = [(name, metres) for name in truth.config.class_names for metres in truth.config.dist_ths]
-    return {(name, metres): _match(truth, found, place, len(scenes), name, metres) for name, metres in keys}
+    return {
+        (name, metres): _match(truth, found, place, len(scenes), name, metres)
+        for name, metres in keys
+    }
 
 
-def _match(truth: Truth, found: EvalBoxes, place: dict[str, int], scenes: int, name: str, metres: float) -> Matches:
-    """Each box, the most confident first, takes the nearest object of its class that is not taken, if it is within ``metres``."""
-    objects = [box for token in truth.tokens for box in truth.boxes[token] if box.detection_name == name]
+def _match(
+    truth: Truth, found: EvalBoxes, place: dict[str, int], scenes: int, name: str, metres: float
+) -> Matches:
+    """Each box, the most confident first, takes the nearest object of its class that is not taken,
+    if it is within ``metres``.
+    """
+    objects = [
+        box for token in truth.tokens for box in truth.boxes[token] if box.detection_name == name
+    ]
     of_keyframe: dict[str, list[int]] = {token: [] for token in truth.tokens}
     for number, box in enumerate(objects):
         of_keyframe[box.sample_token].append(number)
     boxes = [box for token in truth.tokens for box in found[token] if box.detection_name == name]
     boxes.sort(key=lambda box: -box.detection_score)
-    with_errors, hits = metres == truth.config.dist_th_tp, np.full(len(boxes), -1)
+    with_errors = metres == truth.config.dist_th_tp
+    hits = np.full(len(boxes), -1)
     errors = {key: np.full(len(boxes), np.nan) for key in TP_METRICS if with_errors}
     for number, box in enumerate(boxes):
         near = of_keyframe[box.sample_token]
@@ -116,33 +154,46 @@ def _match(truth: Truth, found: EvalBoxes, place: dict[str, int], scenes: int, n
 ERRORS: dict[str, Callable[[DetectionBox, DetectionBox], float]] = {
     "trans_err": center_distance,
     "scale_err": lambda thing, box: 1 - scale_iou(thing, box),
-    "orient_err": lambda thing, box: yaw_diff(thing, box, period=np.pi if thing.detection_name == "barrier" else 2 * np.pi),
+    "orient_err": lambda thing, box: yaw_diff(
+        thing, box, period=np.pi if thing.detection_name == "barrier" else 2 * np.pi
+    ),
     "vel_err": velocity_l2,
     "attr_err": lambda thing, box: 1 - attr_acc(thing, box),
 }
 
 
-def score(truth: Truth, matches: dict[tuple[str, float], Matches], weights: NDArray[np.int64]) -> tuple[float, float]:
+def score(
+    truth: Truth, matches: dict[tuple[str, float], Matches], weights: NDArray[np.int64]
+) -> tuple[float, float]:
     """mAP and NDS of a dataset that has each scene so many times; ``weights`` (S,)."""
-    config, metrics = truth.config, DetectionMetrics(truth.config)
+    config = truth.config
+    metrics = DetectionMetrics(truth.config)
     for (name, metres), found in matches.items():
         curve = _curve(found, weights)
         metrics.add_label_ap(name, metres, calc_ap(curve, config.min_recall, config.min_precision))
         if metres == config.dist_th_tp:
             for key in TP_METRICS:
-                error = np.nan if key in UNASKED.get(name, ()) else calc_tp(curve, config.min_recall, key)
+                error = (
+                    np.nan
+                    if key in UNASKED.get(name, ())
+                    else calc_tp(curve, config.min_recall, key)
+                )
                 metrics.add_label_tp(name, key, error)
     return metrics.mean_ap, metrics.nd_score
 
 
 def _curve(found: Matches, weights: NDArray[np.int64]) -> DetectionMetricData:
-    """The devkit's ``accumulate`` from where boxes are matched; errors are of the distance that has them."""
+    """The devkit's ``accumulate`` from where boxes are matched; errors are of the distance that has
+    them.
+    """
     rows = np.repeat(np.arange(len(found.scene)), weights[found.scene])
-    hit, objects = found.hit[rows] >= 0, int(weights @ found.objects)
+    hit = found.hit[rows] >= 0
+    objects = int(weights @ found.objects)
     if not objects or not hit.any():
         return DetectionMetricData.no_predictions()
     hits = np.cumsum(hit).astype(float)
-    recall, precision = hits / objects, hits / np.arange(1, len(hit) + 1)
+    recall = hits / objects
+    precision = hits / np.arange(1, len(hit) + 1)
     steps = np.linspace(0, 1, DetectionMetricData.nelem)
     confidence = np.interp(steps, recall, found.confidence[rows], right=0)
     sure = found.confidence[rows][hit]
@@ -150,35 +201,61 @@ def _curve(found: Matches, weights: NDArray[np.int64]) -> DetectionMetricData:
     for key, values in found.errors.items():
         means = cummean(values[rows][hit])
         errors[key] = np.interp(confidence[::-1], sure[::-1], means[::-1])[::-1]
-    return DetectionMetricData(steps, np.interp(steps, recall, precision, right=0), confidence, **errors)
+    return DetectionMetricData(
+        steps, np.interp(steps, recall, precision, right=0), confidence, **errors
+    )
 
 
-# Where a detector fails. An object is found if one of its class's most confident boxes hits it, of as many boxes as there are objects:
-# there precision equals recall, whatever a detector's confidences are like.
+# Where a detector fails. An object is found if one of its class's most confident boxes hits it, of
+# as many boxes as there are objects: there precision equals recall, whatever a detector's
+# confidences are like.
 
 EDGES: dict[str, tuple[float, ...]] = {
     "metres away": (0, 10, 20, 30, 50),
-    "degrees high": (0, 1, 2, 4, 90),  # as seen from the ego; of a 512 pixels wide image seven pixels are one degree
+    "degrees high": (
+        0,
+        1,
+        2,
+        4,
+        90,
+    ),  # as seen from the ego; of a 512 pixels wide image seven pixels are one degree
     "metres a second": (0, 0.2, 5, 100),
 }
 
 
-def _count(truth: Truth, matches: dict[tuple[str, float], Matches], scenes: dict[str, list[str]]) -> dict[str, Any]:
-    """By property and its value: for each scene how many objects, and how many of them were found."""
+def _count(
+    truth: Truth, matches: dict[tuple[str, float], Matches], scenes: dict[str, list[str]]
+) -> dict[str, Any]:
+    """By property and value: for each scene how many objects there are, and how many were found."""
     place = {token: number for number, tokens in enumerate(scenes.values()) for token in tokens}
     light = [_light(truth, tokens[0]) for tokens in scenes.values()]
     counts: dict[str, dict[str, NDArray[np.int64]]] = {}
     for name in truth.config.class_names:
-        objects = [box for token in truth.tokens for box in truth.boxes[token] if box.detection_name == name]
+        objects = [
+            box
+            for token in truth.tokens
+            for box in truth.boxes[token]
+            if box.detection_name == name
+        ]
         best = matches[name, truth.config.dist_th_tp].hit[: len(objects)]
         found = np.isin(np.arange(len(objects)), best)
         for box, was_found in zip(objects, found, strict=True):
             scene = place[box.sample_token]
-            for of, value in (("all", "all"), ("class", name), ("light", light[scene]), *_bins(box)):
-                row = counts.setdefault(of, {}).setdefault(value, np.zeros((2, len(scenes)), np.int64))
+            for of, value in (
+                ("all", "all"),
+                ("class", name),
+                ("light", light[scene]),
+                *_bins(box),
+            ):
+                row = counts.setdefault(of, {}).setdefault(
+                    value, np.zeros((2, len(scenes)), np.int64)
+                )
                 row[:, scene] += (1, was_found)
     return {
-        of: {value: {"objects": row[0].tolist(), "found": row[1].tolist()} for value, row in sorted(rows.items())}
+        of: {
+            value: {"objects": row[0].tolist(), "found": row[1].tolist()}
+            for value, row in sorted(rows.items())
+        }
         for of, rows in counts.items()
     }
 

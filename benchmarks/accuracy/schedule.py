@@ -1,4 +1,6 @@
-"""Takes steps beside each other, one for each core, as soon as what they need is there; whatever has its product is passed over."""
+"""Takes steps beside each other, one for each core, as soon as what they need is there; whatever
+has its product is passed over.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,22 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 
 from benchmarks.accuracy.room import THREADS, Room, Step
+from sparsevit3d.processes import end_with_parent
 from sparsevit3d.terminal import console, progress_bar
 
-# Of every step. What a pass of gradients took and gave back, the C library would give back to the system, and have it cleared at the next.
+# Of every step. What a pass of gradients took and gave back, the C library would give back to the
+# system, and have it cleared at the next.
 KEPT = str(8 << 30)
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": KEPT, "MALLOC_TRIM_THRESHOLD_": KEPT}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": KEPT,
+    "MALLOC_TRIM_THRESHOLD_": KEPT,
+}
 
 
 def take(room: Room, steps: Sequence[Step], out: Path) -> None:
@@ -28,15 +36,22 @@ def take(room: Room, steps: Sequence[Step], out: Path) -> None:
     running: dict[Future[float], Step] = {}
     keep(room, out)
     # A process for each step: mmengine leaves much behind in one.
-    with ProcessPoolExecutor(cores, get_context("spawn"), max_tasks_per_child=1) as pool, progress_bar("steps") as update:
+    with (
+        ProcessPoolExecutor(cores, get_context("spawn"), max_tasks_per_child=1) as pool,
+        progress_bar("steps") as update,
+    ):
         while left or running:
             for step in ready(room, left, list(running.values()), cores):
                 left.remove(step)
                 running[pool.submit(run_step, step, room)] = step
             if not running:
-                raise RuntimeError(f"no step can begin: {left[0].product} needs what none of the steps makes")
+                raise RuntimeError(
+                    f"no step can begin: {left[0].product} needs what none of the steps makes"
+                )
             update(
-                len(steps) - len(left) - len(running), len(steps), ", ".join(str(step.product.parent) for step in running.values())
+                len(steps) - len(left) - len(running),
+                len(steps),
+                ", ".join(str(step.product.parent) for step in running.values()),
             )
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 step = running.pop(future)
@@ -47,7 +62,7 @@ def take(room: Room, steps: Sequence[Step], out: Path) -> None:
 
 def ready(room: Room, left: list[Step], running: list[Step], cores: int) -> list[Step]:
     """Those to begin now."""
-    able = [step for step in left if all(need.done(room) for need in step.needs)]
+    able = [step for step in left if step.can_begin(room)]
     if any(step.alone for step in running) or len(running) >= cores:
         return []
     if able and able[0].alone:
@@ -62,20 +77,13 @@ def run_step(step: Step, room: Room) -> float:
     with log.open("a") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-    Thread(target=_end_with_the_study, daemon=True).start()
+    end_with_parent()
     import torch
 
     torch.set_num_threads(THREADS)
     start = time.monotonic()
     step.run(room)
     return time.monotonic() - start
-
-
-def _end_with_the_study() -> None:
-    """A step must not go on unseen after a study that was killed, beside the next one."""
-    if (study := parent_process()) is not None:
-        study.join()
-        os._exit(1)
 
 
 def keep(room: Room, out: Path) -> None:

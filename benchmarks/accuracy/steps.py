@@ -1,6 +1,8 @@
-"""What an arm consists of: steps, each of which leaves one product in the work dir, whole or not at all.
+"""What an arm consists of: steps, each of which leaves one product in the work dir, whole or not at
+all.
 
-Arms that begin alike share steps: all of a seed the dense base, those that adapt alike the adapted weights.
+Arms that begin alike share steps: all of a seed the dense base, those that adapt alike the adapted
+weights.
 """
 
 from __future__ import annotations
@@ -18,20 +20,21 @@ from mmengine.config import Config
 
 from benchmarks.accuracy.room import Room, Size, Step, machine, name_of
 from benchmarks.accuracy.study import RANDOM_PLANS, Arm, Changes
-from sparsevit3d.latency_table import table_for
-from sparsevit3d.macs import count_macs, kept_windows
-from sparsevit3d.plan import RATIO_GRID, SparsityPlan
+from data_tools.schema import CAMERAS
+from sparsevit3d.cost.latency_table import table_for
+from sparsevit3d.cost.macs import count_macs, kept_windows
+from sparsevit3d.files import fingerprint, write_json
 from sparsevit3d.search.objective import Question
 from sparsevit3d.search.run import Request, search
 from sparsevit3d.search.workers import hire
 from sparsevit3d.stages.checkpoints import WEIGHTS, save_weights
-from sparsevit3d.stages.experiment import build_runner
-from sparsevit3d.stages.files import fingerprint, write_json
-from sparsevit3d.stages.submission import CAMERA_ORDER
+from sparsevit3d.stages.runner import build_runner
 from sparsevit3d.stages.train import adapt, finetune, train
+from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
 
 DISTILLATION = "DistillationHook"
-SHAPES = ("model.backbone.embed_dims", "model.neck.in_channels")  # what changes the weights' shapes, so that the base has it too
+# what changes the weights' shapes, so that the base has it too
+SHAPES = ("model.backbone.embed_dims", "model.neck.in_channels")
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,27 @@ class Cost(Step):
 
     def run(self, room: Room) -> None:
         net = room.net(self.size)
-        table, dense = table_for(net, machine(self.size)), SparsityPlan.uniform(0, net.depths)
+        table = table_for(net, machine(self.size))
+        dense = SparsityPlan.uniform(0, net.depths)
         kept = {
-            ratio: [stage[0] for stage in kept_windows(net, self.size[::-1], SparsityPlan.uniform(ratio, net.depths))]
+            ratio: [
+                stage[0]
+                for stage in kept_windows(
+                    net, self.size[::-1], SparsityPlan.uniform(ratio, net.depths)
+                )
+            ]
             for ratio in RATIO_GRID
         }
         document = {
             "machine": machine(self.size).name,
-            "images": len(CAMERA_ORDER),
+            "images": len(CAMERAS),
             "ms": table.table.predict(dense),
             "gmacs": count_macs(net, self.size[::-1], dense) / 1e9,
             "kept windows by stage and ratio": kept,
-            "off by, at the median and at worst": [table.accuracy.median_error, table.accuracy.worst_error],
+            "off by, at the median and at worst": [
+                table.accuracy.median_error,
+                table.accuracy.worst_error,
+            ],
         }
         write_json(room.folder / self.product, document)
 
@@ -70,7 +82,8 @@ class Cost(Step):
 class Pace(Step):
     """How fast a core trains the dense network, before hours of it begin."""
 
-    warm_up, steps = 2, 8
+    warm_up = 2
+    steps = 8
     alone = True
 
     @property
@@ -79,21 +92,28 @@ class Pace(Step):
 
     def run(self, room: Room) -> None:
         runner = build_runner(room.config(0, room.usual_size), room.folder / "pace")
-        optimizer, model = runner.build_optim_wrapper(runner.optim_wrapper), runner.model.train()
-        batches, start = cycle(runner.build_dataloader(runner._train_dataloader)), 0.0
+        optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
+        model = runner.model.train()
+        batches = cycle(runner.build_dataloader(runner.cfg.train_dataloader))
+        start = 0.0
         for number in range(self.warm_up + self.steps):
             if number == self.warm_up:
                 start = time.monotonic()
             model.train_step(next(batches), optimizer)
         seconds = (time.monotonic() - start) / self.steps
-        write_json(room.folder / self.product, {"images a second": runner._train_dataloader.batch_size / seconds})
+        write_json(
+            room.folder / self.product,
+            {"images a second": runner.cfg.train_dataloader.batch_size / seconds},
+        )
 
 
 @dataclass(frozen=True)
 class Base(Step):
-    """The dense network that all arms of a seed go on from but those that begin at a size of their own: from scratch, or as the study has it.
+    """The dense network that all arms of a seed go on from but those that begin at a size of their
+    own: from scratch, or as the study has it.
 
-    Its weights are rounded to half precision, so that they are the same ones once they are given away.
+    Its weights are rounded to half precision, so that they are the same ones once they are given
+    away.
     """
 
     seed: int
@@ -111,19 +131,27 @@ class Base(Step):
         if self == Base(self.seed) and self.seed in room.study.bases:
             shutil.copyfile(room.study.bases[self.seed], base)
         else:
-            save_weights(train(room.config(self.seed, self.size or room.usual_size, self.changes), folder), base)
+            save_weights(
+                train(room.config(self.seed, self.size or room.usual_size, self.changes), folder),
+                base,
+            )
         note(room, self, base)
 
 
 def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:
     """For a folder's name."""
     values = (f"_{key.rpartition('.')[2]}_{value}" for key, value in changes)
-    return "".join((*values, *(f"_{hook}" for hook in hooks))).translate(str.maketrans(" ", "_", ",()"))
+    return "".join((*values, *(f"_{hook}" for hook in hooks))).translate(
+        str.maketrans(" ", "_", ",()")
+    )
 
 
 def note(room: Room, step: Step, checkpoint: Path) -> None:
     """A stage's product: where its checkpoint is."""
-    write_json(room.folder / step.product, {"checkpoint": checkpoint.name, "sha256": fingerprint(checkpoint)})
+    write_json(
+        room.folder / step.product,
+        {"checkpoint": checkpoint.name, "sha256": fingerprint(checkpoint)},
+    )
 
 
 def checkpoint_of(room: Room, step: Step) -> Path:
@@ -167,17 +195,26 @@ class Adapted(Step):
         return config
 
     def run(self, room: Room) -> None:
-        folder, start = room.folder / self.product.parent, checkpoint_of(room, self.needs[0])
+        folder = room.folder / self.product.parent
+        start = checkpoint_of(room, self.needs[0])
         config = self.config(room, "adapt")
         if self.kind == RANDOM_PLANS:
             note(room, self, adapt(config, folder, start))
         else:
-            note(room, self, finetune(config, folder, start, SparsityPlan.uniform(0, config.model.backbone.depths)))
+            note(
+                room,
+                self,
+                finetune(
+                    config, folder, start, SparsityPlan.uniform(0, config.model.backbone.depths)
+                ),
+            )
 
 
 @dataclass(frozen=True)
 class Searched(Step):
-    """A plan of ``algorithm`` for adapted weights, within a budget: a share of what ``dense`` computes, and the time of ``rival``, if there is one."""
+    """A plan of ``algorithm`` for adapted weights, within a budget: a share of what ``dense``
+    computes, and the time of ``rival``, if there is one.
+    """
 
     adapted: Adapted
     algorithm: str
@@ -187,7 +224,11 @@ class Searched(Step):
 
     @property
     def product(self) -> Path:
-        return Path(f"seed{self.adapted.seed}", f"{self.algorithm}_{self.budget}_{self.adapted.way}", "plan.json")
+        return Path(
+            f"seed{self.adapted.seed}",
+            f"{self.algorithm}_{self.budget}_{self.adapted.way}",
+            "plan.json",
+        )
 
     @property
     def needs(self) -> tuple[Step, ...]:
@@ -224,7 +265,8 @@ class Finetuned(Step):
         return (self.adapted, self.plan) if self.plan else (self.adapted,)
 
     def run(self, room: Room) -> None:
-        folder, start = room.folder / self.product.parent, checkpoint_of(room, self.adapted)
+        folder = room.folder / self.product.parent
+        start = checkpoint_of(room, self.adapted)
         config = self.adapted.config(room, "finetune")
         if self.arm.finetune == RANDOM_PLANS:
             note(room, self, adapt(config, folder, start))

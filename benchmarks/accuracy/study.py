@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import tomllib
 from mmengine.config import Config
 
 from data_tools.synthetic.dataset import Settings as Data
-from sparsevit3d.search.evolution import Settings as Search
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import fingerprint
+from sparsevit3d.search.algorithms import Settings as Search
 from sparsevit3d.search.run import ALGORITHMS
-from sparsevit3d.stages.files import ExperimentError, fingerprint
 from sparsevit3d.stages.train import STAGES
 
 DENSE = "dense"
@@ -56,7 +57,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan may cost: a share of the dense MACs, and the milliseconds of a ``smaller`` dense input, (width, height), if there is one."""
+    """What a plan may cost: a share of the dense MACs, and the milliseconds of a ``smaller`` dense
+    input, (width, height), if there is one.
+    """
 
     share: float
     smaller: tuple[int, int] | None
@@ -75,10 +78,13 @@ class Study:
 
     @classmethod
     def load(cls, path: Path) -> Study:
-        """Raises ExperimentError for a file that says what nobody knows."""
+        """Raises InputError for a file that says what nobody knows."""
         try:
             table = tomllib.loads(path.read_text())
-            budgets = {name: Limits(row["share"], _frozen(row.get("smaller"))) for name, row in table["budgets"].items()}
+            budgets = {
+                name: Limits(row["share"], _frozen(row.get("smaller")))
+                for name, row in table["budgets"].items()
+            }
             study = cls(
                 ROOT / table["config"],
                 Data(**{key: _frozen(value) for key, value in table["data"].items()}),
@@ -90,22 +96,28 @@ class Study:
                 tuple(table.get("options", ())),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(
-                f"{path}: not a study ({type(error).__name__}: {error}); see benchmarks/accuracy/study.toml"
+            raise InputError(
+                f"{path}: not a study ({type(error).__name__}: {error}); see "
+                f"benchmarks/accuracy/study.toml"
             ) from error
         folders = [arm.folder for arm in study.arms()]
         for arm in study.arms():
             if folders.count(arm.folder) > 1:
-                raise ExperimentError(
-                    f"{path}: arm {arm.name!r}: another has that name, or one that makes the same folder {arm.folder!r}"
+                raise InputError(
+                    f"{path}: arm {arm.name!r}: another has that name, or one that makes the "
+                    f"same folder {arm.folder!r}"
                 )
             _check(arm, study, path)
         for base in study.bases.values():
             if not base.exists():
-                raise ExperimentError(f"{path}: base {base}: no such file; without its line that base is trained")
+                raise InputError(
+                    f"{path}: base {base}: no such file; without its line that base is trained"
+                )
         for group in study.groups:
             if group.ratios not in {None, *(arm.name for arm in study.arms())}:
-                raise ExperimentError(f"{path}: group {group.name!r}: ratios of {group.ratios!r}, which is no arm")
+                raise InputError(
+                    f"{path}: group {group.name!r}: ratios of {group.ratios!r}, which is no arm"
+                )
         return study
 
     def arms(self) -> Iterator[Arm]:
@@ -116,7 +128,9 @@ class Study:
         """What any step may depend on, by name, as JSON has it."""
         config = Config.fromfile(self.config).to_dict()
         rows = {
-            "config": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
+            "config": hashlib.sha256(
+                json.dumps(config, sort_keys=True, default=str).encode()
+            ).hexdigest(),
             "options": self.options,
             "data": asdict(self.data),
             "epochs": self.epochs,
@@ -136,7 +150,12 @@ class Study:
 
 def _group(name: str, row: dict[str, Any]) -> Group:
     arms = (
-        Arm(arm, **{key: _frozen(str(value) if key == "budget" else value) for key, value in own.items()})
+        Arm(
+            arm,
+            **{
+                key: _frozen(str(value) if key == "budget" else value) for key, value in own.items()
+            },
+        )
         for arm, own in row["arms"].items()
     )
     return Group(name, tuple(row["seeds"]), tuple(arms), row.get("timed", False), row.get("ratios"))
@@ -156,11 +175,14 @@ def _check(arm: Arm, study: Study, path: Path) -> None:
         known["input"].add("smaller")
     for other in arm.against:
         if other not in names:
-            raise ExperimentError(f"{path}: arm {arm.name!r} is compared with {other!r}, which is no arm")
+            raise InputError(
+                f"{path}: arm {arm.name!r} is compared with {other!r}, which is no arm"
+            )
     for part in fields(arm):
         if part.name in known and getattr(arm, part.name) not in known[part.name]:
-            raise ExperimentError(
-                f"{path}: arm {arm.name!r}: {part.name} {getattr(arm, part.name)!r}; there are {', '.join(sorted(map(str, known[part.name])))}"
+            raise InputError(
+                f"{path}: arm {arm.name!r}: {part.name} {getattr(arm, part.name)!r}; there are "
+                f"{', '.join(sorted(map(str, known[part.name])))}"
             )
 
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.accuracy.summary benchmarks/results/accuracy --pictures docs
 
-Differences are paired, arm against arm from the same base on the same scenes, and averaged over all seeds that both arms have. Their 95%
-intervals are for other scenes and other seeds. Where an interval is wider than a point to either side, the word is "inconclusive".
+Differences are paired, arm against arm from the same base on the same scenes, and averaged over all
+seeds that both arms have. Their 95% intervals are for other scenes and other seeds. Where an
+interval is wider than a point to either side, the word is "inconclusive".
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from rich.table import Table
 
 from benchmarks.accuracy.scenes import draw_scenes, interval
 from benchmarks.accuracy.study import DENSE, Arm, Study
-from sparsevit3d.stages.files import ExperimentError, write_json
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import write_json
 from sparsevit3d.terminal import console
 from visualize.accuracy import save_differences, save_failures, save_ratios, save_rivals
 from visualize.recall import CHOICES
@@ -35,7 +37,9 @@ Results = dict[str, dict[int, dict[str, Any]]]  # by arm and seed
 
 @dataclass(frozen=True)
 class Difference:
-    """In points (hundredths) of ``metric``: how much ``arm`` is above ``against``, on average over ``seeds``."""
+    """In points (hundredths) of ``metric``: how much ``arm`` is above ``against``, on average over
+    ``seeds``.
+    """
 
     arm: str
     against: str
@@ -55,23 +59,39 @@ class Difference:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.summary", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.accuracy.summary",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("results", type=Path, help="the folder of results")
-    parser.add_argument("--study", type=Path, default=Path(__file__).parent / "study.toml", help="which arms are compared")
+    parser.add_argument(
+        "--study",
+        type=Path,
+        default=Path(__file__).parent / "study.toml",
+        help="which arms are compared",
+    )
     parser.add_argument("--pictures", type=Path, help="a folder for pictures")
     arguments = parser.parse_args()
     summarise(arguments.results, Study.load(arguments.study), arguments.pictures)
 
 
 def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, Any]:
-    """Prints tables, writes ``summary.json`` beside the results, and pictures. Raises ExperimentError where there are no results."""
+    """Prints tables, writes ``summary.json`` beside the results, and pictures.
+
+    Raises InputError where there are no results.
+    """
     results = load(folder)
     arms = [arm for arm in study.arms() if arm.name in results]
     times = {path.stem[-1]: json.loads(path.read_text()) for path in folder.glob("times_?.json")}
-    table = [row for group in study.groups for row in _rows([arm for arm in group.arms if arm in arms], results, times)]
+    table: list[dict[str, Any]] = []
+    for group in study.groups:
+        table += _rows([arm for arm in group.arms if arm in arms], results, times)
     found = list(differences(results, arms))
-    failures = {arm.name: where(results, arm.name, DENSE) for arm in arms if arm.name != DENSE and DENSE in results}
+    failures = {
+        arm.name: where(results, arm.name, DENSE)
+        for arm in arms
+        if arm.name != DENSE and DENSE in results
+    }
     ratios = [json.loads(path.read_text()) for path in sorted(folder.glob("ratios_*.json"))]
     document = {
         "arms": table,
@@ -84,9 +104,13 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
         pictures.mkdir(parents=True, exist_ok=True)
         save_rivals(table, pictures / "accuracy.png")
         if found:
-            save_differences([asdict(each) for each in found], WIDEST, pictures / "accuracy_differences.png")
+            save_differences(
+                [asdict(each) for each in found], WIDEST, pictures / "accuracy_differences.png"
+            )
         if "SparseViT" in failures:
-            save_failures(failures["SparseViT"], "SparseViT", "dense", pictures / "accuracy_failures.png")
+            save_failures(
+                failures["SparseViT"], "SparseViT", "dense", pictures / "accuracy_failures.png"
+            )
         if ratios:
             save_ratios(ratios, pictures / "accuracy_ratios.png")
     return document
@@ -98,7 +122,9 @@ def load(folder: Path) -> Results:
         document = json.loads(path.read_text())
         results.setdefault(document["arm"], {})[document["seed"]] = document
     if not results:
-        raise ExperimentError(f"{folder}: no results; make them with 'python -m benchmarks.accuracy --out {folder}'")
+        raise InputError(
+            f"{folder}: no results; make them with 'python -m benchmarks.accuracy --out {folder}'"
+        )
     return results
 
 
@@ -108,8 +134,16 @@ def differences(results: Results, arms: Sequence[Arm]) -> Iterator[Difference]:
             seeds = sorted(results[arm.name].keys() & results.get(other, {}).keys())
             for metric in METRICS if seeds else ():
                 mean, low, high = interval(
-                    [results[arm.name][seed]["score"][metric] - results[other][seed]["score"][metric] for seed in seeds],
-                    [_draws(results[arm.name][seed], metric) - _draws(results[other][seed], metric) for seed in seeds],
+                    [
+                        results[arm.name][seed]["score"][metric]
+                        - results[other][seed]["score"][metric]
+                        for seed in seeds
+                    ],
+                    [
+                        _draws(results[arm.name][seed], metric)
+                        - _draws(results[other][seed], metric)
+                        for seed in seeds
+                    ],
                 )
                 yield Difference(arm.name, other, metric, len(seeds), mean, low, high)
 
@@ -119,8 +153,9 @@ def _draws(document: dict[str, Any], metric: str) -> NDArray[np.float64]:
 
 
 def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By property and value: how many objects, the share of them that each of both arms found, the difference with its interval, in points, and
-    ``from the rest``: how far that is from the difference for all objects of another value, with its interval.
+    """By property and value: how many objects, the share of them that each of both arms found, the
+    difference with its interval, in points, and ``from the rest``: how far that is from the
+    difference for all objects of another value, with its interval.
     """
     seeds = sorted(results[arm].keys() & results[other].keys())
     pairs = [(results[arm][seed], results[other][seed]) for seed in seeds]
@@ -139,20 +174,30 @@ def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[st
             }
             if others := [each for each in values if each != value]:
                 rest = [_apart(*pair, of, others) for pair in pairs]
-                more = [(mine[0] - its[0], mine[1] - its[1]) for mine, its in zip(own, rest, strict=True)]
+                more = [
+                    (mine[0] - its[0], mine[1] - its[1])
+                    for mine, its in zip(own, rest, strict=True)
+                ]
                 table[of][value]["from the rest"] = list(interval(*zip(*more, strict=True)))
     return table
 
 
-def _apart(one: dict[str, Any], other: dict[str, Any], of: str, values: Sequence[str]) -> tuple[float, NDArray[np.float64]]:
-    """How much larger a share of the objects of these values ``one`` found than ``other``; and in each draw of scenes."""
+def _apart(
+    one: dict[str, Any], other: dict[str, Any], of: str, values: Sequence[str]
+) -> tuple[float, NDArray[np.float64]]:
+    """How much larger a share of the objects of these values ``one`` found than ``other``; and in
+    each draw of scenes.
+    """
     objects, found, found_by_other = (
         sum((np.array(document["objects"][of][value][what]) for value in values), np.array(0))
         for document, what in ((one, "objects"), (one, "found"), (other, "found"))
     )
-    weights, more = draw_scenes(len(objects)), found - found_by_other
+    weights = draw_scenes(len(objects))
+    more = found - found_by_other
     with np.errstate(invalid="ignore"):
-        return float(more.sum() / objects.sum()), np.nan_to_num((weights @ more) / (weights @ objects))
+        return float(more.sum() / objects.sum()), np.nan_to_num(
+            (weights @ more) / (weights @ objects)
+        )
 
 
 def _share(documents: Sequence[dict[str, Any]], of: str, value: str) -> float:
@@ -160,16 +205,26 @@ def _share(documents: Sequence[dict[str, Any]], of: str, value: str) -> float:
     return round(100 * float(np.mean([sum(row["found"]) / sum(row["objects"]) for row in rows])), 2)
 
 
-def _rows(arms: Sequence[Arm], results: Results, times: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Of a group's arms: of the seeds that all of them have, so that their means may be compared; all that an arm has, if there are none."""
+def _rows(
+    arms: Sequence[Arm], results: Results, times: dict[str, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Of a group's arms: of the seeds that all of them have, so that their means may be compared;
+    all that an arm has, if there are none.
+    """
     shared = set.intersection(*(set(results[arm.name]) for arm in arms)) if arms else set()
     for arm in arms:
         of = results[arm.name]
         yield _row(arm, {seed: of[seed] for seed in shared or of}, times)
 
 
-def _row(arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """``times``: by group. Only what was timed in one run may be compared, so with an arm's times come those of the dense arm beside it."""
+def _row(
+    arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """``times``: by group.
+
+    Only what was timed in one run may be compared, so with an arm's times come those of the dense
+    arm beside it.
+    """
     documents = [of[seed] for seed in sorted(of)]
     group = documents[0]["group"]
     names = (*METRICS, *ERRORS, *(name for name in documents[0]["score"] if name.startswith("AP/")))
@@ -183,10 +238,15 @@ def _row(arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, dict[str, Any
         **{f"{part}, dense": _time(times.get(group, {}), part, DENSE) for part in TIMES},
         "neck and head, GMACs": times.get(group, {}).get("neck and head, GMACs", {}).get(arm.name),
         "seeds": sorted(of),
-        **{name: float(np.mean([document["score"][name] for document in documents])) for name in names},
+        **{
+            name: float(np.mean([document["score"][name] for document in documents]))
+            for name in names
+        },
         "mAP by seed": [document["score"]["mAP"] for document in documents],
         "NDS by seed": [document["score"]["NDS"] for document in documents],
-        "windows": _windows([document["windows"] for document in documents if document.get("windows")]),
+        "windows": _windows(
+            [document["windows"] for document in documents if document.get("windows")]
+        ),
     }
 
 
@@ -196,38 +256,68 @@ def _time(times: dict[str, Any], part: str, arm: str) -> float | None:
 
 
 def _windows(seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By stage, each seed's: the share of windows that were kept, and of true objects that were, beside chance and the best possible."""
+    """By stage, each seed's: the share of windows that were kept, and of true objects that were,
+    beside chance and the best possible.
+    """
     return [
         {
             "kept windows": [stage["kept_windows"] for stage in stages],
-            **{f"objects, {choice}": [stage["all"]["share_of_objects"][choice] for stage in stages] for choice in CHOICES},
+            **{
+                f"objects, {choice}": [stage["all"]["share_of_objects"][choice] for stage in stages]
+                for choice in CHOICES
+            },
         }
         for stages in zip(*(of["stages"] for of in seeds), strict=True)
     ]
 
 
 def _arms_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table("arm", "input", "GMACs", "ms", "to boxes", "mAP", "of each seed", "NDS", title="Accuracy on synthetic nuScenes")
+    table = Table(
+        "arm",
+        "input",
+        "GMACs",
+        "ms",
+        "to boxes",
+        "mAP",
+        "of each seed",
+        "NDS",
+        title="Accuracy on synthetic nuScenes",
+    )
     for row in rows:
         times = ("" if row[part] is None else f"{row[part]:.1f}" for part in TIMES)
         seeds = " ".join(f"{100 * value:.2f}" for value in row["mAP by seed"])
-        size, scores = "x".join(map(str, row["input"])), (f"{100 * row['mAP']:.2f}", seeds, f"{100 * row['NDS']:.2f}")
+        size = "x".join(map(str, row["input"]))
+        scores = (f"{100 * row['mAP']:.2f}", seeds, f"{100 * row['NDS']:.2f}")
         table.add_row(row["arm"], size, f"{row['backbone, GMACs']:.3f}", *times, *scores)
     return table
 
 
 def _errors_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table("arm", *ERRORS, title="The devkit's five errors; where a mean is above 1, NDS takes it for 1")
+    table = Table(
+        "arm",
+        *ERRORS,
+        title="The devkit's five errors; where a mean is above 1, NDS takes it for 1",
+    )
     for row in rows:
         table.add_row(row["arm"], *(f"{row[name]:.3f}" for name in ERRORS))
     return table
 
 
 def _differences_table(found: Sequence[Difference]) -> Table:
-    table = Table("arm", "against", "metric", "seeds", "points", "95%", "verdict", title="Paired differences")
+    table = Table(
+        "arm", "against", "metric", "seeds", "points", "95%", "verdict", title="Paired differences"
+    )
     for each in found:
         interval = f"{each.low:+.2f} .. {each.high:+.2f}"
-        table.add_row(each.arm, each.against, each.metric, str(each.seeds), f"{each.mean:+.2f}", interval, each.verdict)
+        table.add_row(
+            each.arm,
+            each.against,
+            each.metric,
+            str(each.seeds),
+            f"{each.mean:+.2f}",
+            interval,
+            each.verdict,
+        )
     return table
 
 

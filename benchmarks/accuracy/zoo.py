@@ -1,8 +1,10 @@
-"""The study's models, to be given away: weights in half precision, plans, and what just these files score.
+"""The study's models, to be given away: weights in half precision, plans, and what just these files
+score.
 
     python -m benchmarks.accuracy.zoo --work-dir work_dirs/accuracy
 
-Once the arms that it names are done. All of them have one config: `sparsevit3d eval zoo/config.py zoo/dense.safetensors --data ROOT`.
+Once the arms that it names are done. All of them have one config: `sparsevit3d eval zoo/config.py
+zoo/dense.safetensors --data ROOT`.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 
 from benchmarks.accuracy.results import SPLIT, finetuned_of
 from benchmarks.accuracy.room import Room, Step, machine
@@ -22,28 +24,34 @@ from benchmarks.accuracy.steps import Searched, checkpoint_of
 from benchmarks.accuracy.study import ROOT, Study
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import VERSION, make_dataset
-from data_tools.work import usual_workers
-from sparsevit3d.demo import STREETS
+from sparsevit3d.cli.demo import STREETS
+from sparsevit3d.files import fingerprint, write_json, write_text
+from sparsevit3d.processes import usual_workers
 from sparsevit3d.stages.checkpoints import WEIGHTS, save_weights
+from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.evaluate import Evaluator
-from sparsevit3d.stages.experiment import load_config
-from sparsevit3d.stages.files import fingerprint, write_json
 from sparsevit3d.terminal import console
 
+CONFIG = '"""The zoo\'s detectors."""\n\n_base_ = "{}"\n'
 ARMS = {"dense": "dense", "pruned_56": "SparseViT", "pruned_42": "SparseViT, 42%"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.accuracy.zoo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--work-dir", type=Path, required=True, help="the study's")
-    parser.add_argument("--study", type=Path, default=Path(__file__).parent / "study.toml", help="what was compared")
+    parser.add_argument(
+        "--study", type=Path, default=Path(__file__).parent / "study.toml", help="what was compared"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "zoo")
     arguments = parser.parse_args()
-    room, out = Room(Study.load(arguments.study), arguments.work_dir), arguments.out
+    room = Room(Study.load(arguments.study), arguments.work_dir)
+    out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    Config.fromfile(room.study.config).dump(str(out / "config.py"))
+    write_text(out / "config.py", CONFIG.format(relpath(room.study.config, out)))
     make_dataset(room.folder / "streets", STREETS, usual_workers())
     write_infos(room.folder / "streets", VERSION, [SPLIT], workers=usual_workers())
     document = {
@@ -53,7 +61,10 @@ def main() -> None:
         "machine": machine(room.usual_size).name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "models": {name: give_away(room, steps, out / f"{name}{WEIGHTS}") for name, steps in models(room).items()},
+        "models": {
+            name: give_away(room, steps, out / f"{name}{WEIGHTS}")
+            for name, steps in models(room).items()
+        },
     }
     write_json(out / "scores.json", document)
 
@@ -80,15 +91,25 @@ def give_away(room: Room, of: tuple[Step, Searched | None], weights: Path) -> di
     save_weights(checkpoint_of(room, step), weights)
     if search is not None:
         plan = json.loads((room.folder / search.product).read_text())
-        plan["weights"]["path"], plan["data"]["root"] = Path(plan["weights"]["path"]).name, "data"
+        plan["weights"]["path"] = Path(plan["weights"]["path"]).name
+        plan["data"]["root"] = "data"
         write_json(weights.with_suffix(".plan.json"), plan)
     scores = {}
     for name, data in (("study", room.data), ("demo", room.folder / "streets")):
         config = load_config(room.study.config, data, options=room.study.options)
-        evaluator = Evaluator(config, weights, SPLIT, room.folder / "zoo" / f"{weights.stem}_{name}")
+        evaluator = Evaluator(
+            config, weights, SPLIT, room.folder / "zoo" / f"{weights.stem}_{name}"
+        )
         scores[f"{SPLIT} of the {name}"] = evaluator()
-    console.print(f"{weights}: " + ", ".join(f"{name} mAP {score['mAP']:.4f}" for name, score in scores.items()))
-    return {"sha256": fingerprint(weights), "plan": str(evaluator.own_plan or "dense"), "scores": scores}
+    console.print(
+        f"{weights}: "
+        + ", ".join(f"{name} mAP {score['mAP']:.4f}" for name, score in scores.items())
+    )
+    return {
+        "sha256": fingerprint(weights),
+        "plan": str(evaluator.own_plan or "dense"),
+        "scores": scores,
+    }
 
 
 if __name__ == "__main__":

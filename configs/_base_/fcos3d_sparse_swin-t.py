@@ -1,6 +1,7 @@
 """FCOS3D as published, with Swin-T in place of ResNet-101: five levels, strides 8 to 128."""
 
-regress_ranges_at = (1600, 900)  # width, height of the images whose pixels the head's regress_ranges count
+# width, height of the images whose pixels the head's regress_ranges count
+regress_ranges_at = (1600, 900)
 model = dict(
     type="SparseFCOS3D",
     data_preprocessor=dict(
@@ -37,7 +38,8 @@ model = dict(
         diff_rad_by_sin=True,
         pred_attrs=True,
         pred_velo=True,
-        dir_offset=0.7854,  # pi / 4: a heading near 0 or pi / 2 would flip class at the slightest error
+        # pi / 4: a heading near 0 or pi / 2 would flip class at the slightest error
+        dir_offset=0.7854,
         dir_limit_offset=0,
         strides=[8, 16, 32, 64, 128],
         regress_ranges=((-1, 48), (48, 96), (96, 192), (192, 384), (384, 1e8)),
@@ -46,7 +48,9 @@ model = dict(
         reg_branch=((256,), (256,), (256,), (256,), ()),
         dir_branch=(256,),
         attr_branch=(256,),
-        loss_cls=dict(type="mmdet.FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
+        loss_cls=dict(
+            type="mmdet.FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0
+        ),
         loss_bbox=dict(type="mmdet.SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0),
         loss_dir=dict(type="mmdet.CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
         loss_attr=dict(type="mmdet.CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),

@@ -1,23 +1,17 @@
-"""nuScenes for a monocular detector, one image at a time: loaders of the three splits and the official metric.
+"""nuScenes for a monocular detector, one image at a time: loaders of the three splits and the
+official metric.
 
-Expects `sparsevit3d data infos ROOT` to have been run; `--data ROOT` and `--infos DIR` on the command line say where the dataset and its
-info files are. A config that inherits this sets `image_size`, (width, height) of the network's images: each loader and FitCamera below gets it.
+Expects `sparsevit3d data infos ROOT` to have been run; `--data ROOT` and `--infos DIR` on the
+command line say where the dataset and its info files are. A config that inherits this sets
+`image_size`, (width, height) of the network's images: each loader and FitCamera below gets it.
 """
 
+_base_ = []  # mmengine reads imports as such only after this line
+
+import data_tools.schema as schema  # noqa: E402
+
 data_root = "data/nuscenes"
-classes = (
-    "car",
-    "truck",
-    "trailer",
-    "bus",
-    "construction_vehicle",
-    "bicycle",
-    "motorcycle",
-    "pedestrian",
-    "traffic_cone",
-    "barrier",
-)
-cameras = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+classes = schema.CLASSES
 
 load = dict(type="LoadCalibratedImage")
 load_truth = dict(
@@ -29,8 +23,16 @@ load_truth = dict(
     with_label_3d=True,
     with_bbox_depth=True,
 )
-train_keys = ["img", "gt_bboxes", "gt_bboxes_labels", "attr_labels", "gt_bboxes_3d", "gt_labels_3d", "centers_2d", "depths"]
-
+train_keys = [
+    "img",
+    "gt_bboxes",
+    "gt_bboxes_labels",
+    "attr_labels",
+    "gt_bboxes_3d",
+    "gt_labels_3d",
+    "centers_2d",
+    "depths",
+]
 
 train_pipeline = [
     load,
@@ -41,30 +43,39 @@ train_pipeline = [
 ]
 test_pipeline = [load, dict(type="FitCamera"), dict(type="mmdet3d.Pack3DDetInputs", keys=["img"])]
 
-dataset = dict(
-    type="mmdet3d.NuScenesDataset",
-    data_root=data_root,
-    data_prefix=dict(pts="", **{camera: f"samples/{camera}" for camera in cameras}),
-    load_type="mv_image_based",
-    box_type_3d="Camera",
-    use_valid_flag=True,  # False looks for lidar points among the camera instances, which have none
-    modality=dict(use_lidar=False, use_camera=True),
-    metainfo=dict(classes=classes),
-)
 train_dataloader = dict(
     batch_size=2,  # of each process
     num_workers=4,
     worker_init_fn=dict(type="seed_worker"),
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(**dataset, ann_file="nuscenes_infos_train.json", pipeline=train_pipeline),
+    dataset=dict(
+        type="mmdet3d.NuScenesDataset",
+        data_root=data_root,
+        data_prefix=dict(pts="", **{camera: f"samples/{camera}" for camera in schema.CAMERAS}),
+        load_type="mv_image_based",
+        box_type_3d="Camera",
+        use_valid_flag=True,  # False looks for lidar points among the camera instances
+        modality=dict(use_lidar=False, use_camera=True),
+        metainfo=dict(classes=classes),
+        ann_file="nuscenes_infos_train.json",
+        pipeline=train_pipeline,
+    ),
 )
-# The search reads its own split and never this one; `eval` and `search` put the split's info file here.
+# The search reads its own split and never this one; `eval` and `search` put the split's info file
+# here.
 test_dataloader = dict(
     batch_size=6,
     num_workers=2,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(**dataset, ann_file="nuscenes_infos_val.json", pipeline=test_pipeline, test_mode=True, load_eval_anns=False),
+    dataset=dict(
+        train_dataloader["dataset"],
+        ann_file="nuscenes_infos_val.json",
+        pipeline=test_pipeline,
+        test_mode=True,
+        load_eval_anns=False,
+    ),
 )
-test_evaluator = dict(type="NuScenesSplitMetric", data_root=data_root, ann_file="nuscenes_infos_val.json")
+test_evaluator = dict(
+    type="NuScenesSplitMetric", data_root=data_root, ann_file="nuscenes_infos_val.json"
+)
 test_cfg = dict()
-del dataset, cameras  # to override them would change nothing

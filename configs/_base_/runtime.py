@@ -1,4 +1,6 @@
-"""What every experiment shares: hooks, seeds, where logs go (a text file, JSON lines and TensorBoard), what weight decay spares."""
+"""What every experiment shares: hooks, seeds, where logs go (a text file, JSON lines and
+TensorBoard), what weight decay spares.
+"""
 
 default_scope = "mmdet3d"
 default_hooks = dict(
@@ -10,12 +12,21 @@ default_hooks = dict(
     checkpoint=dict(type="WholeCheckpointHook"),
 )
 custom_hooks = [dict(type="EpochSeedHook"), dict(type="FiniteLossHook"), dict(type="ProgressHook")]
-visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])
-env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))
+visualizer = dict(
+    type="Visualizer",
+    vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],
+)
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),
+)
 # An experiment adds its optimizer. Norms and Swin's bias tables are meant to be anything but small.
 optim_wrapper = dict(
     type="OptimWrapper",
-    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={"relative_position_bias_table": dict(decay_mult=0.0)}),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, custom_keys={"relative_position_bias_table": dict(decay_mult=0.0)}
+    ),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -12,20 +12,35 @@ from PIL import Image
 
 from data_tools.check.report import Problem, Report
 from data_tools.database import Tables
+from sparsevit3d.progress import Progress
 
 ANEW = "copy it again from where it came from"
 BATCH = 512  # files under way at once
 END_MARK = b"\xff\xd9"  # of a JPEG; what follows it is padding
 POINT_BYTES = 20  # x, y, z, intensity, ring in float32
 
-File = tuple[str, str, str, int, int, int, int]  # token, filename, fileformat, is_key_frame, width, height, whether to decode it
+# token, filename, fileformat, is_key_frame, width, height, whether to decode it
+File = tuple[str, str, str, int, int, int, int]
 
 
-def files(tables: Tables, root: Path, decode_all: bool, report: Report, workers: int, progress: Callable[[int, int], None]) -> None:
-    """Report what is wrong with the files of sample_data and map; decodes a keyframe of every scene, or all of them."""
+def files(
+    tables: Tables, root: Path, decode_all: bool, report: Report, workers: int, progress: Progress
+) -> None:
+    """Report what is wrong with the files of sample_data and map; decodes a keyframe of every
+    scene, or all of them.
+    """
     for row in tables.all("map"):
         if row["filename"] and not (root / row["filename"]).is_file():
-            report.add(Problem("missing map", "map", row["token"], f"no {row['filename']}", "download the maps", warning=True))
+            report.add(
+                Problem(
+                    "missing map",
+                    "map",
+                    row["token"],
+                    f"no {row['filename']}",
+                    "download the maps",
+                    warning=True,
+                )
+            )
     (total,) = tables.database.execute("SELECT COUNT(*) FROM sample_data").fetchone()
     query = """SELECT sample_data.token, filename, fileformat, is_key_frame, width, height,
             ? OR (is_key_frame AND sample_token IN (SELECT first_sample_token FROM scene))
@@ -38,7 +53,7 @@ def files(tables: Tables, root: Path, decode_all: bool, report: Report, workers:
                     report.add(problem)
             report.files += len(batch)
             report.decoded += sum(bool(row[-1]) for row in batch)
-            progress(report.files, total)
+            progress(report.files, total, "files")
 
 
 def _file(root: Path, row: File) -> Iterator[Problem]:
@@ -66,16 +81,29 @@ def _file(root: Path, row: File) -> Iterator[Problem]:
         yield from _points(path, token, name, size, bool(decode))
 
 
-def _image(path: Path, token: str, name: str, wanted: tuple[int, int], decode: bool) -> Iterator[Problem]:
+def _image(
+    path: Path, token: str, name: str, wanted: tuple[int, int], decode: bool
+) -> Iterator[Problem]:
     try:
         with Image.open(path) as image:
-            size, form = image.size, image.format
+            size = image.size
+            form = image.format
             if decode:
                 image.load()
         if form not in ("JPEG", "MPO"):
-            yield Problem("no JPEG", "sample_data", token, f"{name} is a {form}, sample_data says jpg", "save it as a JPEG")
-        elif not decode and END_MARK not in path.read_bytes()[-1024:]:  # the decoder would have said so itself
-            yield Problem("truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW)
+            yield Problem(
+                "no JPEG",
+                "sample_data",
+                token,
+                f"{name} is a {form}, sample_data says jpg",
+                "save it as a JPEG",
+            )
+        elif (
+            not decode and END_MARK not in path.read_bytes()[-1024:]
+        ):  # the decoder would have said so itself
+            yield Problem(
+                "truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW
+            )
             return
     except OSError as error:
         kind = "truncated image" if "truncated" in str(error) else "undecodable image"
@@ -90,11 +118,19 @@ def _image(path: Path, token: str, name: str, wanted: tuple[int, int], decode: b
 def _points(path: Path, token: str, name: str, size: int, decode: bool) -> Iterator[Problem]:
     if size % POINT_BYTES:
         yield Problem(
-            "truncated lidar", "sample_data", token, f"{name} is {size} bytes, no whole number of points ({POINT_BYTES} each)", ANEW
+            "truncated lidar",
+            "sample_data",
+            token,
+            f"{name} is {size} bytes, no whole number of points ({POINT_BYTES} each)",
+            ANEW,
         )
     elif decode:
         points = np.fromfile(path, np.float32).reshape(-1, 5)
         if not np.isfinite(points).all() or np.abs(points[:, :3]).max() > 1000:
             yield Problem(
-                "impossible lidar", "sample_data", token, f"{name} has points that are no numbers, or kilometres away", ANEW
+                "impossible lidar",
+                "sample_data",
+                token,
+                f"{name} has points that are no numbers, or kilometres away",
+                ANEW,
             )

@@ -50,10 +50,26 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: each kind with its count and examples, errors first."""
         kinds = []
-        for (kind, table, warning), count in sorted(self.counts.items(), key=lambda item: (item[0][2], -item[1], item[0])):
-            found = [each for each in self.examples if (each.kind, each.table, each.warning) == (kind, table, warning)]
-            examples = [{key: asdict(each)[key] for key in ("token", "what", "remedy")} for each in found]
-            kinds.append({"kind": kind, "table": table, "warning": warning, "count": count, "examples": examples})
+        for (kind, table, warning), count in sorted(
+            self.counts.items(), key=lambda item: (item[0][2], -item[1], item[0])
+        ):
+            found = [
+                each
+                for each in self.examples
+                if (each.kind, each.table, each.warning) == (kind, table, warning)
+            ]
+            examples = [
+                {key: asdict(each)[key] for key in ("token", "what", "remedy")} for each in found
+            ]
+            kinds.append(
+                {
+                    "kind": kind,
+                    "table": table,
+                    "warning": warning,
+                    "count": count,
+                    "examples": examples,
+                }
+            )
         counts = {"errors": self.errors, "warnings": self.warnings, "rows": self.rows}
         return (
             {"root": self.root, "version": self.version}

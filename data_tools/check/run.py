@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from data_tools.check import links, sense
@@ -11,6 +10,7 @@ from data_tools.check.files import files
 from data_tools.check.report import Problem, Report
 from data_tools.check.rows import load_tables
 from data_tools.database import Tables, new_database
+from sparsevit3d.progress import Progress, no_progress
 
 CHECKS = (
     links.duplicates,
@@ -27,27 +27,38 @@ CHECKS = (
     sense.boxes,
 )
 
-Progress = Callable[[str, int, int], None]
 
+def check(
+    root: Path, version: str, decode_all: bool, workers: int, progress: Progress = no_progress
+) -> Report:
+    """Look at everything; the tables go through an SQLite file in the folder for temporary files.
 
-def check(root: Path, version: str, decode_all: bool, workers: int, progress: Progress = lambda what, done, total: None) -> Report:
-    """Look at everything; the tables go through an SQLite file in the folder for temporary files. ``decode_all``: every file, not one
-    keyframe of each scene."""
-    report, folder = Report(str(root), version), root / version
+    ``decode_all``: every file, not one keyframe of each scene.
+    """
+    report = Report(str(root), version)
+    folder = root / version
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "tables.sqlite"
         with new_database(path) as database:
-            whole = load_tables(database, folder, report.add, report.rows, lambda done, total: progress("tables", done, total))
+            whole = load_tables(database, folder, report.add, report.rows, progress)
         if not whole:
             what = "references, calibrations, boxes and files have not been looked at"
-            report.add(Problem("check not finished", "root", version, what, "mend the tables first, then check again"))
+            report.add(
+                Problem(
+                    "check not finished",
+                    "root",
+                    version,
+                    what,
+                    "mend the tables first, then check again",
+                )
+            )
             return report
         tables = Tables(path, folder)
         for number, look in enumerate(CHECKS):
-            progress("references and plausibility", number, len(CHECKS))
+            progress(number, len(CHECKS), "references and plausibility")
             for problem in look(tables):
                 report.add(problem)
-        progress("files", 0, report.rows["sample_data"])
-        files(tables, root, decode_all, report, workers, lambda done, total: progress("files", done, total))
+        progress(0, report.rows["sample_data"], "files")
+        files(tables, root, decode_all, report, workers, progress)
         tables.database.close()
     return report

@@ -1,4 +1,6 @@
-"""From the light on a sensor to a JPEG file: exposure, motion blur, rain on the lens, noise, compression."""
+"""From the light on a sensor to a JPEG file: exposure, motion blur, rain on the lens, noise,
+compression.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,18 @@ class Look:
     drops: float = 0.0  # how many drops of rain the lens has, of 1
 
 
-def develop(photo: Photo, camera: Camera, speed: float, light_name: str, look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB. ``speed``: of the ego, metres per second; only what stands still is blurred as it should be."""
+def develop(
+    photo: Photo,
+    camera: Camera,
+    speed: float,
+    light_name: str,
+    look: Look,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB.
+
+    ``speed``: of the ego, metres per second; only what stands still is blurred as it should be.
+    """
     colour: Array = np.ascontiguousarray(photo.colour)
     height, width = colour.shape[:2]
     if look.shutter * speed:
@@ -54,7 +66,8 @@ def develop(photo: Photo, camera: Camera, speed: float, light_name: str, look: L
     colour *= np.float32(gain)
     np.clip(colour, 0, 1, out=colour)
     if look.noise:
-        # Photons: the deviation grows with the root of the light; what was amplified more is noisier.
+        # Photons: the deviation grows with the root of the light; what was amplified more is
+        # noisier.
         colour += (
             _noise(colour.size, rng).reshape(colour.shape)
             * (np.sqrt(colour) + np.float32(0.08))
@@ -70,7 +83,9 @@ def encode(image: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def _blur(colour: Array, depth: Array, camera: Camera, way: float) -> Array:
-    """Average over the exposure, in which the ego goes ``way`` metres: pixels flow as far as what they show comes closer."""
+    """Average over the exposure, in which the ego goes ``way`` metres: pixels flow as far as what
+    they show comes closer.
+    """
     height, width = depth.shape
     matrix = camera.intrinsic((width, height))
     # The world's velocity in the camera's frame, times the exposure.
@@ -85,16 +100,27 @@ def _blur(colour: Array, depth: Array, camera: Camera, way: float) -> Array:
     total = np.zeros_like(colour)
     for moment in np.linspace(-0.5, 0.5, TAPS, dtype=np.float32):
         total += cv2.remap(
-            colour, x - 0.5 + moment * flow_x, y - 0.5 + moment * flow_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            colour,
+            x - 0.5 + moment * flow_x,
+            y - 0.5 + moment * flow_y,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         )
     return total / np.float32(TAPS)
 
 
 def _rain(colour: Array, amount: float, rng: np.random.Generator) -> Array:
-    """Streaks in the air, and drops on the lens, through which the world is blurred and upside down."""
+    """Streaks in the air, and drops on the lens, through which the world is blurred and upside
+    down.
+    """
     height, width = colour.shape[:2]
     streaks = np.zeros((height, width), np.float32)
-    for x, y, length in zip(rng.integers(0, width, 160), rng.integers(0, height, 160), rng.uniform(0.02, 0.07, 160), strict=True):
+    for x, y, length in zip(
+        rng.integers(0, width, 160),
+        rng.integers(0, height, 160),
+        rng.uniform(0.02, 0.07, 160),
+        strict=True,
+    ):
         cv2.line(
             streaks,
             (int(x), int(y)),
@@ -107,7 +133,9 @@ def _rain(colour: Array, amount: float, rng: np.random.Generator) -> Array:
     for _ in range(int(rng.poisson(14 * amount))):
         radius = float(rng.uniform(0.008, 0.03)) * height
         centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
-        cv2.ellipse(mask, centre, (int(radius), int(radius * rng.uniform(1.0, 1.5))), 0, 0, 360, (1.0,), -1)
+        cv2.ellipse(
+            mask, centre, (int(radius), int(radius * rng.uniform(1.0, 1.5))), 0, 0, 360, (1.0,), -1
+        )
     mask = cv2.GaussianBlur(mask, (0, 0), 0.004 * height)[:, :, None]
     blurred = cv2.GaussianBlur(colour, (0, 0), 0.02 * height)[::-1]
     return colour * (1 - 0.75 * mask) + blurred * (0.75 * mask)
@@ -115,7 +143,8 @@ def _rain(colour: Array, amount: float, rng: np.random.Generator) -> Array:
 
 @lru_cache(8)
 def _vignette(width: int, height: int, amount: float) -> Array:
-    x, y = np.linspace(-1, 1, width, dtype=np.float32)[None, :], np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     return (1 - np.float32(amount / 2) * (x * x + y * y))[:, :, None]
 
 
@@ -123,7 +152,11 @@ def _noise(count: int, rng: np.random.Generator) -> Array:
     """Normal noise: a piece of a long strip, which is made once."""
     strip = _strip()
     start = int(rng.integers(0, len(strip)))
-    return np.resize(strip[start:], count) if len(strip) - start >= count else np.resize(np.roll(strip, -start), count)
+    return (
+        np.resize(strip[start:], count)
+        if len(strip) - start >= count
+        else np.resize(np.roll(strip, -start), count)
+    )
 
 
 @lru_cache(1)

@@ -1,7 +1,8 @@
-"""The ten classes in all their makes: how often each is met, how large it is, what nuScenes calls it, and its shape.
+"""The ten classes in all their makes: how often each is met, how large it is, what nuScenes calls
+it, and its shape.
 
-Sizes are about nuScenes' means; the first make of each class is the plainest, and the only one of the preset ``easy``, where colour
-also tells the class.
+Sizes are about nuScenes' means; the first make of each class is the plainest, and the only one of
+the preset ``easy``, where colour also tells the class.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from data_tools.synthetic.shapes import Part
 class Make(NamedTuple):
     """One kind of a class."""
 
-    shape: Callable[[np.random.Generator, float], list[Part]]  # from its looks and where it is in its stride
+    # from its looks and where it is in its stride
+    shape: Callable[[np.random.Generator, float], list[Part]]
     size: tuple[float, float, float]  # mean width, length, height, metres
     scatter: float  # relative deviation of each side
     share: float  # of its class
@@ -60,7 +62,9 @@ CATALOGUE: dict[str, tuple[Make, ...]] = {
         Make(people.in_dress, (0.66, 0.7, 1.66), 0.05, 0.12, "human.pedestrian.adult"),
         Make(people.with_umbrella, (0.9, 0.85, 1.95), 0.04, 0.04, "human.pedestrian.adult"),
         Make(people.worker, (0.72, 0.75, 1.78), 0.04, 0.08, "human.pedestrian.construction_worker"),
-        Make(people.police_officer, (0.7, 0.72, 1.8), 0.03, 0.02, "human.pedestrian.police_officer"),
+        Make(
+            people.police_officer, (0.7, 0.72, 1.8), 0.03, 0.02, "human.pedestrian.police_officer"
+        ),
         Make(people.adult, (0.5, 0.5, 1.25), 0.12, 0.08, "human.pedestrian.child"),
     ),
     "motorcycle": (
@@ -82,5 +86,14 @@ CATALOGUE: dict[str, tuple[Make, ...]] = {
     ),
 }
 
-# Seeds of the looks that the preset ``easy`` gives a class's first make: silver cars, red trucks, green buses, brown trailers ...
-PLAIN_LOOKS = {"car": 2, "truck": 1, "bus": 2, "trailer": 0, "construction_vehicle": 1, "pedestrian": 0, "motorcycle": 0}
+# Seeds of the looks that the preset ``easy`` gives a class's first make: silver cars, red trucks,
+# green buses, brown trailers ...
+PLAIN_LOOKS = {
+    "car": 2,
+    "truck": 1,
+    "bus": 2,
+    "trailer": 0,
+    "construction_vehicle": 1,
+    "pedestrian": 0,
+    "motorcycle": 0,
+}

@@ -1,14 +1,16 @@
-"""A synthetic nuScenes on disk: any number of drives, by any number of processes, in memory that does not grow.
+"""A synthetic nuScenes on disk: any number of drives, by any number of processes, in memory that
+does not grow.
 
-Each drive is rendered and recorded by itself (``scenes/NAME.json`` inside the root), so that an interrupted run goes on where it
-stopped; the tables are put together at the end, all at once. The same settings give the same bytes for any number of workers.
+Each drive is rendered and recorded by itself (``scenes/NAME.json`` inside the root), so that an
+interrupted run goes on where it stopped; the tables are put together at the end, all at once. The
+same settings give the same bytes for any number of workers.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,19 +19,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_tools.files import DataError, alone_in, whole_file, write_bytes, write_json
 from data_tools.schema import ATTRIBUTES, CAMERAS, CATEGORIES, LIDAR, TABLES
 from data_tools.synthetic.presets import PRESETS, make_drive
 from data_tools.synthetic.tables import record_drive, token
-from data_tools.work import in_order
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import sole_owner, whole_file, write_bytes, write_json
+from sparsevit3d.processes import in_order
+from sparsevit3d.progress import Progress, no_progress
 
 VERSION = "v1.0-synthetic"
 SPLITS = ("train", "search", "val")
 VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
-
-
-class SyntheticError(DataError):
-    """A folder that cannot take the dataset asked for, or settings that make no sense; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,25 @@ class Settings:
 
     def __post_init__(self) -> None:
         if min(self.scenes) < 0 or not sum(self.scenes):
-            raise SyntheticError(f"scenes {self.scenes}: give three numbers, for train, search and val, not all 0")
+            raise InputError(
+                f"scenes {self.scenes}: give three numbers, for train, search and val, not all 0"
+            )
         if self.keyframes < 1 or min(self.width, self.height) < 32 or self.seed < 0:
-            raise SyntheticError("a drive needs at least 1 keyframe, images of at least 32 x 32 pixels and a seed of at least 0")
+            raise InputError(
+                "a drive needs at least 1 keyframe, images of at least 32 x 32 pixels and a seed "
+                "of at least 0"
+            )
         if self.preset not in PRESETS:
-            raise SyntheticError(f"preset {self.preset!r}: there are {', '.join(PRESETS)}")
+            raise InputError(f"preset {self.preset!r}: there are {', '.join(PRESETS)}")
 
     def splits(self) -> dict[str, list[str]]:
         """Scene names by split; a drive's number is its own, so splits never share one."""
         names = list(self.names())
         bounds = np.cumsum((0, *self.scenes))
-        return {split: names[start:end] for split, start, end in zip(SPLITS, bounds, bounds[1:], strict=False)}
+        return {
+            split: names[start:end]
+            for split, start, end in zip(SPLITS, bounds, bounds[1:], strict=False)
+        }
 
     def names(self) -> Iterator[str]:
         number = 0
@@ -67,20 +75,21 @@ class Settings:
 
 
 def make_dataset(
-    root: Path, settings: Settings, workers: int = 1, progress: Callable[[int, int], None] = lambda done, total: None
+    root: Path, settings: Settings, workers: int = 1, progress: Progress = no_progress
 ) -> Path:
-    """Write the dataset into ``root``, or finish or keep the one of the same settings that is there; returns ``root``.
+    """Write the dataset into ``root``, or finish or keep the one of the same settings that is
+    there; returns ``root``.
 
-    ``progress(done, total)`` is called after each scene. Raises SyntheticError where ``root`` holds anything else, and DataError where
-    another call is at work in it.
+    ``progress(done, total)`` is called after each scene. Raises InputError where ``root`` holds
+    anything else, and InputError where another call is at work in it.
     """
     _claim(root, settings)
-    with alone_in(root):
+    with sole_owner(root):
         _finish(root, settings, workers, progress)
     return root
 
 
-def _finish(root: Path, settings: Settings, workers: int, progress: Callable[[int, int], None]) -> None:
+def _finish(root: Path, settings: Settings, workers: int, progress: Progress) -> None:
     total = sum(settings.scenes)
     if not (root / VERSION).exists():
         for channel in (*CAMERAS, LIDAR):
@@ -102,18 +111,25 @@ def _record(root: Path, settings: Settings, number: int, name: str) -> None:
     if not record.exists():
         drive = make_drive(name, settings.preset, settings.seed, number, settings.keyframes)
         look = PRESETS[settings.preset].look
-        write_json(record, record_drive(root, drive, look, (settings.width, settings.height), settings.sweeps))
+        write_json(
+            record,
+            record_drive(root, drive, look, (settings.width, settings.height), settings.sweeps),
+        )
 
 
 def _claim(root: Path, settings: Settings) -> None:
     """Mark ``root`` as this dataset's, or find it so."""
-    marker, wanted = root / "synthetic.json", json.loads(json.dumps(asdict(settings)))
+    marker = root / "synthetic.json"
+    wanted = json.loads(json.dumps(asdict(settings)))
     if marker.exists():
         found = json.loads(marker.read_text())
         if found != wanted:
-            raise SyntheticError(f"{root}: holds a dataset made with {found}, not {wanted}; use another folder or remove it")
-    elif root.exists() and any(path.name != "synthetic.json.partial" for path in root.iterdir()):
-        raise SyntheticError(f"{root}: is not empty and no synthetic dataset; use another folder")
+            raise InputError(
+                f"{root}: holds a dataset made with {found}, not {wanted}; use another folder or "
+                f"remove it"
+            )
+    elif root.exists() and any(path.name != ".partial.synthetic.json" for path in root.iterdir()):
+        raise InputError(f"{root}: is not empty and no synthetic dataset; use another folder")
     else:
         root.mkdir(parents=True, exist_ok=True)
         write_json(marker, wanted)
@@ -121,27 +137,40 @@ def _claim(root: Path, settings: Settings) -> None:
 
 def _write_tables(root: Path, settings: Settings) -> None:
     (root / "maps").mkdir(exist_ok=True)
-    write_bytes(root / "maps" / "blank.png", bytes(cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1]))
+    write_bytes(
+        root / "maps" / "blank.png", bytes(cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1])
+    )
     partial = root / f"{VERSION}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     shared = _shared_rows(settings)
     with ExitStack() as stack:
-        files = {table: stack.enter_context(whole_file(partial / f"{table}.json")) for table in TABLES}
+        files = {
+            table: stack.enter_context(whole_file(partial / f"{table}.json")) for table in TABLES
+        }
         for table, file in files.items():
             file.write(b"[")
-            file.write(",\n".join(json.dumps(row, indent=0) for row in shared.get(table, ())).encode())
+            file.write(
+                ",\n".join(json.dumps(row, indent=0) for row in shared.get(table, ())).encode()
+            )
         begun = {table: bool(shared.get(table)) for table in TABLES}
         for name in settings.names():
             for table, rows in json.loads((root / "scenes" / f"{name}.json").read_text()).items():
                 for row in rows:
-                    files[table].write((",\n" if begun[table] else "").encode() + json.dumps(row, indent=0).encode())
+                    files[table].write(
+                        (",\n" if begun[table] else "").encode()
+                        + json.dumps(row, indent=0).encode()
+                    )
                     begun[table] = True
         for file in files.values():
             file.write(b"]\n")
-    # The devkit takes "train" and "val" for the official splits whatever splits.json says: the same scenes have a name it believes.
+    # The devkit takes "train" and "val" for the official splits whatever splits.json says: the same
+    # scenes have a name it believes.
     splits = settings.splits()
-    write_json(partial / "splits.json", splits | {f"synthetic_{split}": scenes for split, scenes in splits.items()})
+    write_json(
+        partial / "splits.json",
+        splits | {f"synthetic_{split}": scenes for split, scenes in splits.items()},
+    )
     partial.rename(root / VERSION)
 
 
@@ -153,12 +182,27 @@ def _shared_rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
         "attribute": [_described("attribute", name) for name in ATTRIBUTES[:-1]],
         "category": [_described("category", name) for name in CATEGORIES],
         "visibility": [
-            {"token": key, "level": level, "description": f"visibility {level[1:]} %"} for key, level in VISIBILITIES.items()
+            {"token": key, "level": level, "description": f"visibility {level[1:]} %"}
+            for key, level in VISIBILITIES.items()
         ],
-        "sensor": [{"token": token("sensor", channel), "channel": channel, "modality": kind} for channel, kind in channels],
-        "map": [{"token": token("map"), "log_tokens": logs, "category": "semantic_prior", "filename": "maps/blank.png"}],
+        "sensor": [
+            {"token": token("sensor", channel), "channel": channel, "modality": kind}
+            for channel, kind in channels
+        ],
+        "map": [
+            {
+                "token": token("map"),
+                "log_tokens": logs,
+                "category": "semantic_prior",
+                "filename": "maps/blank.png",
+            }
+        ],
     }
 
 
 def _described(table: str, name: str) -> dict[str, str]:
-    return {"token": token(table, name), "name": name, "description": name.replace(".", ", ").replace("_", " ")}
+    return {
+        "token": token(table, name),
+        "name": name,
+        "description": name.replace(".", ", ").replace("_", " "),
+    }

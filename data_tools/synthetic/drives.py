@@ -1,7 +1,9 @@
-"""Seeded drives: who stands and moves where. Pure numbers; every function of time is a straight line, walked until it ends.
+"""Seeded drives: who stands and moves where.
 
-Things live in bands, strips of the road frame that do not touch each other; whoever shares a lane shares its speed, so nothing ever
-runs into anything.
+Pure numbers; every function of time is a straight line, walked until it ends.
+
+Things live in bands, strips of the road frame that do not touch each other; whoever shares a lane
+shares its speed, so nothing ever runs into anything.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ TRIES = 60  # to find something a place
 
 
 class Band(NamedTuple):
-    """A strip: along which axis of the road frame, where its middle lies on the other, and how those in it stand and go."""
+    """A strip: along which axis of the road frame, where its middle lies on the other, and how
+    those in it stand and go.
+    """
 
     axis: str  # x: along the road, y: across it
     at: float
@@ -31,7 +35,8 @@ class Band(NamedTuple):
     moves: str  # lane: all at the lane's speed; walk: each at its own; parked: not at all
     stretch: tuple[float, float]  # where along its axis, metres, at the first keyframe
     speed: float = 0.0  # of a lane
-    gaps: tuple[tuple[float, float], ...] = ()  # stretches that stay empty; who walks stops before them, and at the end of the band
+    # stretches that stay empty; who walks stops before them, and at the end of the band
+    gaps: tuple[tuple[float, float], ...] = ()
     pitch: float = 0.0  # of marked bays, of which things take the middle
 
 
@@ -60,7 +65,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Thing:
-    """One annotated object. Its pose is of the road frame at time 0; it keeps its heading and speed until it stops."""
+    """One annotated object.
+
+    Its pose is of the road frame at time 0; it keeps its heading and speed until it stops.
+    """
 
     name: str
     make: int  # of the catalogue's
@@ -74,14 +82,27 @@ class Thing:
 
     def at(self, seconds: float) -> tuple[float, float]:
         step = self.speed * min(seconds, self.stops)
-        return self.position[0] + step * float(np.cos(self.yaw)), self.position[1] + step * float(np.sin(self.yaw))
+        return self.position[0] + step * float(np.cos(self.yaw)), self.position[1] + step * float(
+            np.sin(self.yaw)
+        )
 
     def attribute_at(self, seconds: float) -> str:
-        return "pedestrian.standing" if self.attribute == "pedestrian.moving" and seconds >= self.stops else self.attribute
+        return (
+            "pedestrian.standing"
+            if self.attribute == "pedestrian.moving" and seconds >= self.stops
+            else self.attribute
+        )
 
     def phase(self, seconds: float) -> float:
-        """Where in its stride it is, radians; 0 for what stands still from the first. A step is some 0.7 m."""
-        return 2 * np.pi * self.speed * min(seconds, self.stops) / 1.4 + self.looks % 6 if self.speed else 0.0
+        """Where in its stride it is, radians; 0 for what stands still from the first.
+
+        A step is some 0.7 m.
+        """
+        return (
+            2 * np.pi * self.speed * min(seconds, self.stops) / 1.4 + self.looks % 6
+            if self.speed
+            else 0.0
+        )
 
     @property
     def category(self) -> str:
@@ -90,7 +111,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Drive:
-    """One scene: a place, what is in it, and how the ego drives through (at x = speed * t, y = ego_y, yaw 0)."""
+    """One scene: a place, what is in it, and how the ego drives through (at x = speed * t, y =
+    ego_y, yaw 0).
+    """
 
     name: str
     keyframes: int
@@ -108,8 +131,13 @@ class Drive:
 
 
 def populate(rng: np.random.Generator, layout: Layout, plain: bool) -> tuple[Thing, ...]:
-    """Give everything that is wanted a free place, as far as there is room. ``plain``: the first make of each class alone, in one paint."""
-    taken: dict[str, list[tuple[float, float]]] = {name: list(band.gaps) for name, band in layout.bands.items()}
+    """Give everything that is wanted a free place, as far as there is room.
+
+    ``plain``: the first make of each class alone, in one paint.
+    """
+    taken: dict[str, list[tuple[float, float]]] = {
+        name: list(band.gaps) for name, band in layout.bands.items()
+    }
     things: list[Thing] = []
     for wanted in layout.wanted:
         for number in range(0, wanted.number, wanted.row):
@@ -117,7 +145,9 @@ def populate(rng: np.random.Generator, layout: Layout, plain: bool) -> tuple[Thi
             shares = np.array([make.share for make in makes])
             make = 0 if plain else int(rng.choice(len(makes), p=shares / shares.sum()))
             row = min(wanted.row, wanted.number - number)
-            things += _place(rng, layout, wanted, make, row, taken, close=wanted.close and number == 0)
+            things += _place(
+                rng, layout, wanted, make, row, taken, close=wanted.close and number == 0
+            )
     if plain:
         things = [replace(thing, looks=PLAIN_LOOKS.get(thing.name, 0)) for thing in things]
     return tuple(things)
@@ -136,13 +166,20 @@ def _place(
     for _ in range(TRIES):
         where = wanted.bands[rng.integers(len(wanted.bands))]
         band = layout.bands[where]
-        number = 0 if band.moves == "lane" and wanted.name in ("bicycle", "motorcycle") else number  # nobody's cycle goes by itself
+        # nobody's cycle goes by itself
+        number = 0 if band.moves == "lane" and wanted.name in ("bicycle", "motorcycle") else number
         size = _size(rng, CATALOGUE[wanted.name][number])
         heading = float(rng.choice(band.headings))
         extent = _extent(wanted.name, size, band, heading)
         gap = {"walk": 0.6, "parked": 0.5}.get(band.moves, 2.0 + 0.5 * band.speed)
-        pitch = extent + 0.25 if wanted.name == "barrier" else max(extent, 3.0 if band.moves == "parked" else extent + 1.0)
-        low, high = (max(band.stretch[0], -20.0), min(band.stretch[1], 20.0)) if close else band.stretch
+        pitch = (
+            extent + 0.25
+            if wanted.name == "barrier"
+            else max(extent, 3.0 if band.moves == "parked" else extent + 1.0)
+        )
+        low, high = (
+            (max(band.stretch[0], -20.0), min(band.stretch[1], 20.0)) if close else band.stretch
+        )
         length = row * pitch if row > 1 else extent
         if high - low <= length:
             continue
@@ -159,19 +196,29 @@ def _place(
 
 
 def _size(rng: np.random.Generator, make: Make) -> tuple[float, float, float]:
-    whole, sides = rng.normal(0, make.scatter / 2), rng.normal(0, make.scatter / 2, 3)
-    width, length, height = (float(side * np.clip(1 + whole + own, 0.8, 1.25)) for side, own in zip(make.size, sides, strict=True))
+    whole = rng.normal(0, make.scatter / 2)
+    sides = rng.normal(0, make.scatter / 2, 3)
+    width, length, height = (
+        float(side * np.clip(1 + whole + own, 0.8, 1.25))
+        for side, own in zip(make.size, sides, strict=True)
+    )
     return width, length, height
 
 
 def _extent(name: str, size: tuple[float, float, float], band: Band, heading: float) -> float:
-    """How much of the band's axis it takes; barriers stand along their band, across their heading."""
+    """Metres of the band's axis it takes. Barriers stand along their band, across their heading."""
     lengthwise = (abs(np.cos(np.radians(heading))) > 0.7) == (band.axis == "x")
     return size[0] if lengthwise == (name == "barrier") else size[1]
 
 
 def _thing(
-    rng: np.random.Generator, name: str, number: int, size: tuple[float, float, float], band: Band, heading: float, along: float
+    rng: np.random.Generator,
+    name: str,
+    number: int,
+    size: tuple[float, float, float],
+    band: Band,
+    heading: float,
+    along: float,
 ) -> Thing:
     make = CATALOGUE[name][number]
     across = band.at + float(rng.uniform(-1, 1)) * band.scatter
@@ -180,14 +227,26 @@ def _thing(
     stops = np.inf
     if band.moves == "walk" and speed:
         axis = float(np.cos(yaw) if band.axis == "x" else np.sin(yaw))
-        ends = [edge for gap in (*band.gaps, band.stretch) for edge in gap if (edge - along) * axis > 0]
+        ends = [
+            edge for gap in (*band.gaps, band.stretch) for edge in gap if (edge - along) * axis > 0
+        ]
         stops = min(abs(edge - along) for edge in ends) / abs(axis) / speed
     return Thing(
-        name, number, size, position, yaw, speed, _attribute(rng, name, make, band, speed), int(rng.integers(2**31)), float(stops)
+        name,
+        number,
+        size,
+        position,
+        yaw,
+        speed,
+        _attribute(rng, name, make, band, speed),
+        int(rng.integers(2**31)),
+        float(stops),
     )
 
 
-def _heading_and_speed(rng: np.random.Generator, name: str, make: Make, band: Band, heading: float) -> tuple[float, float]:
+def _heading_and_speed(
+    rng: np.random.Generator, name: str, make: Make, band: Band, heading: float
+) -> tuple[float, float]:
     yaw = float(np.radians(heading))
     if name == "barrier":
         return yaw + float(np.pi / 2 + rng.normal(0, 0.04)), 0.0

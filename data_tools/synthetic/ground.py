@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from data_tools.synthetic.shapes import Colour
 
-ASPHALT, PAVING, GRASS, EARTH = (0.27, 0.27, 0.28), (0.47, 0.46, 0.44), (0.22, 0.29, 0.13), (0.36, 0.30, 0.22)
-LINE_WHITE, LINE_YELLOW, KERB = (0.74, 0.74, 0.72), (0.74, 0.57, 0.14), (0.60, 0.60, 0.58)
+ASPHALT = (0.27, 0.27, 0.28)
+PAVING = (0.47, 0.46, 0.44)
+GRASS = (0.22, 0.29, 0.13)
+EARTH = (0.36, 0.30, 0.22)
+LINE_WHITE = (0.74, 0.74, 0.72)
+LINE_YELLOW = (0.74, 0.57, 0.14)
+KERB = (0.60, 0.60, 0.58)
 FOREVER = (-1e6, 1e6)
 
 Array = NDArray[np.float32]
@@ -24,14 +29,18 @@ class Paint(NamedTuple):
     x: tuple[float, float]
     y: tuple[float, float]
     colour: Colour
-    dash: tuple[str, float, float] | None = None  # along which axis, period, and how much of each is painted, metres
+    dash: tuple[str, float, float] | None = (
+        None  # along which axis, period, and how much of each is painted, metres
+    )
     worn: float = 0.25  # how unevenly it has lasted: 0 not at all
 
 
 def colour_of(points: Array, paints: Sequence[Paint]) -> Array:
     """(N, 3) points on the ground to their colours."""
-    x, y = points[:, 0], points[:, 1]
-    fine, coarse = noise(x, y, 0.05), noise(x, y, 1.1)
+    x = points[:, 0]
+    y = points[:, 1]
+    fine = noise(x, y, 0.05)
+    coarse = noise(x, y, 1.1)
     colour = np.empty((len(points), 3), np.float32)
     colour[:] = GRASS
     worn = np.full(len(points), 0.9, np.float32)
@@ -46,7 +55,9 @@ def colour_of(points: Array, paints: Sequence[Paint]) -> Array:
 
 
 def noise(across: Array, along: Array, scale: float) -> Array:
-    """Smooth noise, -1 .. 1, that varies over some ``scale`` metres; the same at the same place for ever."""
+    """Smooth noise, -1 .. 1, that varies over some ``scale`` metres; the same at the same place for
+    ever.
+    """
     field = _field()
     columns = np.floor(across / np.float32(scale)).astype(np.int32) & 511
     rows = np.floor(along / np.float32(scale)).astype(np.int32) & 511
@@ -55,11 +66,17 @@ def noise(across: Array, along: Array, scale: float) -> Array:
 
 def smooth_noise(across: Array, along: Array, scale: float) -> Array:
     """The same without steps: between its values at a lattice ``scale`` metres wide."""
-    column, row = across / np.float32(scale), along / np.float32(scale)
-    left, top = np.floor(column), np.floor(row)
-    right, low = column - left, row - top
-    columns, rows = left.astype(np.int32) & 511, top.astype(np.int32) & 511
-    field, next_columns, next_rows = _field(), (columns + 1) & 511, (rows + 1) & 511
+    column = across / np.float32(scale)
+    row = along / np.float32(scale)
+    left = np.floor(column)
+    top = np.floor(row)
+    right = column - left
+    low = row - top
+    columns = left.astype(np.int32) & 511
+    rows = top.astype(np.int32) & 511
+    field = _field()
+    next_columns = (columns + 1) & 511
+    next_rows = (rows + 1) & 511
     upper = field[rows, columns] * (1 - right) + field[rows, next_columns] * right
     lower = field[next_rows, columns] * (1 - right) + field[next_rows, next_columns] * right
     return upper * (1 - low) + lower * low

@@ -1,7 +1,9 @@
-"""Places to drive through: a street, a crossing, a car park, a motorway; and the plain street of the preset ``easy``.
+"""Places to drive through: a street, a crossing, a car park, a motorway; and the plain street of
+the preset ``easy``.
 
-Each says where its bands lie, how much traffic they have, what is painted on the ground and what stands beside it. Traffic is given per
-100 m of band, so that a drive of any length stays as busy as it began: bands reach as far as the ego, or they themselves, will get.
+Each says where its bands lie, how much traffic they have, what is painted on the ground and what
+stands beside it. Traffic is given per 100 m of band, so that a drive of any length stays as busy as
+it began: bands reach as far as the ego, or they themselves, will get.
 """
 
 from __future__ import annotations
@@ -12,7 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools.synthetic.drives import Band, Layout, Wanted
-from data_tools.synthetic.ground import ASPHALT, EARTH, FOREVER, KERB, LINE_WHITE, LINE_YELLOW, PAVING, Paint
+from data_tools.synthetic.ground import (
+    ASPHALT,
+    EARTH,
+    FOREVER,
+    KERB,
+    LINE_WHITE,
+    LINE_YELLOW,
+    PAVING,
+    Paint,
+)
 from data_tools.synthetic.roadside import building, lamp_post, traffic_light, tree
 from data_tools.synthetic.scenery import furniture, houses, motorway_side, scatter
 from data_tools.synthetic.shapes import between, moved, turned
@@ -31,11 +42,12 @@ class Trip(NamedTuple):
 
 BAYS = (-26.2, -19.8, -8.0, 4.6, 16.0, 22.4)  # middles of a car park's rows
 
-Density = tuple[str, float, tuple[str, ...], int]  # class, objects per 100 m of these bands, the bands, length of a row
+# class, objects per 100 m of these bands, the bands, length of a row
+Density = tuple[str, float, tuple[str, ...], int]
 
 
 def street(trip: Trip) -> Layout:
-    """Two lanes each way, parking at the kerbs, pavements, shops; now and then works at the kerb."""
+    """Two lanes each way, parking at the kerbs, pavements, shops, now and then works."""
     rng = trip.rng
     ego_speed = float(rng.uniform(2, 11))
     bands = _carriageway(trip, ego_speed, standing=0.3) | _sides(trip, ego_speed)
@@ -45,15 +57,35 @@ def street(trip: Trip) -> Layout:
         ("trailer", 0.12, ("right lane", "far lane", "right kerb"), 1),
         ("truck", 0.31, (*LANES, *KERBS), 1),
         ("construction_vehicle", 0.32, (works,), 1),
-        ("barrier", 10.0 if rng.random() < 0.55 else 0.0, (works, "right line"), int(rng.integers(4, 12))),
+        (
+            "barrier",
+            10.0 if rng.random() < 0.55 else 0.0,
+            (works, "right line"),
+            int(rng.integers(4, 12)),
+        ),
         ("car", 1.6, (*LANES, *KERBS, *KERBS), 1),
         ("motorcycle", 0.06, (*LANES, *KERBS), 1),
         ("bicycle", 0.16, ("left edge", *PAVEMENTS), 1),
-        ("traffic_cone", 6.7 if rng.random() < 0.6 else 0.0, (works, "right line"), int(rng.integers(2, 7))),
+        (
+            "traffic_cone",
+            6.7 if rng.random() < 0.6 else 0.0,
+            (works, "right line"),
+            int(rng.integers(2, 7)),
+        ),
         ("pedestrian", 3.7, PAVEMENTS, 1),
     ]
-    scenery = houses(rng, _view(trip, ego_speed), front=17.0) + furniture(rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4))
-    return Layout("street", bands, _wanted(trip, bands, densities), STREET_PAINTS, tuple(scenery), -1.75, ego_speed)
+    scenery = houses(rng, _view(trip, ego_speed), front=17.0) + furniture(
+        rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4)
+    )
+    return Layout(
+        "street",
+        bands,
+        _wanted(trip, bands, densities),
+        STREET_PAINTS,
+        tuple(scenery),
+        -1.75,
+        ego_speed,
+    )
 
 
 def crossing(trip: Trip) -> Layout:
@@ -65,7 +97,9 @@ def crossing(trip: Trip) -> Layout:
     box = (middle - 13.5, middle + 13.5)
     bands = {
         name: band._replace(gaps=(*band.gaps, box), speed=0.0 if waits else band.speed)
-        for name, band in (_carriageway(trip, ego_speed, standing=0.0) | _sides(trip, ego_speed)).items()
+        for name, band in (
+            _carriageway(trip, ego_speed, standing=0.0) | _sides(trip, ego_speed)
+        ).items()
         if "works" not in name
     }
     if not waits:  # whoever goes may be anywhere, also on the crossing
@@ -74,7 +108,11 @@ def crossing(trip: Trip) -> Layout:
     for name, at, heading in (("cross up", 1.75, 90.0), ("cross down", -1.75, -90.0)):
         gaps = ((-16.0, 16.0),) if not waits else ()
         speed = float(rng.uniform(4, 9)) if waits else 0.0
-        start = (-70.0 - speed * trip.seconds, 70.0) if heading > 0 else (-70.0, 70.0 + speed * trip.seconds)
+        start = (
+            (-70.0 - speed * trip.seconds, 70.0)
+            if heading > 0
+            else (-70.0, 70.0 + speed * trip.seconds)
+        )
         bands[name] = Band("y", middle + at, 0.15, (heading,), "lane", start, speed, gaps)
     for name, at in (("near zebra", middle - 9.0), ("far zebra", middle + 9.0)):
         if waits:
@@ -92,21 +130,35 @@ def crossing(trip: Trip) -> Layout:
         ("car", 1.8, (*LANES, *KERBS, "cross up", "cross down"), 1),
         ("motorcycle", 0.086, (*LANES, "cross up", "cross down"), 1),
         ("bicycle", 0.19, ("left edge", *PAVEMENTS), 1),
-        ("traffic_cone", 14.0 if rng.random() < 0.4 else 0.0, ("right line",), int(rng.integers(2, 6))),
+        (
+            "traffic_cone",
+            14.0 if rng.random() < 0.4 else 0.0,
+            ("right line",),
+            int(rng.integers(2, 6)),
+        ),
         ("pedestrian", 17.0, zebras, 1),
         ("pedestrian", 3.1, PAVEMENTS, 1),
     ]
     paints = (*STREET_PAINTS, *_crossing_paints(middle))
     scenery = houses(rng, _view(trip, ego_speed), front=17.0, gap=(middle - 14, middle + 14))
-    scenery += furniture(rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4), gap=(middle - 15, middle + 15))
+    scenery += furniture(
+        rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4), gap=(middle - 15, middle + 15)
+    )
     for side in (-1, 1):
         scenery += moved(traffic_light(rng), middle - 11.5, side * 11.2)
         scenery += moved(turned(traffic_light(rng)), middle + side * 11.3, side * 15.0)
         for y in (42.0, 64.0):
-            length, height = float(rng.uniform(14, 20)), float(rng.uniform(7, 20))
+            length = float(rng.uniform(14, 20))
+            height = float(rng.uniform(7, 20))
             for way in (-1, 1):
-                scenery += moved(turned(building(rng, -way, -length / 2, 0.0, length, height, 9.0)), middle + way * 12, side * y)
-    return Layout("crossing", bands, _wanted(trip, bands, densities), paints, tuple(scenery), -1.75, ego_speed)
+                scenery += moved(
+                    turned(building(rng, -way, -length / 2, 0.0, length, height, 9.0)),
+                    middle + way * 12,
+                    side * y,
+                )
+    return Layout(
+        "crossing", bands, _wanted(trip, bands, densities), paints, tuple(scenery), -1.75, ego_speed
+    )
 
 
 def parking(trip: Trip) -> Layout:
@@ -114,7 +166,10 @@ def parking(trip: Trip) -> Layout:
     rng = trip.rng
     ego_speed = float(rng.uniform(0.5, 3.5))
     reach = (-REACH, REACH + ego_speed * trip.seconds)
-    bays = {f"bays {y:+.1f}": Band("x", y, 0.25, (90.0, -90.0), "parked", reach, pitch=2.7) for y in BAYS}
+    bays = {
+        f"bays {y:+.1f}": Band("x", y, 0.25, (90.0, -90.0), "parked", reach, pitch=2.7)
+        for y in BAYS
+    }
     bands = bays | {
         "aisle": Band("x", -1.7, 0.2, (0.0,), "lane", reach, ego_speed, gaps=((-6.0, 9.0),)),
         "oncoming aisle": Band("x", -13.8, 0.3, (0.0, 180.0), "parked", reach),
@@ -129,7 +184,12 @@ def parking(trip: Trip) -> Layout:
         ("construction_vehicle", 0.04, ("oncoming aisle",), 1),
         ("car", float(rng.uniform(2, 6)), (*near, *bays), 1),
         ("car", 0.21, ("aisle", "oncoming aisle"), 1),
-        ("barrier", 4.3 if rng.random() < 0.4 else 0.0, ("far walk", "verge"), int(rng.integers(4, 10))),
+        (
+            "barrier",
+            4.3 if rng.random() < 0.4 else 0.0,
+            ("far walk", "verge"),
+            int(rng.integers(4, 10)),
+        ),
         ("motorcycle", 0.17, near, 1),
         ("bicycle", 0.37, ("far walk", "verge"), 1),
         ("traffic_cone", 2.7, ("far walk", "oncoming aisle"), int(rng.integers(1, 5))),
@@ -147,7 +207,15 @@ def parking(trip: Trip) -> Layout:
         scenery += moved(tree(rng), x, 10.4 + rng.choice((-2.3, 2.3)))
         scenery += moved(lamp_post(rng, 1.6), x + 9, -23.0)
     scenery += scatter(rng, _view(trip, ego_speed), (-33.4,), 12.0)
-    return Layout("parking", bands, _wanted(trip, bands, densities), tuple(paints), tuple(scenery), -1.7, ego_speed)
+    return Layout(
+        "parking",
+        bands,
+        _wanted(trip, bands, densities),
+        tuple(paints),
+        tuple(scenery),
+        -1.7,
+        ego_speed,
+    )
 
 
 def motorway(trip: Trip) -> Layout:
@@ -160,12 +228,17 @@ def motorway(trip: Trip) -> Layout:
     for name, (y, factor) in lanes.items():
         speed = ego_speed * factor
         gaps = ((-8.0, 16.0),) if name == "own lane" else ()
-        bands[name] = Band("x", y, 0.2, (0.0,), "lane", _stretch(trip, ego_speed, speed), speed, gaps)
-        bands[f"oncoming {name}"] = Band("x", -y, 0.2, (180.0,), "lane", _stretch(trip, ego_speed, -speed), speed)
+        bands[name] = Band(
+            "x", y, 0.2, (0.0,), "lane", _stretch(trip, ego_speed, speed), speed, gaps
+        )
+        bands[f"oncoming {name}"] = Band(
+            "x", -y, 0.2, (180.0,), "lane", _stretch(trip, ego_speed, -speed), speed
+        )
     still = _stretch(trip, ego_speed, 0.0)
     bands["shoulder"] = Band("x", -13.2, 0.2, (0.0,), "parked", still)
     bands["verge"] = Band("x", -17.9, 0.3, (0.0, 180.0), "parked", still)
-    own, other = tuple(lanes), tuple(f"oncoming {name}" for name in lanes)
+    own = tuple(lanes)
+    other = tuple(f"oncoming {name}" for name in lanes)
     densities: list[Density] = [
         ("trailer", 0.32, ("slow lane", "oncoming slow lane", "oncoming own lane"), 1),
         ("bus", 0.086, ("slow lane", "own lane", *other), 1),
@@ -184,18 +257,33 @@ def motorway(trip: Trip) -> Layout:
             Paint(FOREVER, between(side * 0.7, side * 0.85), LINE_WHITE),
             Paint(FOREVER, between(side * 11.6, side * 11.8), LINE_WHITE),
         ]
-        paints += [Paint(FOREVER, between(side * y, side * (y + 0.15)), LINE_WHITE, ("x", 8.8, 4.0)) for y in (4.33, 7.93)]
+        paints += [
+            Paint(FOREVER, between(side * y, side * (y + 0.15)), LINE_WHITE, ("x", 8.8, 4.0))
+            for y in (4.33, 7.93)
+        ]
     scenery = motorway_side(rng, _view(trip, ego_speed))
-    return Layout("motorway", bands, _wanted(trip, bands, densities), tuple(paints), tuple(scenery), -6.2, ego_speed)
+    return Layout(
+        "motorway",
+        bands,
+        _wanted(trip, bands, densities),
+        tuple(paints),
+        tuple(scenery),
+        -6.2,
+        ego_speed,
+    )
 
 
 def plain_street(trip: Trip) -> Layout:
-    """A street on which at least one of each class is close: little to learn from, and learnt soonest."""
+    """A street on which at least one of each class is close: little to learn from, and learnt
+    soonest.
+    """
     rng = trip.rng
     ego_speed = float(rng.uniform(2, 8))
     bands = {
         name: band._replace(stretch=(-30.0, 30.0))
-        for name, band in (_carriageway(trip, ego_speed, standing=0.3) | _sides(trip, ego_speed)).items()
+        for name, band in (
+            _carriageway(trip, ego_speed, standing=0.3) | _sides(trip, ego_speed)
+        ).items()
     }
     quotas = (
         ("bus", 1, 2, LANES[1:] + KERBS),
@@ -209,11 +297,16 @@ def plain_street(trip: Trip) -> Layout:
         ("traffic_cone", 4, 5, ("right line", *KERBS)),
         ("pedestrian", 5, 6, PAVEMENTS),
     )
-    wanted = tuple(Wanted(name, int(rng.integers(least, most + 1)), where, close=True) for name, least, most, where in quotas)
+    wanted = tuple(
+        Wanted(name, int(rng.integers(least, most + 1)), where, close=True)
+        for name, least, most, where in quotas
+    )
     scenery = houses(rng, _view(trip, ego_speed), front=17.0)
     for side in (-1, 1):
         for x in np.arange(-80.0, 120.0, 14.0) + rng.uniform(-3, 3):
-            scenery += moved(tree(rng), x, side * 15.2) + moved(lamp_post(rng, -side * 0.8), x + 7, side * 11.3)
+            scenery += moved(tree(rng), x, side * 15.2) + moved(
+                lamp_post(rng, -side * 0.8), x + 7, side * 11.3
+            )
     return Layout("street", bands, wanted, STREET_PAINTS, tuple(scenery), -1.75, ego_speed)
 
 
@@ -221,7 +314,8 @@ LAYOUTS: dict[str, Callable[[Trip], Layout]] = {
     layout.__name__: layout for layout in (street, crossing, parking, motorway, plain_street)
 }
 
-LANES, KERBS = ("own lane", "right lane", "oncoming lane", "far lane"), ("right kerb", "left kerb")
+LANES = ("own lane", "right lane", "oncoming lane", "far lane")
+KERBS = ("right kerb", "left kerb")
 PAVEMENTS = ("right pavement", "left pavement")
 
 
@@ -231,15 +325,24 @@ STREET_PAINTS = (
     Paint(FOREVER, (-10.82, 10.82), KERB),
     Paint(FOREVER, (-10.6, 10.6), ASPHALT),
     *(Paint(FOREVER, between(side * 7.0, side * 7.12), LINE_WHITE) for side in (-1, 1)),
-    *(Paint(FOREVER, between(side * 3.44, side * 3.58), LINE_WHITE, ("x", 6.0, 3.0)) for side in (-1, 1)),
+    *(
+        Paint(FOREVER, between(side * 3.44, side * 3.58), LINE_WHITE, ("x", 6.0, 3.0))
+        for side in (-1, 1)
+    ),
     Paint(FOREVER, (-0.1, 0.1), LINE_YELLOW),
 )
 
 
 def _crossing_paints(middle: float) -> tuple[Paint, ...]:
     across = (middle - 7.3, middle + 7.3)
-    zebras = [Paint((x - 1.5, x + 1.5), (-10.4, 10.4), LINE_WHITE, ("y", 1.2, 0.6)) for x in (middle - 9, middle + 9)]
-    zebras += [Paint(across, between(side * 10.8, side * 13.6), LINE_WHITE, ("x", 1.2, 0.6)) for side in (-1, 1)]
+    zebras = [
+        Paint((x - 1.5, x + 1.5), (-10.4, 10.4), LINE_WHITE, ("y", 1.2, 0.6))
+        for x in (middle - 9, middle + 9)
+    ]
+    zebras += [
+        Paint(across, between(side * 10.8, side * 13.6), LINE_WHITE, ("x", 1.2, 0.6))
+        for side in (-1, 1)
+    ]
     return (
         Paint((middle - 10.6, middle + 10.6), FOREVER, PAVING),
         Paint(across, FOREVER, ASPHALT),
@@ -252,7 +355,9 @@ def _crossing_paints(middle: float) -> tuple[Paint, ...]:
 
 
 def _stretch(trip: Trip, ego_speed: float, speed: float) -> tuple[float, float]:
-    """Where along the road whoever goes at ``speed`` may stand at first to be within reach of the ego at some time."""
+    """Where along the road whoever goes at ``speed`` may stand at first to be within reach of the
+    ego at some time.
+    """
     drift = (ego_speed - speed) * trip.seconds
     return min(0.0, drift) - REACH, max(0.0, drift) + REACH
 
@@ -275,18 +380,24 @@ def _carriageway(trip: Trip, ego_speed: float, standing: float) -> dict[str, Ban
 
 
 def _sides(trip: Trip, ego_speed: float) -> dict[str, Band]:
-    """Kerbs to park at, strips for works on top of them, pavements, a line of the carriageway for cones, and one to cycle on."""
+    """Kerbs to park at, strips for works on top of them, pavements, a line of the carriageway for
+    cones, and one to cycle on.
+    """
     still = _stretch(trip, ego_speed, 0.0)
     half = (still[0], 0.4 * still[0] + 0.6 * still[1])
     bands = {}
     for side, name in ((-1, "right"), (1, "left")):
         along = 0.0 if side < 0 else 180.0
-        bands[f"{name} kerb"] = Band("x", side * 9.3, 0.1, (along,), "parked", half if side > 0 else still)
+        bands[f"{name} kerb"] = Band(
+            "x", side * 9.3, 0.1, (along,), "parked", half if side > 0 else still
+        )
         bands[f"{name} works"] = Band("x", side * 9.3, 0.3, (along,), "parked", (half[1], still[1]))
         bands[f"{name} pavement"] = Band("x", side * 12.9, 0.8, (0.0, 180.0), "walk", still)
     bands["right kerb"] = bands["right kerb"]._replace(stretch=half)
     bands["right line"] = Band("x", -7.4, 0.05, (0.0,), "parked", still)
-    bands["left edge"] = Band("x", 7.3, 0.05, (180.0,), "lane", _stretch(trip, ego_speed, -3.5), 3.5)
+    bands["left edge"] = Band(
+        "x", 7.3, 0.05, (180.0,), "lane", _stretch(trip, ego_speed, -3.5), 3.5
+    )
     return bands
 
 
@@ -294,7 +405,9 @@ def _wanted(trip: Trip, bands: dict[str, Band], densities: list[Density]) -> tup
     wanted = []
     for name, density, where, row in densities:
         length = sum(bands[band].stretch[1] - bands[band].stretch[0] for band in set(where))
-        wanted.append(Wanted(name, int(trip.rng.poisson(density * trip.busy * length / 100)), where, row))
+        wanted.append(
+            Wanted(name, int(trip.rng.poisson(density * trip.busy * length / 100)), where, row)
+        )
     return tuple(wanted)
 
 

@@ -15,7 +15,8 @@ class Light:
     """What shines on a drive. Colours are linear, 1 being what a white card gives back at noon."""
 
     name: str
-    sun: NDArray[np.float32]  # unit vector towards it, road frame; under clouds, towards the zenith, for what shade there is
+    # Unit vector towards the sun, road frame. Under clouds it points to the zenith.
+    sun: NDArray[np.float32]
     sunlight: Triple
     ambient: Triple
     sky_low: Triple
@@ -29,9 +30,18 @@ class Light:
 def make_light(rng: np.random.Generator, name: str) -> Light:
     """``plain`` (the preset easy's), ``day``, ``overcast``, ``dusk`` or ``rain``."""
     if name == "plain":
-        return Light(name, _sun(rng, 35, 65), (0.68,) * 3, (0.45,) * 3, (0.80, 0.86, 0.92), (0.38, 0.58, 0.86), 260.0)
+        return Light(
+            name,
+            _sun(rng, 35, 65),
+            (0.68,) * 3,
+            (0.45,) * 3,
+            (0.80, 0.86, 0.92),
+            (0.38, 0.58, 0.86),
+            260.0,
+        )
     if name == "day":
-        strength, blue = rng.uniform(0.75, 1.1), rng.uniform(0.7, 1.1)
+        strength = rng.uniform(0.75, 1.1)
+        blue = rng.uniform(0.7, 1.1)
         return Light(
             name,
             _sun(rng, 22, 75),
@@ -56,18 +66,39 @@ def make_light(rng: np.random.Generator, name: str) -> Light:
             lamps=1.0,
         )
     grey = rng.uniform(0.6, 0.85) if name == "overcast" else rng.uniform(0.42, 0.62)
-    low, high = (grey * 1.05, grey * 1.06, grey * 1.08), (grey * 0.88, grey * 0.9, grey * 0.95)
+    low = (grey * 1.05, grey * 1.06, grey * 1.08)
+    high = (grey * 0.88, grey * 0.9, grey * 0.95)
     overcast = Light(
-        name, _sun(rng, 78, 88), (0.22 * grey,) * 3, (0.62 * grey, 0.64 * grey, 0.67 * grey), low, high, rng.uniform(150, 320), 0.5
+        name,
+        _sun(rng, 78, 88),
+        (0.22 * grey,) * 3,
+        (0.62 * grey, 0.64 * grey, 0.67 * grey),
+        low,
+        high,
+        rng.uniform(150, 320),
+        0.5,
     )
     if name == "overcast":
         return overcast
     if name == "rain":
-        fields = {"haze": rng.uniform(70, 150), "wet": rng.uniform(0.5, 0.9), "lamps": 0.55, "clouds": 0.3}
+        fields = {
+            "haze": rng.uniform(70, 150),
+            "wet": rng.uniform(0.5, 0.9),
+            "lamps": 0.55,
+            "clouds": 0.3,
+        }
         return Light(**{**vars(overcast), **fields})
     raise ValueError(f"no light called {name!r}")
 
 
 def _sun(rng: np.random.Generator, least: float, most: float) -> NDArray[np.float32]:
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(least, most))
-    return np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], np.float32)
+    azimuth = rng.uniform(0, 2 * np.pi)
+    elevation = np.radians(rng.uniform(least, most))
+    return np.array(
+        [
+            np.cos(azimuth) * np.cos(elevation),
+            np.sin(azimuth) * np.cos(elevation),
+            np.sin(elevation),
+        ],
+        np.float32,
+    )

@@ -1,10 +1,25 @@
-"""People, and what they ride, in the unit box. ``phase`` is where in its stride, or its turn of the pedals, a body is; 0: it stands."""
+"""People, and what they ride, in the unit box.
+
+``phase`` is where in its stride, or its turn of the pedals, a body is; 0: it stands.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from data_tools.synthetic.shapes import BLACK, ORANGE, SKINS, STEEL, TAIL_LIGHT, WHITE, YELLOW, Colour, Part, choose, span
+from data_tools.synthetic.shapes import (
+    BLACK,
+    ORANGE,
+    SKINS,
+    STEEL,
+    TAIL_LIGHT,
+    WHITE,
+    YELLOW,
+    Colour,
+    Part,
+    choose,
+    span,
+)
 from data_tools.synthetic.vehicles import Shape
 
 CLOTHES: tuple[Colour, ...] = (
@@ -17,17 +32,24 @@ CLOTHES: tuple[Colour, ...] = (
     (0.12, 0.12, 0.14),
     (0.35, 0.34, 0.33),
 )
-TROUSERS: tuple[Colour, ...] = ((0.12, 0.14, 0.25), (0.10, 0.10, 0.11), (0.35, 0.30, 0.22), (0.28, 0.28, 0.30))
+TROUSERS: tuple[Colour, ...] = (
+    (0.12, 0.14, 0.25),
+    (0.10, 0.10, 0.11),
+    (0.35, 0.30, 0.22),
+    (0.28, 0.28, 0.30),
+)
 HAIR: tuple[Colour, ...] = ((0.07, 0.05, 0.04), (0.25, 0.16, 0.09), (0.5, 0.48, 0.46))
 HIGH_VISIBILITY = (0.75, 0.85, 0.10)
 
 
 def _body(rng: np.random.Generator, phase: float, shirt: Colour) -> Shape:
     """Legs and arms swing against each other; who stands has one foot a little before the other."""
-    trousers, skin = choose(rng, TROUSERS), choose(rng, SKINS)
+    trousers = choose(rng, TROUSERS)
+    skin = choose(rng, SKINS)
     wave = float(np.sin(phase))
     swing = float(np.copysign(0.35 + 0.55 * abs(wave), wave))
-    leg, arm = 0.24 * float(np.sin(swing)), 0.18 * float(np.sin(swing))  # of the middle of a limb that turns about its upper end
+    leg = 0.24 * float(np.sin(swing))
+    arm = 0.18 * float(np.sin(swing))  # of the middle of a limb that turns about its upper end
     return [
         Part("tube_z", (leg, 0.16, 0.24), (0.17, 0.28, 0.48), trousers, 0.0, -swing),
         Part("tube_z", (-leg, -0.16, 0.24), (0.17, 0.28, 0.48), trousers, 0.0, swing),
@@ -44,17 +66,26 @@ def adult(rng: np.random.Generator, phase: float) -> Shape:
 
 
 def with_bag(rng: np.random.Generator, phase: float) -> Shape:
-    return [*adult(rng, phase), span((-0.28, -0.12), (-0.22, 0.22), (0.54, 0.82), choose(rng, CLOTHES))]
+    return [
+        *adult(rng, phase),
+        span((-0.28, -0.12), (-0.22, 0.22), (0.54, 0.82), choose(rng, CLOTHES)),
+    ]
 
 
 def in_dress(rng: np.random.Generator, phase: float) -> Shape:
     dress = choose(rng, CLOTHES)
-    return [*_body(rng, 0.6 * phase, dress), Part("cone", (0.0, 0.0, 0.4), (0.44, 0.74, 0.5), dress)]
+    return [
+        *_body(rng, 0.6 * phase, dress),
+        Part("cone", (0.0, 0.0, 0.4), (0.44, 0.74, 0.5), dress),
+    ]
 
 
 def with_umbrella(rng: np.random.Generator, phase: float) -> Shape:
     low = [
-        part._replace(middle=(*part.middle[:2], part.middle[2] * 0.84), size=(*part.size[:2], part.size[2] * 0.84))
+        part._replace(
+            middle=(*part.middle[:2], part.middle[2] * 0.84),
+            size=(*part.size[:2], part.size[2] * 0.84),
+        )
         for part in adult(rng, phase)
     ]
     return [
@@ -88,7 +119,14 @@ def _rider(rng: np.random.Generator, shirt: Colour, phase: float) -> Shape:
         Part("tube_z", (-0.06, 0.0, 0.70), (0.18, 0.6, 0.34), shirt, 0.0, 0.35),
         span((-0.02, 0.24), (-0.5, 0.5), (0.66, 0.73), shirt, tilt=-0.1),
         *(
-            Part("tube_z", (0.02 + side * knee, side * 0.3, 0.44), (0.14, 0.2, 0.3), trousers, 0.0, -0.6 - side * knee)
+            Part(
+                "tube_z",
+                (0.02 + side * knee, side * 0.3, 0.44),
+                (0.14, 0.2, 0.3),
+                trousers,
+                0.0,
+                -0.6 - side * knee,
+            )
             for side in (-1, 1)
         ),
         Part("ball", (0.02, 0.0, 0.93), (0.14, 0.36, 0.14), choose(rng, (*SKINS, WHITE, BLACK))),
@@ -118,11 +156,17 @@ def parked_motorcycle(rng: np.random.Generator, phase: float) -> Shape:
 
 
 def _bicycle(rng: np.random.Generator, top: float) -> Shape:
-    paint = choose(rng, ((0.1, 0.45, 0.5), (0.7, 0.28, 0.1), (0.35, 0.5, 0.15), (0.1, 0.1, 0.11), (0.7, 0.7, 0.7)))
+    paint = choose(
+        rng,
+        ((0.1, 0.45, 0.5), (0.7, 0.28, 0.1), (0.35, 0.5, 0.15), (0.1, 0.1, 0.11), (0.7, 0.7, 0.7)),
+    )
     wheel = 0.78 * top
     return [
         *(Part("tube_y", (x, 0.0, wheel / 2), (0.4, 0.1, wheel), BLACK) for x in (-0.3, 0.3)),
-        *(Part("tube_y", (x, 0.0, wheel / 2), (0.34, 0.12, 0.85 * wheel), STEEL) for x in (-0.3, 0.3)),
+        *(
+            Part("tube_y", (x, 0.0, wheel / 2), (0.34, 0.12, 0.85 * wheel), STEEL)
+            for x in (-0.3, 0.3)
+        ),
         span((-0.28, 0.28), (-0.06, 0.06), (0.64 * top, 0.74 * top), paint),
         span((-0.2, 0.0), (-0.06, 0.06), (0.4 * top, 0.84 * top), paint, tilt=0.3),
         span((-0.2, -0.06), (-0.16, 0.16), (0.88 * top, 0.94 * top), BLACK),

@@ -1,4 +1,6 @@
-"""How hard a dataset is: where its drives go, in which weather, how busy they are, and how good the cameras."""
+"""How hard a dataset is: where its drives go, in which weather, how busy they are, and how good the
+cameras.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +52,23 @@ PRESETS = {
 
 
 def make_drive(name: str, preset: str, seed: int, number: int, keyframes: int) -> Drive:
-    """The drive ``number`` of a dataset of this ``preset`` and ``seed``; the same for any number of others around it."""
-    rng, how = np.random.default_rng([seed, number]), PRESETS[preset]
-    layout_name, light_name = (str(rng.choice(list(shares), p=list(shares.values()))) for shares in (how.layouts, how.lights))
+    """The drive ``number`` of a dataset of this ``preset`` and ``seed``; the same for any number of
+    others around it.
+    """
+    rng = np.random.default_rng([seed, number])
+    how = PRESETS[preset]
+    layout_name, light_name = (
+        str(rng.choice(list(shares), p=list(shares.values())))
+        for shares in (how.layouts, how.lights)
+    )
     seconds = (keyframes - 1) * KEYFRAME_SECONDS
     layout = LAYOUTS[layout_name](Trip(rng, seconds, float(rng.uniform(*how.busy))))
     things = populate(rng, layout, how.plain)
-    origin = (float(rng.uniform(300, 900)), float(rng.uniform(600, 1600)), float(rng.uniform(-np.pi, np.pi)))
-    return Drive(name, keyframes, layout, things, make_light(rng, light_name), origin, (seed, number))
+    origin = (
+        float(rng.uniform(300, 900)),
+        float(rng.uniform(600, 1600)),
+        float(rng.uniform(-np.pi, np.pi)),
+    )
+    return Drive(
+        name, keyframes, layout, things, make_light(rng, light_name), origin, (seed, number)
+    )

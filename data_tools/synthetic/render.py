@@ -1,4 +1,6 @@
-"""What the sensors see: camera images and lidar returns by Open3D's ray casting, which needs no screen."""
+"""What the sensors see: camera images and lidar returns by Open3D's ray casting, which needs no
+screen.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from data_tools.synthetic.light import Light
 from data_tools.synthetic.rig import CAMERAS, LIDAR_RANGE, Camera, lidar_directions
 from data_tools.synthetic.shapes import Mesh, filling, mesh_of
 
-GROUND, SCENERY = -1, -2  # owners of a hit that is no thing's; NOTHING is the sky
+GROUND = -1
+SCENERY = -2  # owners of a hit that is no thing's; NOTHING is the sky
 NOTHING = -3
 FAR = 400.0  # metres: the edge of the ground
 PIECE = 48_000  # rays that go through all steps together: what they need stays in the cache
@@ -50,14 +53,17 @@ class World:
     @classmethod
     def of(cls, drive: Drive, seconds: float) -> World:
         ego = drive.ego(seconds)
-        meshes, owners = [_ground_mesh(ego), _near(_scenery_mesh(drive), ego)], [GROUND, SCENERY]
+        meshes = [_ground_mesh(ego), _near(_scenery_mesh(drive), ego)]
+        owners = [GROUND, SCENERY]
         for index, thing in enumerate(drive.things):
             if np.hypot(*np.subtract(thing.at(seconds), ego)) < SIGHT:
                 meshes.append(_thing_mesh(drive, index, seconds))
                 owners.append(index)
         counts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
         vertices = np.concatenate([mesh.vertices for mesh in meshes])
-        triangles = np.concatenate([mesh.triangles + np.uint32(count) for mesh, count in zip(meshes, counts, strict=True)])
+        triangles = np.concatenate(
+            [mesh.triangles + np.uint32(count) for mesh, count in zip(meshes, counts, strict=True)]
+        )
         caster = o3d.t.geometry.RaycastingScene()
         caster.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(triangles))
         return cls(
@@ -75,14 +81,23 @@ class World:
         answer = self.caster.cast_rays(o3d.core.Tensor(_rays(origins, directions)))
         distance = answer["t_hit"].numpy()
         triangle = answer["primitive_ids"].numpy().astype(np.int64)
-        np.minimum(triangle, len(self.owners) - 1, out=triangle)  # the last one is nothing, and stands for what was not hit
+        # the last one is nothing, and stands for what was not hit
+        np.minimum(triangle, len(self.owners) - 1, out=triangle)
         with np.errstate(invalid="ignore"):
             point = directions * distance[:, None]
         point += origins
-        return Hits(distance, self.owners.take(triangle), triangle, answer["primitive_normals"].numpy(), point)
+        return Hits(
+            distance,
+            self.owners.take(triangle),
+            triangle,
+            answer["primitive_normals"].numpy(),
+            point,
+        )
 
     def shade(self, hits: Hits, directions: Array) -> Array:
-        """(N, 3) linear colours of hits as their rays see them: lit, hazy, with the sky where there is nothing."""
+        """(N, 3) linear colours of hits as their rays see them: lit, hazy, with the sky where there
+        is nothing.
+        """
         solid = hits.owner != NOTHING
         shaded = np.empty((len(directions), 3), np.float32)
         shaded[~solid] = self._sky(directions[~solid])
@@ -93,15 +108,24 @@ class World:
         colour[ground] = colour_of(hits.point[ground], self.paints)
         still = np.flatnonzero(hits.owner == SCENERY)
         place = hits.point[still]
-        colour[still] *= 1 + np.float32(0.12) * noise(place[:, 0] + place[:, 1], place[:, 2], 0.13)[:, None]
-        sunlight, around = self._sunlight(hits), 1 + np.float32(0.25) * hits.normal[:, 2]
+        colour[still] *= (
+            1 + np.float32(0.12) * noise(place[:, 0] + place[:, 1], place[:, 2], 0.13)[:, None]
+        )
+        sunlight = self._sunlight(hits)
+        around = 1 + np.float32(0.25) * hits.normal[:, 2]
         if self.light.lamps:
-            around += self.glow[hits.triangle] * np.float32(self.light.lamps) / np.float32(np.mean(self.light.ambient))
+            around += (
+                self.glow[hits.triangle]
+                * np.float32(self.light.lamps)
+                / np.float32(np.mean(self.light.ambient))
+            )
         clear = np.exp(hits.distance / np.float32(-self.light.haze))
         sunlight *= clear
         around *= clear
         for channel in range(3):
-            lit = sunlight * np.float32(self.light.sunlight[channel]) + around * np.float32(self.light.ambient[channel])
+            lit = sunlight * np.float32(self.light.sunlight[channel]) + around * np.float32(
+                self.light.ambient[channel]
+            )
             lit *= colour[:, channel]
             shaded[where, channel] = lit + (1 - clear) * np.float32(self.light.sky_low[channel])
         return shaded
@@ -110,19 +134,27 @@ class World:
         """(N,) how squarely the sun shines on each hit: 0 in shadow and on the far side."""
         facing = np.clip(hits.normal @ self.light.sun, 0, 1)
         lit = np.flatnonzero(facing > 0)
-        start = hits.point[lit] + np.float32(0.02) * hits.normal[lit]  # off the surface, so that it does not shade itself
-        facing[lit] *= ~self.caster.test_occlusions(o3d.core.Tensor(_rays(start, self.light.sun))).numpy()
+        # off the surface, so that it does not shade itself
+        start = hits.point[lit] + np.float32(0.02) * hits.normal[lit]
+        facing[lit] *= ~self.caster.test_occlusions(
+            o3d.core.Tensor(_rays(start, self.light.sun))
+        ).numpy()
         return facing
 
     def _sky(self, directions: Array) -> Array:
-        low, high = np.array(self.light.sky_low, np.float32), np.array(self.light.sky_high, np.float32)
+        low = np.array(self.light.sky_low, np.float32)
+        high = np.array(self.light.sky_high, np.float32)
         up = directions[:, 2:]
         sky = low + (high - low) * np.clip(up * np.float32(2.2), 0, 1)
         if self.light.clouds:
             flat = directions[:, :2] / np.maximum(up, 0.05)
             thin, thick = (smooth_noise(flat[:, 0], flat[:, 1], scale) for scale in (0.45, 1.7))
             cover = np.clip(0.4 * thin + 0.7 * thick + 0.1, 0, 1) * np.clip(up[:, 0] * 5, 0, 1)
-            sky += cover[:, None] * np.float32(0.6 * self.light.clouds) * (np.float32(max(self.light.sky_low)) - sky)
+            sky += (
+                cover[:, None]
+                * np.float32(0.6 * self.light.clouds)
+                * (np.float32(max(self.light.sky_low)) - sky)
+            )
         return sky
 
 
@@ -138,7 +170,9 @@ def take_photo(world: World, camera: Camera, size: tuple[int, int]) -> Photo:
     width, height = size
     origin = _mounted(world.ego, camera.position)
     photo = Photo(
-        np.empty((height * width, 3), np.float32), np.empty(height * width, np.int64), np.empty(height * width, np.float32)
+        np.empty((height * width, 3), np.float32),
+        np.empty(height * width, np.int64),
+        np.empty(height * width, np.float32),
     )
     for start in range(0, len(directions), PIECE):
         piece = slice(start, start + PIECE)
@@ -146,12 +180,20 @@ def take_photo(world: World, camera: Camera, size: tuple[int, int]) -> Photo:
         colour = world.shade(hits, directions[piece])
         if world.light.wet:
             _reflect(world, hits, directions[piece], colour)
-        photo.colour[piece], photo.owner[piece], photo.depth[piece] = colour, hits.owner, hits.distance * cosine[piece]
-    return Photo(photo.colour.reshape(height, width, 3), photo.owner.reshape(height, width), photo.depth.reshape(height, width))
+        photo.colour[piece] = colour
+        photo.owner[piece] = hits.owner
+        photo.depth[piece] = hits.distance * cosine[piece]
+    return Photo(
+        photo.colour.reshape(height, width, 3),
+        photo.owner.reshape(height, width),
+        photo.depth.reshape(height, width),
+    )
 
 
 def _reflect(world: World, hits: Hits, directions: Array, colour: Array) -> None:
-    """Wet ground mirrors what stands beyond it, the more the flatter it is looked at; puddles more than the rest."""
+    """Wet ground mirrors what stands beyond it, the more the flatter it is looked at; puddles more
+    than the rest.
+    """
     wet = np.flatnonzero((hits.owner == GROUND) & (hits.distance < 60))
     if not len(wet):
         return
@@ -168,46 +210,70 @@ def _reflect(world: World, hits: Hits, directions: Array, colour: Array) -> None
 
 
 class Sweep(NamedTuple):
-    points: Array  # (N, 5) x, y, z in the lidar frame, intensity, ring: the columns of nuScenes' files
+    points: (
+        Array  # (N, 5) x, y, z in the lidar frame, intensity, ring: the columns of nuScenes' files
+    )
     owner: NDArray[np.int64]  # (N,)
 
 
-def take_sweep(world: World, position: tuple[float, float, float], rotation: NDArray[np.float64]) -> Sweep:
-    """One turn of the lidar, mounted at ``position`` in the ego frame; ``rotation``: 3 x 3, lidar to ego."""
+def take_sweep(
+    world: World, position: tuple[float, float, float], rotation: NDArray[np.float64]
+) -> Sweep:
+    """One turn of the lidar, mounted at ``position`` in the ego frame; ``rotation``: 3 x 3, lidar
+    to ego.
+    """
     directions = lidar_directions()
-    hits = world.cast(_mounted(world.ego, position), np.ascontiguousarray(directions @ rotation.T.astype(np.float32)))
+    hits = world.cast(
+        _mounted(world.ego, position),
+        np.ascontiguousarray(directions @ rotation.T.astype(np.float32)),
+    )
     near = hits.distance < LIDAR_RANGE
     ring = np.repeat(np.arange(32, dtype=np.float32), len(directions) // 32)
     points = directions[near] * hits.distance[near, None]
     intensity = world.colours[hits.triangle[near]].mean(-1) * 255
-    return Sweep(np.column_stack([points, intensity, ring[near]]).astype(np.float32), hits.owner[near])
+    return Sweep(
+        np.column_stack([points, intensity, ring[near]]).astype(np.float32), hits.owner[near]
+    )
 
 
 def visible_shares(world: World, things: int) -> Array:
-    """(things,) of each thing that any of the six images shows or would show: how much of it is not hidden, 0 .. 1."""
-    seen, there = np.zeros(things), np.zeros(things)
+    """(things,) of each thing that any of the six images shows or would show: how much of it is not
+    hidden, 0 .. 1.
+    """
+    seen = np.zeros(things)
+    there = np.zeros(things)
     for camera in CAMERAS:
         directions, _ = _directions(camera, (800 // COARSE, 450 // COARSE))
         rays = _rays(_mounted(world.ego, camera.position), directions)
         answer = world.caster.list_intersections(o3d.core.Tensor(rays))
-        ray, owner = answer["ray_ids"].numpy().astype(np.int64), world.owners[answer["primitive_ids"].numpy().astype(np.int64)]
+        ray = answer["ray_ids"].numpy().astype(np.int64)
+        owner = world.owners[answer["primitive_ids"].numpy().astype(np.int64)]
         of_things = owner >= 0
-        pairs = np.unique(ray[of_things] * things + owner[of_things])  # a ray meets a thing in several triangles
+        # a ray meets a thing in several triangles
+        pairs = np.unique(ray[of_things] * things + owner[of_things])
         there += np.bincount(pairs % things, minlength=things)
-        first = world.caster.cast_rays(o3d.core.Tensor(rays))["primitive_ids"].numpy().astype(np.int64)
+        first = (
+            world.caster.cast_rays(o3d.core.Tensor(rays))["primitive_ids"].numpy().astype(np.int64)
+        )
         first = world.owners[np.minimum(first, len(world.owners) - 1)]
         seen += np.bincount(first[first >= 0], minlength=things)
-    return np.divide(seen, there, out=np.zeros(things), where=there > 0).clip(0, 1).astype(np.float32)
+    return (
+        np.divide(seen, there, out=np.zeros(things), where=there > 0).clip(0, 1).astype(np.float32)
+    )
 
 
 @lru_cache(32)
 def _directions(camera: Camera, size: tuple[int, int]) -> tuple[Array, Array]:
-    """(H * W, 3) unit rays of an image's pixels in the ego frame, and (H * W,) the cosines of their angle to the optical axis."""
+    """(H * W, 3) unit rays of an image's pixels in the ego frame, and (H * W,) the cosines of their
+    angle to the optical axis.
+    """
     width, height = size
     matrix = camera.intrinsic(size)
     across = (np.arange(width, dtype=np.float32) + 0.5 - matrix[0, 2]) / matrix[0, 0]
     down = (np.arange(height, dtype=np.float32) + 0.5 - matrix[1, 2]) / matrix[1, 1]
-    rays = np.stack([*np.meshgrid(across, down), np.ones((height, width), np.float32)], axis=-1).reshape(-1, 3)
+    rays = np.stack(
+        [*np.meshgrid(across, down), np.ones((height, width), np.float32)], axis=-1
+    ).reshape(-1, 3)
     cosine = (1 / np.linalg.norm(rays, axis=-1)).astype(np.float32)
     rays = (rays @ camera.rotation().rotation_matrix.T).astype(np.float32)
     return np.ascontiguousarray(rays * cosine[:, None]), cosine
@@ -219,15 +285,21 @@ def _mounted(ego: tuple[float, float], position: tuple[float, float, float]) -> 
 
 def _rays(origins: Array, directions: Array) -> Array:
     rays = np.empty((len(origins) if origins.ndim == 2 else len(directions), 6), np.float32)
-    rays[:, :3], rays[:, 3:] = origins, directions
+    rays[:, :3] = origins
+    rays[:, 3:] = directions
     return rays
 
 
 def _ground_mesh(ego: tuple[float, float]) -> Mesh:
-    corners = np.array([(-FAR, -FAR, 0), (FAR, -FAR, 0), (FAR, FAR, 0), (-FAR, FAR, 0)], np.float32) + np.array(
-        (*ego, 0), np.float32
+    corners = np.array(
+        [(-FAR, -FAR, 0), (FAR, -FAR, 0), (FAR, FAR, 0), (-FAR, FAR, 0)], np.float32
+    ) + np.array((*ego, 0), np.float32)
+    return Mesh(
+        corners,
+        np.array([(0, 1, 2), (0, 2, 3)], np.uint32),
+        np.full((2, 3), 0.35, np.float32),
+        np.zeros(2, np.float32),
     )
-    return Mesh(corners, np.array([(0, 1, 2), (0, 2, 3)], np.uint32), np.full((2, 3), 0.35, np.float32), np.zeros(2, np.float32))
 
 
 @lru_cache(1)
@@ -251,9 +323,11 @@ def _thing_mesh(drive: Drive, index: int, seconds: float) -> Mesh:
     shape = CATALOGUE[thing.name][thing.make].shape
     mesh = filling(mesh_of(shape(np.random.default_rng(thing.looks), thing.phase(seconds))))
     width, length, height = thing.size
-    cosine, sine = np.cos(thing.yaw), np.sin(thing.yaw)
+    cosine = np.cos(thing.yaw)
+    sine = np.sin(thing.yaw)
     turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-    # Half a percent inside its box, which stands 1 cm clear of the ground: whoever counts points in boxes counts its hits alone.
+    # Half a percent inside its box, which stands 1 cm clear of the ground: whoever counts points in
+    # boxes counts its hits alone.
     solid = (mesh.vertices - (0, 0, 0.5)) * 0.995 * (length, width, height)
     vertices = solid @ turn.T + (*thing.at(seconds), GROUND_CLEARANCE + height / 2)
     return mesh._replace(vertices=vertices.astype(np.float32))

@@ -27,8 +27,11 @@ class Camera:
         return Quaternion(axis=(0, 0, 1), degrees=self.heading) * Quaternion(matrix=level)
 
     def intrinsic(self, size: tuple[int, int]) -> NDArray[np.float64]:
-        """3 x 3 matrix for images of ``size`` (width, height): the native one, scaled with the image."""
-        across, down = size[0] / NATIVE_SIZE[0], size[1] / NATIVE_SIZE[1]
+        """3 x 3 matrix for images of ``size`` (width, height): the native one, scaled with the
+        image.
+        """
+        across = size[0] / NATIVE_SIZE[0]
+        down = size[1] / NATIVE_SIZE[1]
         return np.array(
             [
                 [self.focal * across, 0.0, self.centre[0] * across],
@@ -48,7 +51,8 @@ CAMERAS = (
 )
 
 LIDAR_POSITION = (0.94, 0.0, 1.84)
-LIDAR_ROTATION = Quaternion(axis=(0, 0, 1), degrees=-90.0)  # nuScenes' lidar looks along its own y axis
+# nuScenes' lidar looks along its own y axis
+LIDAR_ROTATION = Quaternion(axis=(0, 0, 1), degrees=-90.0)
 LIDAR_ELEVATIONS = np.radians(np.linspace(-30.67, 10.67, 32))  # the 32 beams
 LIDAR_RANGE = 70.0  # metres
 

@@ -1,6 +1,8 @@
-"""What stands by the road: cones and barriers (annotated, in the unit box), and scenery in metres that is no object of any class.
+"""What stands by the road: cones and barriers (annotated, in the unit box), and scenery in metres
+that is no object of any class.
 
-Some scenery is there to be mistaken: statues, posters of cars and of people, orange bollards, striped fences, containers.
+Some scenery is there to be mistaken: statues, posters of cars and of people, orange bollards,
+striped fences, containers.
 """
 
 from __future__ import annotations
@@ -61,7 +63,10 @@ def striped_barrier(rng: np.random.Generator, phase: float) -> Shape:
         span((-0.3, 0.3), (y, y + 0.125), (0.45, 1.0), RED if number % 2 else WHITE)
         for number, y in enumerate(np.arange(-0.5, 0.5, 0.125))
     ]
-    return [*stripes, *(span((-0.5, 0.5), (y - 0.05, y + 0.05), (0.0, 0.45), STEEL) for y in (-0.4, 0.4))]
+    return [
+        *stripes,
+        *(span((-0.5, 0.5), (y - 0.05, y + 0.05), (0.0, 0.45), STEEL) for y in (-0.4, 0.4)),
+    ]
 
 
 def filled_barrier(rng: np.random.Generator, phase: float) -> Shape:
@@ -95,7 +100,10 @@ def in_metres(shape: Shape, length: float, width: float, height: float) -> Shape
 
 def statue(rng: np.random.Generator) -> Shape:
     stone = choose(rng, (CONCRETE, (0.30, 0.36, 0.32)))
-    body = [part._replace(colour=stone) for part in in_metres(adult(rng, rng.uniform(0, 6)), 0.6, 0.6, 1.8)]
+    body = [
+        part._replace(colour=stone)
+        for part in in_metres(adult(rng, rng.uniform(0, 6)), 0.6, 0.6, 1.8)
+    ]
     return [span((-0.5, 0.5), (-0.5, 0.5), (0.0, 0.9), CONCRETE), *moved(body, 0.0, 0.0, 0.9)]
 
 
@@ -103,15 +111,25 @@ def poster(rng: np.random.Generator) -> Shape:
     """A board along x with a flat car or person on it, facing the street on both sides."""
     if rng.random() < 0.5:
         flat = [
-            part for part in in_metres((sedan, hatchback)[rng.integers(2)](rng, 0.0), 2.6, 0.02, 1.1) if abs(part.middle[1]) < 0.009
+            part
+            for part in in_metres((sedan, hatchback)[rng.integers(2)](rng, 0.0), 2.6, 0.02, 1.1)
+            if abs(part.middle[1]) < 0.009
         ]
         width = 3.2
     else:
-        flat, width = in_metres(adult(rng, 1.0), 0.7, 0.02, 1.5), 1.3
-    board = span((-width / 2, width / 2), (-0.04, 0.04), (0.9, 2.7), choose(rng, (*LOADS, *CLOTHES)))
-    legs = [Part("tube_z", (side * width * 0.4, 0.0, 0.5), (0.08, 0.08, 1.0), STEEL) for side in (-1, 1)]
+        flat = in_metres(adult(rng, 1.0), 0.7, 0.02, 1.5)
+        width = 1.3
+    board = span(
+        (-width / 2, width / 2), (-0.04, 0.04), (0.9, 2.7), choose(rng, (*LOADS, *CLOTHES))
+    )
+    legs = [
+        Part("tube_z", (side * width * 0.4, 0.0, 0.5), (0.08, 0.08, 1.0), STEEL) for side in (-1, 1)
+    ]
     faces = [
-        part._replace(middle=(part.middle[0], side * 0.05, part.middle[2] + 1.1), size=(part.size[0], 0.02, part.size[2]))
+        part._replace(
+            middle=(part.middle[0], side * 0.05, part.middle[2] + 1.1),
+            size=(part.size[0], 0.02, part.size[2]),
+        )
         for part in flat
         for side in (-1, 1)
     ]
@@ -128,7 +146,12 @@ def bollard(rng: np.random.Generator) -> Shape:
 
 def bin_(rng: np.random.Generator) -> Shape:
     return [
-        span((-0.3, 0.3), (-0.28, 0.28), (0.08, 0.95), choose(rng, ((0.1, 0.3, 0.15), (0.1, 0.1, 0.11), (0.2, 0.3, 0.5)))),
+        span(
+            (-0.3, 0.3),
+            (-0.28, 0.28),
+            (0.08, 0.95),
+            choose(rng, ((0.1, 0.3, 0.15), (0.1, 0.1, 0.11), (0.2, 0.3, 0.5))),
+        ),
         span((-0.32, 0.32), (-0.3, 0.3), (0.95, 1.05), BLACK),
     ]
 
@@ -160,7 +183,10 @@ def container(rng: np.random.Generator) -> Shape:
     colour = choose(rng, LOADS)
     return [
         span((-3.0, 3.0), (-1.2, 1.2), (0.0, 2.55), colour),
-        *(span((x - 0.06, x + 0.06), (-1.24, 1.24), (0.0, 2.6), colour) for x in np.linspace(-2.94, 2.94, 12)),
+        *(
+            span((x - 0.06, x + 0.06), (-1.24, 1.24), (0.0, 2.6), colour)
+            for x in np.linspace(-2.94, 2.94, 12)
+        ),
     ]
 
 
@@ -186,7 +212,12 @@ def sign(rng: np.random.Generator) -> Shape:
     """A traffic sign across the road."""
     face = [
         Part("tube_x", (0.0, 0.0, 2.5), (0.03, 0.7, 0.7), choose(rng, (RED, (0.1, 0.25, 0.6)))),
-        span((-0.02, 0.02), (-0.35, 0.35), (2.15, 2.85), choose(rng, (YELLOW, WHITE, (0.1, 0.25, 0.6)))),
+        span(
+            (-0.02, 0.02),
+            (-0.35, 0.35),
+            (2.15, 2.85),
+            choose(rng, (YELLOW, WHITE, (0.1, 0.25, 0.6))),
+        ),
     ][rng.integers(2)]
     return [
         Part("tube_z", (0.03, 0.0, 1.3), (0.07, 0.07, 2.6), STEEL),
@@ -227,7 +258,9 @@ def lamp_post(rng: np.random.Generator, over: float) -> Shape:
 
 
 def tree(rng: np.random.Generator) -> Shape:
-    tall, crown, green = rng.uniform(2.4, 4.2), rng.uniform(2.4, 4.4), choose(rng, GREENS)
+    tall = rng.uniform(2.4, 4.2)
+    crown = rng.uniform(2.4, 4.4)
+    green = choose(rng, GREENS)
     tufts = [
         Part(
             "ball",
@@ -241,7 +274,8 @@ def tree(rng: np.random.Generator) -> Shape:
 
 
 def hedge(rng: np.random.Generator, length: float) -> Shape:
-    height, green = rng.uniform(0.7, 1.5), choose(rng, GREENS)
+    height = rng.uniform(0.7, 1.5)
+    green = choose(rng, GREENS)
     return [
         Part(
             "ball",
@@ -255,27 +289,79 @@ def hedge(rng: np.random.Generator, length: float) -> Shape:
 
 def fence(rng: np.random.Generator, length: float) -> Shape:
     colour = choose(rng, (STEEL, WHITE, RED))
-    posts = [span((x - 0.03, x + 0.03), (-0.03, 0.03), (0.0, 1.1), STEEL) for x in np.arange(-length / 2, length / 2, 1.5)]
-    return [*posts, *(span((-length / 2, length / 2), (-0.02, 0.02), (z, z + 0.07), colour) for z in (0.5, 1.0))]
+    posts = [
+        span((x - 0.03, x + 0.03), (-0.03, 0.03), (0.0, 1.1), STEEL)
+        for x in np.arange(-length / 2, length / 2, 1.5)
+    ]
+    return [
+        *posts,
+        *(
+            span((-length / 2, length / 2), (-0.02, 0.02), (z, z + 0.07), colour)
+            for z in (0.5, 1.0)
+        ),
+    ]
 
 
-SMALL = (statue, poster, bollard, bin_, hydrant, bench, planter, sign)  # what may stand on any pavement
+# what may stand on any pavement
+SMALL = (statue, poster, bollard, bin_, hydrant, bench, planter, sign)
 LARGE = (container, kiosk, bus_stop)
 
 
-def building(rng: np.random.Generator, side: int, x: float, front: float, length: float, height: float, depth: float) -> Shape:
-    """``front``: distance of its face from the middle of the road, on the ``side`` of it (+1: left)."""
-    wall, glass = choose(rng, WALLS), choose(rng, (GLASS, (0.16, 0.20, 0.26), (0.22, 0.26, 0.30)))
+def building(
+    rng: np.random.Generator,
+    side: int,
+    x: float,
+    front: float,
+    length: float,
+    height: float,
+    depth: float,
+) -> Shape:
+    """``front``: distance of its face from the middle of the road, on the ``side`` of it (+1:
+    left).
+    """
+    wall = choose(rng, WALLS)
+    glass = choose(rng, (GLASS, (0.16, 0.20, 0.26), (0.22, 0.26, 0.30)))
     face = side * front
     parts = [
-        Part("box", (x + length / 2, face + side * depth / 2, height / 2), (length, depth, height), wall),
-        Part("box", (x + length / 2, face + side * depth / 2, height), (length + 0.3, depth + 0.3, 0.35), choose(rng, (wall,))),
+        Part(
+            "box",
+            (x + length / 2, face + side * depth / 2, height / 2),
+            (length, depth, height),
+            wall,
+        ),
+        Part(
+            "box",
+            (x + length / 2, face + side * depth / 2, height),
+            (length + 0.3, depth + 0.3, 0.35),
+            choose(rng, (wall,)),
+        ),
     ]
-    step, across, tall = rng.uniform(2.2, 3.4), rng.uniform(0.9, 1.7), rng.uniform(1.1, 1.8)
+    step = rng.uniform(2.2, 3.4)
+    across = rng.uniform(0.9, 1.7)
+    tall = rng.uniform(1.1, 1.8)
     for floor in np.arange(4.2, height - 1.2, 2.9):
         for along in np.arange(x + 1.5, x + length - 1.0, step):
-            parts.append(Part("box", (along, face, floor), (across, 0.16, tall), glass, float(rng.random() < 0.25)))
+            parts.append(
+                Part(
+                    "box",
+                    (along, face, floor),
+                    (across, 0.16, tall),
+                    glass,
+                    float(rng.random() < 0.25),
+                )
+            )
     for along in np.arange(x + 1.2, x + length - 2.4, 3.6):  # shops on the ground floor
-        parts.append(Part("box", (along + 1.2, face, 1.5), (2.6, 0.12, 2.4), glass, float(rng.random() < 0.6)))
-        parts.append(Part("box", (along + 1.2, face - side * 0.35, 2.95), (2.8, 0.8, 0.25), choose(rng, CLOTHES)))
+        parts.append(
+            Part(
+                "box", (along + 1.2, face, 1.5), (2.6, 0.12, 2.4), glass, float(rng.random() < 0.6)
+            )
+        )
+        parts.append(
+            Part(
+                "box",
+                (along + 1.2, face - side * 0.35, 2.95),
+                (2.8, 0.8, 0.25),
+                choose(rng, CLOTHES),
+            )
+        )
     return parts

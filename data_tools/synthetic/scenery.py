@@ -1,6 +1,9 @@
-"""What lines a road: houses, lamp posts, trees, and what stands about on pavements. Given in metres of the road frame, never annotated.
+"""What lines a road: houses, lamp posts, trees, and what stands about on pavements.
 
-``view`` is where along the road it is wanted, ``gap`` a stretch of it that stays free, as for a street that meets this one.
+Given in metres of the road frame, never annotated.
+
+``view`` is where along the road it is wanted, ``gap`` a stretch of it that stays free, as for a
+street that meets this one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,12 @@ from data_tools.synthetic.roadside import LARGE, SMALL, building, fence, hedge, 
 from data_tools.synthetic.shapes import CONCRETE, STEEL, Part, between, moved, span
 
 
-def houses(rng: np.random.Generator, view: tuple[float, float], front: float, gap: tuple[float, float] | None = None) -> list[Part]:
+def houses(
+    rng: np.random.Generator,
+    view: tuple[float, float],
+    front: float,
+    gap: tuple[float, float] | None = None,
+) -> list[Part]:
     parts: list[Part] = []
     low, high = view
     for side in (-1, 1):
@@ -23,7 +31,15 @@ def houses(rng: np.random.Generator, view: tuple[float, float], front: float, ga
                 x = gap[1]
                 continue
             if rng.random() < 0.86:
-                parts += building(rng, side, x, front, length, float(rng.uniform(6, 22)), float(rng.uniform(8, 14)))
+                parts += building(
+                    rng,
+                    side,
+                    x,
+                    front,
+                    length,
+                    float(rng.uniform(6, 22)),
+                    float(rng.uniform(8, 14)),
+                )
             else:
                 parts += moved(hedge(rng, length), x + length / 2, side * front)
             x += length + float(rng.uniform(0.5, 6))
@@ -57,7 +73,9 @@ def scatter(
     every: float,
     gap: tuple[float, float] = (0.0, 0.0),
 ) -> list[Part]:
-    """Things that are no objects, along lines beside the road, one to about ``every`` so many metres."""
+    """Things that are no objects, along lines beside the road, one to about ``every`` so many
+    metres.
+    """
     parts: list[Part] = []
     low, high = view
     for y in lines:
@@ -76,16 +94,24 @@ def scatter(
 def motorway_side(rng: np.random.Generator, view: tuple[float, float]) -> list[Part]:
     """A wall between the directions, rails, gantries, and green or noise barriers beyond."""
     low, high = view
-    parts = [span((low, high), (-0.3, 0.3), (0.0, 0.25), CONCRETE), span((low, high), (-0.14, 0.14), (0.25, 0.95), CONCRETE)]
+    parts = [
+        span((low, high), (-0.3, 0.3), (0.0, 0.25), CONCRETE),
+        span((low, high), (-0.14, 0.14), (0.25, 0.95), CONCRETE),
+    ]
     for side in (-1, 1):
         parts += [span((low, high), between(side * 15.2, side * 15.3), (0.5, 0.85), STEEL)]
-        parts += [Part("box", (x, side * 15.4, 0.4), (0.12, 0.12, 0.8), STEEL) for x in np.arange(low, high, 4.0)]
+        parts += [
+            Part("box", (x, side * 15.4, 0.4), (0.12, 0.12, 0.8), STEEL)
+            for x in np.arange(low, high, 4.0)
+        ]
         x = low
         while x < high:
             length = float(rng.uniform(20, 60))
             kind = rng.integers(3)
             if kind == 0:
-                parts += [span((x, x + length), between(side * 21.0, side * 21.3), (0.0, 3.6), GRASS)]
+                parts += [
+                    span((x, x + length), between(side * 21.0, side * 21.3), (0.0, 3.6), GRASS)
+                ]
             elif kind == 1:
                 parts += [
                     part
@@ -100,5 +126,8 @@ def motorway_side(rng: np.random.Generator, view: tuple[float, float]) -> list[P
     for x in np.arange(low + 60, high, 140.0) + rng.uniform(-30, 30):
         parts += [Part("tube_z", (x, side * 16.0, 3.2), (0.3, 0.3, 6.4), STEEL) for side in (-1, 1)]
         parts += [span((x - 0.2, x + 0.2), (-16, 16), (6.0, 6.5), STEEL)]
-        parts += [span((x - 0.26, x - 0.2), (y - 1.6, y + 1.6), (5.6, 7.6), (0.08, 0.22, 0.5)) for y in (-9.8, -4.4)]
+        parts += [
+            span((x - 0.26, x - 0.2), (y - 1.6, y + 1.6), (5.6, 7.6), (0.08, 0.22, 0.5))
+            for y in (-9.8, -4.4)
+        ]
     return parts

@@ -1,7 +1,8 @@
 """How shapes are made: coloured primitives in a unit box, and their triangles.
 
-What is annotated lives in the unit box, x forward (-0.5 .. 0.5), y left (-0.5 .. 0.5), z up (0 .. 1), and fills it, so that scaled to
-(length, width, height) it fits its annotation box exactly. Scenery is given in metres and is left where it is.
+What is annotated lives in the unit box, x forward (-0.5 .. 0.5), y left (-0.5 .. 0.5), z up (0 ..
+1), and fills it, so that scaled to (length, width, height) it fits its annotation box exactly.
+Scenery is given in metres and is left where it is.
 """
 
 from __future__ import annotations
@@ -16,11 +17,19 @@ from numpy.typing import NDArray
 
 Colour = tuple[float, float, float]
 
-BLACK, GLASS, WHITE = (0.05, 0.05, 0.06), (0.10, 0.14, 0.20), (0.85, 0.85, 0.83)
-HEADLIGHT, TAIL_LIGHT, STEEL = (1.0, 0.97, 0.75), (0.85, 0.05, 0.05), (0.45, 0.46, 0.48)
+BLACK = (0.05, 0.05, 0.06)
+GLASS = (0.10, 0.14, 0.20)
+WHITE = (0.85, 0.85, 0.83)
+HEADLIGHT = (1.0, 0.97, 0.75)
+TAIL_LIGHT = (0.85, 0.05, 0.05)
+STEEL = (0.45, 0.46, 0.48)
 SKINS: tuple[Colour, ...] = ((0.80, 0.60, 0.48), (0.62, 0.44, 0.33), (0.38, 0.26, 0.19))
-ORANGE, YELLOW, RED = (0.95, 0.38, 0.06), (0.90, 0.68, 0.06), (0.72, 0.09, 0.08)
-WOOD, CONCRETE, LEAVES = (0.32, 0.24, 0.17), (0.52, 0.51, 0.49), (0.17, 0.30, 0.12)
+ORANGE = (0.95, 0.38, 0.06)
+YELLOW = (0.90, 0.68, 0.06)
+RED = (0.72, 0.09, 0.08)
+WOOD = (0.32, 0.24, 0.17)
+CONCRETE = (0.52, 0.51, 0.49)
+LEAVES = (0.17, 0.30, 0.12)
 
 
 class Part(NamedTuple):
@@ -42,7 +51,12 @@ class Mesh(NamedTuple):
 
 
 def span(
-    x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], colour: Colour, glow: float = 0.0, tilt: float = 0.0
+    x: tuple[float, float],
+    y: tuple[float, float],
+    z: tuple[float, float],
+    colour: Colour,
+    glow: float = 0.0,
+    tilt: float = 0.0,
 ) -> Part:
     """A box by its extents."""
     middle = (sum(x) / 2, sum(y) / 2, sum(z) / 2)
@@ -54,7 +68,10 @@ def between(one: float, other: float) -> tuple[float, float]:
 
 
 def moved(parts: Iterable[Part], x: float, y: float, z: float = 0.0) -> list[Part]:
-    return [part._replace(middle=(part.middle[0] + x, part.middle[1] + y, part.middle[2] + z)) for part in parts]
+    return [
+        part._replace(middle=(part.middle[0] + x, part.middle[1] + y, part.middle[2] + z))
+        for part in parts
+    ]
 
 
 def turned(parts: Iterable[Part]) -> list[Part]:
@@ -79,13 +96,18 @@ def choose(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
 
 def mesh_of(parts: list[Part]) -> Mesh:
     """All parts as one mesh, in the frame the parts are given in."""
-    vertices, triangles, count = [], [], 0
+    vertices = []
+    triangles = []
+    count = 0
     for part in parts:
         points, faces = _unit_primitive(part.kind)
         points = points * np.array(part.size, np.float32)
         if part.tilt:
-            cosine, sine = np.cos(part.tilt), np.sin(part.tilt)
-            points = points @ np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]], np.float32)
+            cosine = np.cos(part.tilt)
+            sine = np.sin(part.tilt)
+            points = points @ np.array(
+                [[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]], np.float32
+            )
         vertices.append(points + np.array(part.middle, np.float32))
         triangles.append(faces + np.uint32(count))
         count += len(points)
@@ -96,9 +118,16 @@ def mesh_of(parts: list[Part]) -> Mesh:
 
 
 def filling(mesh: Mesh) -> Mesh:
-    """The mesh stretched until it fills the unit box: swung limbs and drawn-in arms change a shape's extent, not its box."""
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    return mesh._replace(vertices=((mesh.vertices - low) / (high - low) - np.array((0.5, 0.5, 0), np.float32)).astype(np.float32))
+    """The mesh stretched until it fills the unit box: swung limbs and drawn-in arms change a
+    shape's extent, not its box.
+    """
+    low = mesh.vertices.min(0)
+    high = mesh.vertices.max(0)
+    return mesh._replace(
+        vertices=(
+            (mesh.vertices - low) / (high - low) - np.array((0.5, 0.5, 0), np.float32)
+        ).astype(np.float32)
+    )
 
 
 @lru_cache
@@ -116,5 +145,8 @@ def _unit_primitive(kind: str) -> tuple[NDArray[np.float32], NDArray[np.uint32]]
     points = np.asarray(mesh.vertices)
     # The axes in turn, not two of them swapped: that would turn the triangles inside out.
     points = points[:, {"tube_x": [2, 0, 1], "tube_y": [1, 2, 0]}.get(kind, [0, 1, 2])]
-    low, high = points.min(0), points.max(0)
-    return ((points - low) / (high - low) - 0.5).astype(np.float32), np.asarray(mesh.triangles).astype(np.uint32)
+    low = points.min(0)
+    high = points.max(0)
+    return ((points - low) / (high - low) - 0.5).astype(np.float32), np.asarray(
+        mesh.triangles
+    ).astype(np.uint32)

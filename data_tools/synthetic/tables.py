@@ -1,7 +1,9 @@
-"""A drive as nuScenes writes it down: images and lidar files, and the rows of the 13 tables that are the drive's own.
+"""A drive as nuScenes writes it down: images and lidar files, and the rows of the 13 tables that
+are the drive's own.
 
-Three things are simpler than in nuScenes: all sensors fire at the keyframe's own time, there is no radar (which the devkit's evaluator
-does not need), and between keyframes, if at all, only the lidar turns.
+Three things are simpler than in nuScenes: all sensors fire at the keyframe's own time, there is no
+radar (which the devkit's evaluator does not need), and between keyframes, if at all, only the lidar
+turns.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from typing import Any
 import numpy as np
 from pyquaternion import Quaternion
 
-from data_tools.files import write_bytes
 from data_tools.schema import CAMERAS as CHANNELS
 from data_tools.schema import LIDAR, TABLES
 from data_tools.synthetic.camera import Look, develop, encode
 from data_tools.synthetic.drives import GROUND_CLEARANCE, KEYFRAME_SECONDS, Drive
 from data_tools.synthetic.render import World, take_photo, take_sweep, visible_shares
 from data_tools.synthetic.rig import CAMERAS, LIDAR_POSITION, LIDAR_ROTATION
+from sparsevit3d.files import write_bytes
 
 START_MICROSECONDS = 1_600_000_000_000_000
 TURNS = 5  # of the lidar from one keyframe to the next: 10 Hz
@@ -36,29 +38,53 @@ def token(*names: object) -> str:
 def record_drive(root: Path, drive: Drive, look: Look, size: tuple[int, int], sweeps: bool) -> Rows:
     """Render a drive's keyframes into ``root`` and return its rows."""
     rows: Rows = {name: [] for name in TABLES}
-    log, scene = token(drive.name, "log"), token(drive.name, "scene")
-    place = {"vehicle": "synthetic", "date_captured": "2020-09-13", "location": f"synthetic-{drive.layout.name}"}
+    log = token(drive.name, "log")
+    scene = token(drive.name, "scene")
+    place = {
+        "vehicle": "synthetic",
+        "date_captured": "2020-09-13",
+        "location": f"synthetic-{drive.layout.name}",
+    }
     rows["log"].append({"token": log, "logfile": drive.name, **place})
-    rows["calibrated_sensor"] = [_calibration(drive, channel, size) for channel in (*CHANNELS, LIDAR)]
+    rows["calibrated_sensor"] = [
+        _calibration(drive, channel, size) for channel in (*CHANNELS, LIDAR)
+    ]
     for index in range(drive.keyframes):
         for table, found in _record_keyframe(root, drive, look, index, size, sweeps).items():
             rows[table] += found
     _link(rows)
     what = f"{drive.layout.name}, {drive.light.name}, {len(drive.things)} objects"
-    ends = {"first_sample_token": rows["sample"][0]["token"], "last_sample_token": rows["sample"][-1]["token"]}
+    ends = {
+        "first_sample_token": rows["sample"][0]["token"],
+        "last_sample_token": rows["sample"][-1]["token"],
+    }
     counts = {"nbr_samples": drive.keyframes, **ends}
-    rows["scene"].append({"token": scene, "log_token": log, **counts, "name": drive.name, "description": what})
+    rows["scene"].append(
+        {"token": scene, "log_token": log, **counts, "name": drive.name, "description": what}
+    )
     return rows
 
 
-def _record_keyframe(root: Path, drive: Drive, look: Look, index: int, size: tuple[int, int], sweeps: bool) -> Rows:
-    """Render one moment with all sensors, and the lidar's turns until the next, and return their rows."""
+def _record_keyframe(
+    root: Path, drive: Drive, look: Look, index: int, size: tuple[int, int], sweeps: bool
+) -> Rows:
+    """Render one moment with all sensors, and the lidar's turns until the next, and return their
+    rows.
+    """
     seconds = drive.times()[index]
     world = World.of(drive, seconds)
-    data, poses = [], []
+    data = []
+    poses = []
     for number, camera in enumerate(CAMERAS):
         rng = np.random.default_rng([*drive.seed, index, number])
-        image = develop(take_photo(world, camera, size), camera, drive.layout.ego_speed, drive.light.name, look, rng)
+        image = develop(
+            take_photo(world, camera, size),
+            camera,
+            drive.layout.ego_speed,
+            drive.light.name,
+            look,
+            rng,
+        )
         data.append(_sensor_row(drive, camera.channel, index, 0, size))
         write_bytes(root / data[-1]["filename"], encode(image, look.quality))
     sweep = take_sweep(world, LIDAR_POSITION, LIDAR_ROTATION.rotation_matrix)
@@ -69,7 +95,10 @@ def _record_keyframe(root: Path, drive: Drive, look: Look, index: int, size: tup
             between = World.of(drive, seconds + turn * KEYFRAME_SECONDS / TURNS)
             data.append(_sensor_row(drive, LIDAR, index, turn, None))
             write_bytes(
-                root / data[-1]["filename"], take_sweep(between, LIDAR_POSITION, LIDAR_ROTATION.rotation_matrix).points.tobytes()
+                root / data[-1]["filename"],
+                take_sweep(
+                    between, LIDAR_POSITION, LIDAR_ROTATION.rotation_matrix
+                ).points.tobytes(),
             )
     for row in data:
         pose = _global_pose(drive, drive.ego((row["timestamp"] - _stamp(drive, 0)) / 1e6), 0.0, 0.0)
@@ -77,7 +106,8 @@ def _record_keyframe(root: Path, drive: Drive, look: Look, index: int, size: tup
 
     points = np.bincount(sweep.owner[sweep.owner >= 0], minlength=len(drive.things))
     shares = visible_shares(world, len(drive.things))
-    measured = [int(thing) for thing in np.flatnonzero(points)]  # like nuScenes, nothing is annotated that no sensor measured
+    # like nuScenes, nothing is annotated that no sensor measured
+    measured = [int(thing) for thing in np.flatnonzero(points)]
     sample = {
         "token": token(drive.name, "sample", index),
         "timestamp": _stamp(drive, seconds),
@@ -87,18 +117,28 @@ def _record_keyframe(root: Path, drive: Drive, look: Look, index: int, size: tup
         "sample": [sample],
         "sample_data": data,
         "ego_pose": poses,
-        "sample_annotation": [_annotation(drive, thing, index, int(points[thing]), float(shares[thing])) for thing in measured],
+        "sample_annotation": [
+            _annotation(drive, thing, index, int(points[thing]), float(shares[thing]))
+            for thing in measured
+        ],
     }
 
 
 def _stamp(drive: Drive, seconds: float) -> int:
     """Microseconds; drives follow each other."""
-    return START_MICROSECONDS + drive.seed[1] * (60_000_000 + drive.keyframes * 500_000) + round(seconds * 1e6)
+    return (
+        START_MICROSECONDS
+        + drive.seed[1] * (60_000_000 + drive.keyframes * 500_000)
+        + round(seconds * 1e6)
+    )
 
 
-def _sensor_row(drive: Drive, channel: str, index: int, turn: int, size: tuple[int, int] | None) -> Row:
+def _sensor_row(
+    drive: Drive, channel: str, index: int, turn: int, size: tuple[int, int] | None
+) -> Row:
     stamp = _stamp(drive, index * KEYFRAME_SECONDS + turn * KEYFRAME_SECONDS / TURNS)
-    suffix, folder = "jpg" if size else "pcd.bin", "sweeps" if turn else "samples"
+    suffix = "jpg" if size else "pcd.bin"
+    folder = "sweeps" if turn else "samples"
     name = (drive.name, channel, index, turn)
     return {
         "token": token(*name),
@@ -116,26 +156,43 @@ def _sensor_row(drive: Drive, channel: str, index: int, turn: int, size: tuple[i
 
 
 def _calibration(drive: Drive, channel: str, size: tuple[int, int]) -> Row:
-    row = {"token": token(drive.name, channel, "calibration"), "sensor_token": token("sensor", channel)}
+    row = {
+        "token": token(drive.name, channel, "calibration"),
+        "sensor_token": token("sensor", channel),
+    }
     for camera in CAMERAS:
         if camera.channel == channel:
-            mount = {"translation": list(camera.position), "rotation": camera.rotation().elements.tolist()}
+            mount = {
+                "translation": list(camera.position),
+                "rotation": camera.rotation().elements.tolist(),
+            }
             return row | mount | {"camera_intrinsic": camera.intrinsic(size).tolist()}
     mount = {"translation": list(LIDAR_POSITION), "rotation": LIDAR_ROTATION.elements.tolist()}
     return row | mount | {"camera_intrinsic": []}
 
 
-def _global_pose(drive: Drive, position: tuple[float, float], height: float, yaw: float) -> dict[str, list[float]]:
+def _global_pose(
+    drive: Drive, position: tuple[float, float], height: float, yaw: float
+) -> dict[str, list[float]]:
     """A pose of the road frame in the global one."""
     x, y, turn = drive.origin
-    cosine, sine = np.cos(turn), np.sin(turn)
-    place = [x + cosine * position[0] - sine * position[1], y + sine * position[0] + cosine * position[1], height]
+    cosine = np.cos(turn)
+    sine = np.sin(turn)
+    place = [
+        x + cosine * position[0] - sine * position[1],
+        y + sine * position[0] + cosine * position[1],
+        height,
+    ]
     rotation = Quaternion(axis=(0, 0, 1), radians=turn + yaw)
-    return {"translation": [float(value) for value in place], "rotation": rotation.elements.tolist()}
+    return {
+        "translation": [float(value) for value in place],
+        "rotation": rotation.elements.tolist(),
+    }
 
 
 def _annotation(drive: Drive, number: int, index: int, points: int, visible: float) -> Row:
-    thing, seconds = drive.things[number], drive.times()[index]
+    thing = drive.things[number]
+    seconds = drive.times()[index]
     attribute = thing.attribute_at(seconds)
     return {
         "token": token(drive.name, "annotation", index, number),
@@ -152,7 +209,9 @@ def _annotation(drive: Drive, number: int, index: int, points: int, visible: flo
 
 
 def _link(rows: Rows) -> None:
-    """Chain samples, each sensor's data and each instance's annotations in time, and add the instances."""
+    """Chain samples, each sensor's data and each instance's annotations in time, and add the
+    instances.
+    """
     for table, owner in (
         ("sample", "scene_token"),
         ("sample_data", "calibrated_sensor_token"),
@@ -163,12 +222,16 @@ def _link(rows: Rows) -> None:
             chains.setdefault(row[owner], []).append(row)
         for chain in chains.values():
             for before, row, after in zip([None, *chain], chain, [*chain[1:], None], strict=False):
-                row["prev"], row["next"] = before["token"] if before else "", after["token"] if after else ""
+                row["prev"] = before["token"] if before else ""
+                row["next"] = after["token"] if after else ""
         if table == "sample_annotation":
             rows["instance"] = [_instance(name, chain) for name, chain in chains.items()]
 
 
 def _instance(name: str, track: list[Row]) -> Row:
     category = next(annotation.pop("category_token") for annotation in track)
-    ends = {"first_annotation_token": track[0]["token"], "last_annotation_token": track[-1]["token"]}
+    ends = {
+        "first_annotation_token": track[0]["token"],
+        "last_annotation_token": track[-1]["token"],
+    }
     return {"token": name, "category_token": category, "nbr_annotations": len(track), **ends}

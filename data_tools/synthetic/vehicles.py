@@ -48,9 +48,19 @@ Shape = list[Part]
 
 
 def _wheels(xs: tuple[float, ...], diameter: float, length: float) -> Shape:
-    """Pairs of wheels at ``xs``; ``diameter`` as a share of height, ``length`` as a share of length."""
-    wheels = [Part("tube_y", (x, side * 0.42, diameter / 2), (length, 0.16, diameter), BLACK) for x in xs for side in (-1, 1)]
-    hubs = [Part("tube_y", (x, side * 0.43, diameter / 2), (length / 2, 0.15, diameter / 2), STEEL) for x in xs for side in (-1, 1)]
+    """Pairs of wheels at ``xs``; ``diameter`` as a share of height, ``length`` as a share of
+    length.
+    """
+    wheels = [
+        Part("tube_y", (x, side * 0.42, diameter / 2), (length, 0.16, diameter), BLACK)
+        for x in xs
+        for side in (-1, 1)
+    ]
+    hubs = [
+        Part("tube_y", (x, side * 0.43, diameter / 2), (length / 2, 0.15, diameter / 2), STEEL)
+        for x in xs
+        for side in (-1, 1)
+    ]
     return [*wheels, *hubs]
 
 
@@ -70,7 +80,12 @@ def _lights(height: float) -> Shape:
     return [
         *lights,
         *(
-            span((end * 0.495 - 0.005, end * 0.495 + 0.005), (-0.12, 0.12), (height - 0.16, height - 0.07), WHITE)
+            span(
+                (end * 0.495 - 0.005, end * 0.495 + 0.005),
+                (-0.12, 0.12),
+                (height - 0.16, height - 0.07),
+                WHITE,
+            )
             for end in (-1, 1)
         ),
     ]
@@ -114,7 +129,10 @@ def off_roader(rng: np.random.Generator, phase: float) -> Shape:
         span((-0.49, 0.49), (-0.47, 0.47), (0.20, 0.58), paint),
         span((-0.48, 0.17), (-0.43, 0.43), (0.58, 0.90), GLASS),
         span((-0.48, 0.14), (-0.43, 0.43), (0.88, 0.97), paint),
-        *(span((-0.4, 0.1), (side * 0.36 - 0.02, side * 0.36 + 0.02), (0.97, 1.0), BLACK) for side in (-1, 1)),
+        *(
+            span((-0.4, 0.1), (side * 0.36 - 0.02, side * 0.36 + 0.02), (0.97, 1.0), BLACK)
+            for side in (-1, 1)
+        ),
         *(span((x, x + 0.03), (-0.44, 0.44), (0.58, 0.9), paint) for x in (-0.47, -0.2, 0.13)),
         *_mirrors(0.17, 0.64, paint),
         *_wheels((-0.3, 0.3), 0.44, 0.17),
@@ -124,7 +142,9 @@ def off_roader(rng: np.random.Generator, phase: float) -> Shape:
 
 def van(rng: np.random.Generator, phase: float) -> Shape:
     paint = choose(rng, PAINTS[:6])
-    windows = [span((-0.44, 0.1), (-0.485, 0.485), (0.54, 0.82), GLASS)] if rng.random() < 0.5 else []
+    windows = (
+        [span((-0.44, 0.1), (-0.485, 0.485), (0.54, 0.82), GLASS)] if rng.random() < 0.5 else []
+    )
     return [
         span((-0.49, 0.40), (-0.48, 0.48), (0.13, 1.0), paint),
         span((0.38, 0.49), (-0.46, 0.46), (0.13, 0.50), paint),
@@ -139,15 +159,22 @@ def van(rng: np.random.Generator, phase: float) -> Shape:
 
 def taxi(rng: np.random.Generator, phase: float) -> Shape:
     paint = ((0.85, 0.62, 0.05), (0.12, 0.25, 0.55), (0.75, 0.1, 0.1))[rng.integers(3)]
-    body = [part._replace(colour=paint) if part.size[2] == 0.56 - 0.14 else part for part in sedan(rng, phase)]
+    body = [
+        part._replace(colour=paint) if part.size[2] == 0.56 - 0.14 else part
+        for part in sedan(rng, phase)
+    ]
     return [
-        *(part._replace(middle=(part.middle[0], part.middle[1], part.middle[2] * 0.93)) for part in body),
+        *(
+            part._replace(middle=(part.middle[0], part.middle[1], part.middle[2] * 0.93))
+            for part in body
+        ),
         span((-0.1, 0.0), (-0.12, 0.12), (0.92, 1.0), WHITE, 1.0),
     ]
 
 
 def lorry(rng: np.random.Generator, phase: float) -> Shape:
-    cab, load = choose(rng, PAINTS), choose(rng, LOADS)
+    cab = choose(rng, PAINTS)
+    load = choose(rng, LOADS)
     return [
         span((-0.49, 0.2), (-0.48, 0.48), (0.22, 1.0), load),
         span((0.23, 0.49), (-0.46, 0.46), (0.12, 0.82), cab),
@@ -161,7 +188,8 @@ def lorry(rng: np.random.Generator, phase: float) -> Shape:
 
 
 def flatbed(rng: np.random.Generator, phase: float) -> Shape:
-    cab, load = choose(rng, PAINTS), choose(rng, LOADS)
+    cab = choose(rng, PAINTS)
+    load = choose(rng, LOADS)
     height = rng.uniform(0.5, 0.8)
     return [
         span((-0.49, 0.2), (-0.48, 0.48), (0.34, 0.40), STEEL),
@@ -181,7 +209,10 @@ def tipper(rng: np.random.Generator, phase: float) -> Shape:
     paint = choose(rng, ((0.8, 0.45, 0.1), (0.6, 0.6, 0.58), (0.2, 0.35, 0.5)))
     return [
         span((-0.47, 0.16), (-0.46, 0.46), (0.36, 0.86), paint, tilt=0.03),
-        *(span((x - 0.012, x + 0.012), (-0.5, 0.5), (0.36, 0.88), paint) for x in (-0.44, -0.28, -0.12, 0.04, 0.14)),
+        *(
+            span((x - 0.012, x + 0.012), (-0.5, 0.5), (0.36, 0.88), paint)
+            for x in (-0.44, -0.28, -0.12, 0.04, 0.14)
+        ),
         span((0.2, 0.49), (-0.46, 0.46), (0.16, 0.94), paint),
         span((0.36, 0.493), (-0.42, 0.42), (0.54, 0.84), GLASS),
         span((-0.49, 0.42), (-0.32, 0.32), (0.18, 0.34), BLACK),
@@ -208,8 +239,13 @@ def pickup(rng: np.random.Generator, phase: float) -> Shape:
 
 
 def bus(rng: np.random.Generator, phase: float) -> Shape:
-    paint = choose(rng, ((0.35, 0.6, 0.18), (0.62, 0.12, 0.12), (0.75, 0.75, 0.73), (0.15, 0.3, 0.55)))
-    posts = [span((x - 0.008, x + 0.008), (-0.49, 0.49), (0.48, 0.8), paint) for x in np.linspace(-0.46, 0.42, 8)]
+    paint = choose(
+        rng, ((0.35, 0.6, 0.18), (0.62, 0.12, 0.12), (0.75, 0.75, 0.73), (0.15, 0.3, 0.55))
+    )
+    posts = [
+        span((x - 0.008, x + 0.008), (-0.49, 0.49), (0.48, 0.8), paint)
+        for x in np.linspace(-0.46, 0.42, 8)
+    ]
     return [
         span((-0.49, 0.49), (-0.48, 0.48), (0.1, 0.48), paint),
         span((-0.48, 0.485), (-0.485, 0.485), (0.48, 0.8), GLASS, 0.0),
@@ -238,12 +274,19 @@ def double_decker(rng: np.random.Generator, phase: float) -> Shape:
 
 def bendy_bus(rng: np.random.Generator, phase: float) -> Shape:
     parts = [part for part in bus(rng, phase) if part.colour != BLACK or part.kind != "tube_y"]
-    return [*parts, span((-0.12, -0.06), (-0.5, 0.5), (0.12, 0.98), BLACK), *_wheels((-0.38, 0.05, 0.36), 0.28, 0.06)]
+    return [
+        *parts,
+        span((-0.12, -0.06), (-0.5, 0.5), (0.12, 0.98), BLACK),
+        *_wheels((-0.38, 0.05, 0.36), 0.28, 0.06),
+    ]
 
 
 def trailer(rng: np.random.Generator, phase: float) -> Shape:
     load = choose(rng, LOADS)
-    ribs = [span((x - 0.01, x + 0.01), (-0.5, 0.5), (0.32, 1.0), STEEL) for x in np.linspace(-0.47, 0.38, 7)]
+    ribs = [
+        span((x - 0.01, x + 0.01), (-0.5, 0.5), (0.32, 1.0), STEEL)
+        for x in np.linspace(-0.47, 0.38, 7)
+    ]
     return [
         span((-0.49, 0.4), (-0.48, 0.48), (0.32, 0.98), load),
         span((-0.5, 0.42), (-0.4, 0.4), (0.24, 0.32), BLACK),
@@ -255,12 +298,20 @@ def trailer(rng: np.random.Generator, phase: float) -> Shape:
 
 
 def _tail(height: float) -> Shape:
-    return [Part("box", (-0.495, side * 0.38, height), (0.01, 0.16, 0.05), TAIL_LIGHT, 0.8) for side in (-1, 1)]
+    return [
+        Part("box", (-0.495, side * 0.38, height), (0.01, 0.16, 0.05), TAIL_LIGHT, 0.8)
+        for side in (-1, 1)
+    ]
 
 
 def tank_trailer(rng: np.random.Generator, phase: float) -> Shape:
     return [
-        Part("tube_x", (-0.03, 0.0, 0.64), (0.9, 0.96, 0.7), choose(rng, ((0.72, 0.73, 0.74), (0.8, 0.8, 0.78)))),
+        Part(
+            "tube_x",
+            (-0.03, 0.0, 0.64),
+            (0.9, 0.96, 0.7),
+            choose(rng, ((0.72, 0.73, 0.74), (0.8, 0.8, 0.78))),
+        ),
         span((-0.5, 0.46), (-0.36, 0.36), (0.22, 0.32), BLACK),
         span((-0.4, 0.36), (-0.05, 0.05), (0.98, 1.0), STEEL),
         span((0.42, 0.5), (-0.06, 0.06), (0.22, 0.3), STEEL),
@@ -274,11 +325,16 @@ def excavator(rng: np.random.Generator, phase: float) -> Shape:
     reach = 0.75 + 0.2 * rng.random()
     paint = choose(rng, (YELLOW, YELLOW, ORANGE))
     return [
-        *(Part("tube_y", (-0.22, side * 0.42, 0.14), (0.56, 0.16, 0.28), BLACK) for side in (-1, 1)),
+        *(
+            Part("tube_y", (-0.22, side * 0.42, 0.14), (0.56, 0.16, 0.28), BLACK)
+            for side in (-1, 1)
+        ),
         span((-0.46, 0.06), (-0.46, 0.46), (0.28, 0.6), paint),
         span((-0.16, 0.08), (0.0, 0.46), (0.6, 0.98), GLASS),
         span((-0.17, 0.09), (0.0, 0.46), (0.94, 1.0), paint),
-        span((0.02, 0.38), (-0.2, -0.06), (reach - 0.1, reach), paint, tilt=rng.uniform(-0.25, 0.25)),
+        span(
+            (0.02, 0.38), (-0.2, -0.06), (reach - 0.1, reach), paint, tilt=rng.uniform(-0.25, 0.25)
+        ),
         span((0.32, 0.4), (-0.2, -0.06), (0.16, reach), paint, tilt=rng.uniform(-0.2, 0.2)),
         span((0.3, 0.5), (-0.4, 0.14), (0.0, 0.24), STEEL),
     ]

@@ -1,1 +1,1 @@
-"""The search for a plan: an algorithm proposes within a budget, workers judge, a journal remembers."""
+"""The search for a plan: an algorithm proposes, workers judge, and a journal remembers."""

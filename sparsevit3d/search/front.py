@@ -1,6 +1,8 @@
-"""The whole front of accuracy against cost in one search: NSGA-II (Deb et al., 2002) of pymoo on the space and budget of the others.
+"""The whole front of accuracy against cost in one search: NSGA-II (Deb et al., 2002) of pymoo on
+the space and budget of the others.
 
-pymoo selects; what a plan, a mutant and a crossover are, and which plans may be asked for, is said here as for evolution.
+pymoo selects; what a plan, a mutant and a crossover are, and which plans may be asked for, is said
+here as for evolution.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.core.sampling import Sampling
 
-from sparsevit3d.plan import SparsityPlan, cross_plans, mutate_plan
-from sparsevit3d.search.evolution import Algorithm
+from sparsevit3d.search.algorithms import Algorithm
+from sparsevit3d.swin.plan import SparsityPlan, cross_plans, mutate_plan
 
 Plans = NDArray[np.object_]
 
@@ -39,7 +41,9 @@ class Front(Algorithm):
             eliminate_duplicates=_New(self),
             seed=self.random.getrandbits(32),
         )
-        self._nsga.setup(Problem(n_var=1, n_obj=2), termination=("n_gen", self.settings.generations + 1))
+        self._nsga.setup(
+            Problem(n_var=1, n_obj=2), termination=("n_gen", self.settings.generations + 1)
+        )
         self._judging: Population | None = None
 
     def front(self) -> list[SparsityPlan]:
@@ -61,7 +65,9 @@ class Front(Algorithm):
         return [] if self._judging is None else [row[0] for row in self._judging.get("X")]
 
 
-def pareto_front(scores: Mapping[SparsityPlan, float], costs: Mapping[SparsityPlan, float]) -> list[SparsityPlan]:
+def pareto_front(
+    scores: Mapping[SparsityPlan, float], costs: Mapping[SparsityPlan, float]
+) -> list[SparsityPlan]:
     """The plans that no other beats in both score and cost, the cheapest first."""
     front: list[SparsityPlan] = []
     for plan in sorted(scores, key=lambda plan: (costs[plan], -scores[plan])):
@@ -76,17 +82,23 @@ class _Fresh(Sampling):
         self.search = search
 
     def _do(self, problem: Problem, n_samples: int, **kwargs: Any) -> Plans:
-        plans = self.search._fresh(n_samples) or [self.search.cheapest]
+        plans = self.search.fresh(n_samples) or [self.search.cheapest]
         return _column(plans)
 
 
 class _Cross(Crossover):
     def __init__(self, search: Front) -> None:
-        super().__init__(n_parents=2, n_offsprings=1, prob=0.5)  # the other half are mutants of one parent
+        # the other half are mutants of one parent
+        super().__init__(n_parents=2, n_offsprings=1, prob=0.5)
         self.search = search
 
     def _do(self, problem: Problem, X: Plans, **kwargs: Any) -> Plans:
-        return _column([cross_plans(self.search.random, one[0], other[0]) for one, other in zip(*X, strict=True)])[None]
+        return _column(
+            [
+                cross_plans(self.search.random, one[0], other[0])
+                for one, other in zip(*X, strict=True)
+            ]
+        )[None]
 
 
 class _Mutate(Mutation):
@@ -96,7 +108,9 @@ class _Mutate(Mutation):
 
     def _do(self, problem: Problem, X: Plans, **kwargs: Any) -> Plans:
         rate = self.search.settings.mutation
-        return _column([mutate_plan(self.search.random, row[0], rate, self.search.grid) for row in X])
+        return _column(
+            [mutate_plan(self.search.random, row[0], rate, self.search.grid) for row in X]
+        )
 
 
 class _New(DuplicateElimination):
@@ -106,11 +120,17 @@ class _New(DuplicateElimination):
         super().__init__()
         self.search = search
 
-    def _do(self, pop: Population, other: Population | None, is_duplicate: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _do(
+        self, pop: Population, other: Population | None, is_duplicate: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         search = self.search
         seen = set() if other is None else {search.same(row[0]) for row in other.get("X")}
         for number, (plan,) in enumerate(pop.get("X")):
-            is_duplicate[number] |= search.same(plan) in seen or not search.is_new(plan) or not search.budget.allows(plan)
+            is_duplicate[number] |= (
+                search.same(plan) in seen
+                or not search.is_new(plan)
+                or not search.budget.allows(plan)
+            )
             if other is None:
                 seen.add(search.same(plan))
         return is_duplicate

@@ -1,33 +1,35 @@
-"""What a search has found out, on disk before the search goes on, so that it can be killed at any moment.
+"""What a search has found out, on disk before the search goes on, so that it can be killed at any
+moment.
 
-A journal is lines of JSON. The first says which search it is of; each of the others one fact: what a plan scored (with its generation and
-costs, for whoever reads along), or a cost that was measured, which is never measured again.
+A journal is lines of JSON. The first says which search it is of; each of the others one fact: what
+a plan scored (with its generation and costs, for whoever reads along), or a cost that was measured,
+which is never measured again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sparsevit3d.cache import cache_folder
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.files import ExperimentError
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import cache_folder, release_lock, take_lock
+from sparsevit3d.swin.plan import SparsityPlan
 
-PATIENCE = 10.0  # seconds: what a killed search leaves behind, or somebody who looks at the journal, is soon gone
+# seconds: what a killed search leaves behind, or somebody who looks at the journal, is soon gone
+PATIENCE = 10.0
 
 
 class Journal:
     """Opened, it is this process's alone until ``close``.
 
-    ``scores``: metrics by plan; ``costs``: by plan and unit. Raises ExperimentError for a journal of another search, one at which
-    another search is at work, or one that is damaged anywhere but in its last line; that one is dropped, with a warning.
+    ``scores``: metrics by plan; ``costs``: by plan and unit. Raises InputError for a journal of
+    another search, one at which another search is at work, or one that is damaged anywhere but in
+    its last line; that one is dropped, with a warning.
     """
 
     def __init__(self, path: Path, request: dict[str, Any]) -> None:
@@ -35,16 +37,14 @@ class Journal:
         self.scores: dict[SparsityPlan, dict[str, float]] = {}
         self.costs: dict[tuple[SparsityPlan, str], float] = {}
         self._file = path.open("a+b")
-        begin = time.monotonic()
-        while not _is_free(self._file, fcntl.LOCK_EX):
-            if time.monotonic() < begin + PATIENCE:
-                time.sleep(0.05)
-                continue
+        if not take_lock(self._file, patience=PATIENCE):
             self._file.close()
-            raise ExperimentError(f"{path}: another search is at work on it; wait for it, or use another --work-dir")
+            raise InputError(
+                f"{path}: another search is at work on it; wait for it, or use another --work-dir"
+            )
         try:
             self._read(json.loads(json.dumps(request)))
-        except ExperimentError:
+        except InputError:
             self.close()
             raise
 
@@ -54,11 +54,19 @@ class Journal:
         return not self.scores and not self.costs
 
     def close(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)  # a data loader's worker that is still there holds the file open as well
+        release_lock(self._file)
         self._file.close()
 
-    def add_score(self, plan: SparsityPlan, metrics: dict[str, float], generation: int, costs: dict[str, float]) -> None:
-        self._append({"plan": str(plan), "metrics": metrics, "generation": generation, "costs": costs})
+    def add_score(
+        self,
+        plan: SparsityPlan,
+        metrics: dict[str, float],
+        generation: int,
+        costs: dict[str, float],
+    ) -> None:
+        self._append(
+            {"plan": str(plan), "metrics": metrics, "generation": generation, "costs": costs}
+        )
         self.scores[plan] = metrics
 
     def add_cost(self, plan: SparsityPlan, unit: str, cost: float) -> None:
@@ -88,17 +96,25 @@ class Journal:
                 self.costs[plan, unit] = cost
 
     def _compare(self, found: dict[str, Any], request: dict[str, Any]) -> None:
-        old, new = _flat(found), _flat(request)
+        old = _flat(found)
+        new = _flat(request)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if changed:
-            told = "; ".join(f"its {key} is {_short(old.get(key))}, not {_short(new.get(key))}" for key in changed[:3])
+            told = "; ".join(
+                f"its {key} is {_short(old.get(key))}, not {_short(new.get(key))}"
+                for key in changed[:3]
+            )
             more = f"; {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise ExperimentError(f"{self.path}: is of another search ({told}{more}); use another --work-dir")
+            raise InputError(
+                f"{self.path}: is of another search ({told}{more}); use another --work-dir"
+            )
 
 
 @dataclass(frozen=True)
 class Record:
-    """A journal as whoever looks on sees it: what was asked for, what each plan scored, in that order, and whether a search is at work."""
+    """A journal as whoever looks on sees it: what was asked for, what each plan scored, in that
+    order, and whether a search is at work.
+    """
 
     request: dict[str, Any]
     judged: list[dict[str, Any]]  # "plan", "metrics", "generation", "costs"
@@ -106,27 +122,21 @@ class Record:
 
 
 def read_journal(path: Path) -> Record:
-    """Of a journal that may grow meanwhile. Raises ExperimentError where there is none, or where it is damaged."""
+    """Of a journal that may grow meanwhile.
+
+    Raises InputError where there is none, or where it is damaged.
+    """
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ExperimentError(f"{path}: no search has begun there ({error.strerror})") from error
+        raise InputError(f"{path}: no search has begun there ({error.strerror})") from error
     with file:
-        at_work = not _is_free(file, fcntl.LOCK_SH)
-        fcntl.flock(file, fcntl.LOCK_UN)
+        at_work = not take_lock(file, shared=True)
+        release_lock(file)
         entries, _ = _whole_lines(file, path)
     if not entries:
-        raise ExperimentError(f"{path}: is empty; the search has not begun yet")
+        raise InputError(f"{path}: is empty; the search has not begun yet")
     return Record(entries[0], [entry for entry in entries[1:] if "metrics" in entry], at_work)
-
-
-def _is_free(file: BinaryIO, kind: int) -> bool:
-    """Take the lock that a search at work holds, if it can be had."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _whole_lines(file: BinaryIO, path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -140,8 +150,9 @@ def _whole_lines(file: BinaryIO, path: Path) -> tuple[list[dict[str, Any]], int]
             entries.append(_entry(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             if file.read(1):
-                raise ExperimentError(
-                    f"{path}: line {number} is damaged ({error}); remove that line, or the file to begin anew"
+                raise InputError(
+                    f"{path}: line {number} is damaged ({error}); remove that line, or the file "
+                    f"to begin anew"
                 ) from None
             break
         place += len(line)
@@ -149,13 +160,16 @@ def _whole_lines(file: BinaryIO, path: Path) -> tuple[list[dict[str, Any]], int]
 
 
 class ScoreCache:
-    """Scores that any search on this machine found by the same weights, data and experiment; ``key`` says which."""
+    """Scores that any search on this machine found by the same weights, data and experiment;
+    ``key`` says which.
+    """
 
     def __init__(self, key: str) -> None:
         self.path = cache_folder("scores") / f"{key}.jsonl"
         self.scores: dict[SparsityPlan, dict[str, float]] = {}
         for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut off costs no more than itself
+            # A line that was cut off costs no more than itself
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 self.scores[SparsityPlan.parse(entry["plan"])] = entry["metrics"]
 
@@ -163,10 +177,14 @@ class ScoreCache:
         self.scores[plan] = metrics
         line = b"\n" + json.dumps({"plan": str(plan), "metrics": metrics}).encode() + b"\n"
         try:
-            with self.path.open("ab") as file:  # one write each, so that lines of searches side by side do not mix
+            # One write each, so that lines of searches side by side do not mix
+            with self.path.open("ab") as file:
                 file.write(line)
         except OSError as error:
-            warnings.warn(f"{self.path}: cannot be written ({error.strerror}); the search goes on without it", stacklevel=2)
+            warnings.warn(
+                f"{self.path}: cannot be written ({error.strerror}); the search goes on without it",
+                stacklevel=2,
+            )
 
 
 def _entry(value: Any) -> dict[str, Any]:
@@ -181,7 +199,11 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, of dotted names."""
     if not isinstance(value, dict):
         return {prefix: value}
-    return {name: leaf for key, item in value.items() for name, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()}
+    return {
+        name: leaf
+        for key, item in value.items()
+        for name, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()
+    }
 
 
 def _short(value: Any) -> str:

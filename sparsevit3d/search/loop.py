@@ -1,25 +1,40 @@
-"""The search itself: ask an algorithm, judge what it asks for, and have every fact in the journal before the next is sought."""
+"""The search itself: ask an algorithm, judge what it asks for, and have every fact in the journal
+before the next is sought.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.search.evolution import Algorithm
+from sparsevit3d.progress import Progress
+from sparsevit3d.search.algorithms import Algorithm
 from sparsevit3d.search.journal import Journal, ScoreCache
 from sparsevit3d.search.workers import Judge
+from sparsevit3d.swin.plan import SparsityPlan
 
-Progress = Callable[[int, int, str], None]  # done, in all, a note
 
+def run(
+    algorithm: Algorithm,
+    journal: Journal,
+    judge: Judge,
+    by: str,
+    cache: ScoreCache | None,
+    progress: Progress,
+) -> None:
+    """Until the algorithm asks no more.
 
-def run(algorithm: Algorithm, journal: Journal, judge: Judge, by: str, cache: ScoreCache | None, progress: Progress) -> None:
-    """Until the algorithm asks no more. What the journal, or the cache, knows is not judged again; ``by``: the metric to maximise."""
-    total, best, known = algorithm.evaluations, -float("inf"), cache.scores if cache is not None else {}
+    What the journal, or the cache, knows is not judged again; ``by``: the metric to maximise.
+    """
+    total = algorithm.evaluations
+    best = -float("inf")
+    known = cache.scores if cache is not None else {}
     while plans := algorithm.ask():
         generation = algorithm.generation
 
-        def note(plan: SparsityPlan, metrics: dict[str, float], generation: int = generation) -> None:
+        def note(
+            plan: SparsityPlan, metrics: dict[str, float], generation: int = generation
+        ) -> None:
             journal.add_score(plan, metrics, generation, algorithm.budget.costs(plan))
 
         for plan in plans:
@@ -41,9 +56,12 @@ def _rankable(score: float) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-def measured(journal: Journal, unit: str, measure: Callable[[SparsityPlan], float]) -> Callable[[SparsityPlan], float]:
-    """A cost that is measured once for each plan, journalled, and from then on read there. It is asked for between generations, when no
-    worker is busy.
+def measured(
+    journal: Journal, unit: str, measure: Callable[[SparsityPlan], float]
+) -> Callable[[SparsityPlan], float]:
+    """A cost that is measured once for each plan, journalled, and from then on read there.
+
+    It is asked for between generations, when no worker is busy.
     """
 
     def cost(plan: SparsityPlan) -> float:

@@ -1,7 +1,7 @@
 """What a plan is worth: its score on the search split, by one detector that is loaded once.
 
-The devkit's own scoring, with the truth loaded once; images that fit in memory are decoded once as well. So an evaluation is forward
-passes and little else.
+The devkit's own scoring, with the truth loaded once; images that fit in memory are decoded once as
+well. So an evaluation is forward passes and little else.
 """
 
 from __future__ import annotations
@@ -25,23 +25,28 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader, Subset
 
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.experiment import PACKAGES, load_detector, use_split
-from sparsevit3d.stages.files import ExperimentError, fingerprint
-from sparsevit3d.stages.hooks import backbone_of
-from sparsevit3d.stages.submission import CAMERA_ORDER
+from data_tools.schema import CAMERAS
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import fingerprint
+from sparsevit3d.stages.config import use_split
+from sparsevit3d.stages.provenance import PACKAGES
+from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.swin.plan import SparsityPlan
 
 SPLIT = "search"  # the search never sees the split that scores are reported on
 SCORES = ("mAP", "NDS", "loss")
 KEPT = 1 << 30  # bytes of decoded images that a process keeps
-PLACES = ("data_root", "ann_file", "work_dir", "randomness")  # of a config: where things lie, and no score follows from the seed
+# of a config: where things lie, and no score follows from the seed
+PLACES = ("data_root", "ann_file", "work_dir", "randomness")
 
 
 @dataclass(frozen=True)
 class Question:
     """All that the score of a plan follows from.
 
-    ``by``: one of SCORES; ``keyframes``: how many of the split, evenly spread, None: all; ``threads`` of the process that judges.
+    ``by``: one of SCORES; ``keyframes``: how many of the split, evenly spread, None: all;
+    ``threads`` of the process that judges.
     """
 
     config: Config = field(hash=False, compare=False)
@@ -53,7 +58,8 @@ class Question:
 
     def load(self) -> Objective:
         warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, in every worker
-        register_all_modules(init_default_scope=True)  # so that the names in configs mean something there as well
+        # so that the names in configs mean something there as well
+        register_all_modules(init_default_scope=True)
         return Objective(self)
 
     @cached_property
@@ -79,12 +85,17 @@ class Question:
 
 
 def _data_fingerprint(config: Config) -> str:
-    """SHA-256 of the split's info file, and the sizes of its images and of the tables: all of them would take too long to read."""
-    path, root = Path(config.test_evaluator.ann_file), Path(config.data_root)
+    """SHA-256 of the split's info file, and the sizes of its images and of the tables: all of them
+    would take too long to read.
+    """
+    path = Path(config.test_evaluator.ann_file)
+    root = Path(config.data_root)
     infos = json.loads(path.read_text())
     prefix = config.test_dataloader.dataset.data_prefix
     images = [
-        root / prefix[name] / Path(image["img_path"]).name for info in infos["data_list"] for name, image in info["images"].items()
+        root / prefix[name] / Path(image["img_path"]).name
+        for info in infos["data_list"]
+        for name, image in info["images"].items()
     ]
     tables = sorted((root / infos["metainfo"]["version"]).glob("*.json"))
     sizes = [file.stat().st_size if file.is_file() else None for file in (*images, *tables)]
@@ -98,9 +109,10 @@ def _without(value: Any, names: tuple[str, ...]) -> Any:
 
 
 class Objective:
-    """Call it with a plan, as often as needed: metrics by name, of which that of ``question.by`` is to be maximised.
+    """Call it with a plan, as often as needed: metrics by name, of which that of ``question.by`` is
+    to be maximised.
 
-    Raises ExperimentError where the split has fewer keyframes than asked for.
+    Raises InputError where the split has fewer keyframes than asked for.
     """
 
     def __init__(self, question: Question) -> None:
@@ -110,11 +122,19 @@ class Objective:
         self.by_loss = question.by == "loss"
         self.model = load_detector(config, question.weights, None)
         self.net = backbone_of(self.model)
-        dataset = _truth_dataset(config) if self.by_loss else DATASETS.build(config.test_dataloader.dataset)
-        chosen = _spread(question.keyframes, len(dataset) // len(CAMERA_ORDER), Path(config.test_evaluator.ann_file))
+        dataset = (
+            _truth_dataset(config)
+            if self.by_loss
+            else DATASETS.build(config.test_dataloader.dataset)
+        )
+        chosen = _spread(
+            question.keyframes, len(dataset) // len(CAMERAS), Path(config.test_evaluator.ann_file)
+        )
         self.metric = METRICS.build({**config.test_evaluator, "keyframes": chosen})
         self.metric.dataset_meta = dataset.metainfo
-        images = [number * len(CAMERA_ORDER) + camera for number in chosen for camera in range(len(CAMERA_ORDER))]
+        images = [
+            number * len(CAMERAS) + camera for number in chosen for camera in range(len(CAMERAS))
+        ]
         self.batches = _batches(Subset(dataset, images), config)
 
     def __call__(self, plan: SparsityPlan) -> dict[str, float]:
@@ -130,12 +150,14 @@ class Objective:
 
     def _loss(self) -> dict[str, float]:
         """Minus the mean of an image's losses, as training adds them up."""
-        total, images = 0.0, 0
+        total = 0.0
+        images = 0
         for batch in self.batches:
             batch = copy.deepcopy(batch)  # the head turns the truth's yaws in place
             count = len(batch["data_samples"])
             losses = self.model(**self.model.data_preprocessor(batch, training=False), mode="loss")
-            total, images = total + float(self.model.parse_losses(losses)[0]) * count, images + count
+            total = total + float(self.model.parse_losses(losses)[0]) * count
+            images = images + count
         return {"loss": -total / images}
 
 
@@ -143,14 +165,16 @@ def _spread(wanted: int | None, count: int, path: Path) -> list[int]:
     """Places of so many keyframes, evenly spread."""
     wanted = count if wanted is None else wanted
     if not 1 <= wanted <= count:
-        raise ExperimentError(f"{wanted} keyframes: {path} has {count}")
+        raise InputError(f"{wanted} keyframes: {path} has {count}")
     return [number * count // wanted for number in range(wanted)]
 
 
 def _truth_dataset(config: Config) -> Any:
     """The split's images with what there is to be found in them; nothing is random."""
     part = copy.deepcopy(config.train_dataloader.dataset)
-    part.ann_file, part.test_mode, part.filter_empty_gt = config.test_dataloader.dataset.ann_file, False, False
+    part.ann_file = config.test_dataloader.dataset.ann_file
+    part.test_mode = False
+    part.filter_empty_gt = False
     part.pipeline = [step for step in part.pipeline if "Flip" not in step.type]
     return DATASETS.build(part)
 

@@ -1,4 +1,6 @@
-"""A search from its request to its answer: budget, algorithm, journal, and plan files that say where they came from."""
+"""A search from its request to its answer: budget, algorithm, journal, and plan files that say
+where they came from.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +12,45 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sparsevit3d.latency import measure_latency
-from sparsevit3d.latency_table import LatencyTable, Machine, MeasuredTable, table_for
-from sparsevit3d.macs import count_macs, kept_windows
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.search.budget import Budget, Limit, SearchError
-from sparsevit3d.search.evolution import Algorithm, Evolution, RandomSearch, Settings, UniformSearch
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.cost.latency import measure_latency
+from sparsevit3d.cost.latency_table import LatencyTable, Machine, MeasuredTable, table_for
+from sparsevit3d.cost.macs import count_macs, kept_windows
+from sparsevit3d.errors import InputError
+from sparsevit3d.progress import Progress, no_progress
+from sparsevit3d.search.algorithms import (
+    Algorithm,
+    Evolution,
+    RandomSearch,
+    Settings,
+    UniformSearch,
+)
+from sparsevit3d.search.budget import Budget, Limit
 from sparsevit3d.search.journal import Journal, ScoreCache
-from sparsevit3d.search.loop import Progress, measured, run
+from sparsevit3d.search.loop import measured, run
 from sparsevit3d.search.objective import Question
 from sparsevit3d.search.workers import Judge
-from sparsevit3d.sparse_swin import SparseSwin
-from sparsevit3d.stages.experiment import PACKAGES, load_detector, write_provenance
-from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.stages.provenance import PACKAGES, write_provenance
+from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.swin.plan import SparsityPlan
+from sparsevit3d.swin.sparse_swin import SparseSwin
 
 ALGORITHMS = ("evolution", "random", "uniform", "front")
-SHARE, GMACS, MS = "share of dense MACs", "GMACs", "ms"
-JOURNAL, TABLE, FRONT = "journal.jsonl", "latency_table.json", "front"  # in the work dir
+SHARE = "share of dense MACs"
+GMACS = "GMACs"
+MS = "ms"
+JOURNAL = "journal.jsonl"
+TABLE = "latency_table.json"
+FRONT = "front"  # in the work dir
 
 
 @dataclass(frozen=True)
 class Request:
     """What to search for: the plan that scores best among those that keep to every limit.
 
-    ``max_macs``: of one image through the backbone, as a share of the dense count, ``max_gmacs`` the same in 10 ** 9; ``max_ms``: of the
-    backbone on ``machine``, "predicted" from a table or "measured" plan by plan.
+    ``max_macs``: of one image through the backbone, as a share of the dense count, ``max_gmacs``
+    the same in 10 ** 9; ``max_ms``: of the backbone on ``machine``, "predicted" from a table or
+    "measured" plan by plan.
     """
 
     algorithm: str = "evolution"
@@ -46,42 +62,69 @@ class Request:
     machine: Machine | None = None
 
 
-def limits(max_macs: float | None, max_gmacs: float | None, max_ms: float | None) -> dict[str, float]:
+def limits(
+    max_macs: float | None, max_gmacs: float | None, max_ms: float | None
+) -> dict[str, float]:
     """Those that are set, by unit; where none is, what all plans keep to."""
     every = {SHARE: max_macs, GMACS: max_gmacs, MS: max_ms}
     return {unit: most for unit, most in every.items() if most is not None} or {SHARE: 1.0}
 
 
 def search(
-    question: Question, request: Request, work_dir: Path, judge: Judge, progress: Progress = lambda done, total, note: None
+    question: Question,
+    request: Request,
+    work_dir: Path,
+    judge: Judge,
+    progress: Progress = no_progress,
 ) -> Path:
-    """Run it in ``work_dir`` and return the plan file. Interrupted and called again, it goes on from its journal.
+    """Run it in ``work_dir`` and return the plan file.
 
-    Raises SearchError for a budget that no plan meets, ExperimentError for a folder of another search or one where another is at work.
+    Interrupted and called again, it goes on from its journal.
+
+    Raises InputError for a budget that no plan meets, InputError for a folder of another search or
+    one where another is at work.
     """
     net = backbone_of(load_detector(question.config, question.weights, None))
     work_dir.mkdir(parents=True, exist_ok=True)
     seed = question.config.randomness.seed
-    with closing(Journal(work_dir / JOURNAL, asdict(request) | question.identity | {"seed": seed})) as journal:
+    with closing(
+        Journal(work_dir / JOURNAL, asdict(request) | question.identity | {"seed": seed})
+    ) as journal:
         if journal.is_new:  # what an earlier search left is not this one's
             for old in (work_dir / TABLE, *(work_dir / FRONT).glob("plan_*.json")):
                 old.unlink(missing_ok=True)
         try:
-            budget = make_budget(net, question.config.image_size, request, work_dir, journal, progress)
+            budget = make_budget(
+                net, question.config.image_size, request, work_dir, journal, progress
+            )
             algorithm = make_algorithm(net, budget, request, question.config.image_size, seed)
-        except SearchError:
+        except InputError:
             if journal.is_new:  # so that the next attempt may be made in the same place
                 journal.path.unlink()
             raise
-        write_provenance(work_dir, question.config, stage="search", weights=question.weights, request=asdict(request))
+        write_provenance(
+            work_dir,
+            question.config,
+            stage="search",
+            weights=question.weights,
+            request=asdict(request),
+        )
         run(algorithm, journal, judge, question.by, ScoreCache(question.key), progress)
     return write_answer(algorithm, question, request, work_dir)
 
 
 def make_budget(
-    net: SparseSwin, image_size: tuple[int, int], request: Request, work_dir: Path, journal: Journal, progress: Progress
+    net: SparseSwin,
+    image_size: tuple[int, int],
+    request: Request,
+    work_dir: Path,
+    journal: Journal,
+    progress: Progress,
 ) -> Budget:
-    """The limits of ``request``, those that are quickly known first. What is measured goes into the journal."""
+    """The limits of ``request``, those that are quickly known first.
+
+    What is measured goes into the journal.
+    """
     width, height = image_size
 
     def macs(plan: SparsityPlan) -> float:
@@ -98,7 +141,7 @@ def make_budget(
     if request.max_ms is None:
         return Budget(*counted)
     if request.machine is None:
-        raise SearchError("a budget of time needs a machine that it is meant for")
+        raise InputError("a budget of time needs a machine that it is meant for")
     if request.latency == "predicted":
         table = _table(net, request.machine, work_dir, progress)
         return Budget(*counted, Limit(MS, request.max_ms, table.predict, table.fastest()))
@@ -106,16 +149,21 @@ def make_budget(
 
 
 def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress) -> LatencyTable:
-    """The one that this search began with, even where the machine's has been measured anew since."""
+    """The table that this search began with, even if it has been measured anew since."""
     if not machine.device.startswith("cpu"):
-        raise SearchError(f"latency on {machine.device} cannot be predicted: a GPU replays a pass as a whole; have it measured")
+        raise InputError(
+            f"latency on {machine.device} cannot be predicted: a GPU replays a pass as a whole; "
+            f"have it measured"
+        )
     path = work_dir / TABLE
     if not path.exists():
         table_for(net, machine, progress).save(path)
     return MeasuredTable.load(path).table
 
 
-def _measured(net: SparseSwin, machine: Machine, journal: Journal) -> Callable[[SparsityPlan], float]:
+def _measured(
+    net: SparseSwin, machine: Machine, journal: Journal
+) -> Callable[[SparsityPlan], float]:
     def measure(plan: SparsityPlan) -> float:
         with machine.takes(net) as (placed, _):
             placed.plan = plan
@@ -124,18 +172,30 @@ def _measured(net: SparseSwin, machine: Machine, journal: Journal) -> Callable[[
     return measured(journal, MS, measure)
 
 
-def make_algorithm(net: SparseSwin, budget: Budget, request: Request, image_size: tuple[int, int], seed: int) -> Algorithm:
-    kinds: dict[str, type[Algorithm]] = {"evolution": Evolution, "random": RandomSearch, "uniform": UniformSearch}
+def make_algorithm(
+    net: SparseSwin, budget: Budget, request: Request, image_size: tuple[int, int], seed: int
+) -> Algorithm:
+    kinds: dict[str, type[Algorithm]] = {
+        "evolution": Evolution,
+        "random": RandomSearch,
+        "uniform": UniformSearch,
+    }
     if request.algorithm == "front":
         from sparsevit3d.search.front import Front
 
         kinds["front"] = Front
     width, height = image_size
-    return kinds[request.algorithm](net.depths, budget, request.settings, seed, same=partial(kept_windows, net, (height, width)))
+    return kinds[request.algorithm](
+        net.depths, budget, request.settings, seed, same=partial(kept_windows, net, (height, width))
+    )
 
 
-def write_answer(algorithm: Algorithm, question: Question, request: Request, work_dir: Path) -> Path:
-    """``plan.json``, the best of all; of a front also ``front/``, a plan file for each of its plans."""
+def write_answer(
+    algorithm: Algorithm, question: Question, request: Request, work_dir: Path
+) -> Path:
+    """``plan.json``, the best of all; of a front also ``front/``, a plan file for each of its
+    plans.
+    """
     origin = {
         "budget": {limit.unit: limit.most for limit in algorithm.budget.limits},
         "score": question.by,
@@ -151,7 +211,10 @@ def write_answer(algorithm: Algorithm, question: Question, request: Request, wor
         origin["latency_table"] = asdict(MeasuredTable.load(work_dir / TABLE).accuracy)
 
     def save(plan: SparsityPlan, path: Path) -> Path:
-        facts: dict[str, Any] = {"costs": algorithm.budget.costs(plan), question.by: algorithm.scores[plan]}
+        facts: dict[str, Any] = {
+            "costs": algorithm.budget.costs(plan),
+            question.by: algorithm.scores[plan],
+        }
         plan.save(path, **facts, **origin)
         return path
 

@@ -1,15 +1,14 @@
 """Who judges plans: this process, several of this machine, or those of a Ray cluster.
 
-Each is called with the plans of a generation and yields what they score, in the order in which they are done. Whoever judges loads
-the objective once and uses a fixed number of threads, so a plan's score is the same whoever gives it. A plan whose worker is lost goes
-to another one.
+Each is called with the plans of a generation and yields what they score, in the order in which they
+are done. Whoever judges loads the objective once and uses a fixed number of threads, so a plan's
+score is the same whoever gives it. A plan whose worker is lost goes to another one.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -17,17 +16,22 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from typing import Protocol
 
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.search.budget import SearchError
+from sparsevit3d.errors import InputError
+from sparsevit3d.processes import end_with_parent
+from sparsevit3d.swin.plan import SparsityPlan
 
 Metrics = dict[str, float]
 Objective = Callable[[SparsityPlan], Metrics]
 LOSSES = 5  # workers that a plan may lose
-LOST = f"{LOSSES} workers died while they judged plan {{plan}}, as they do where memory runs out; try fewer --workers"
+LOST = (
+    f"{LOSSES} workers died while they judged plan {{plan}}, as happens where memory runs out. "
+    "Use fewer --workers."
+)
 
 
 class Question(Hashable, Protocol):
-    """What to load an objective from; it travels to other processes, and each of those is asked one question alone.
+    """What to load an objective from; it travels to other processes, and each of those is asked one
+    question alone.
 
     ``threads``: how many the objective uses.
     """
@@ -84,11 +88,14 @@ class Processes:
         self._workers = [self._begin(place) for place in range(workers)]
 
     def __call__(self, plans: Sequence[SparsityPlan]) -> Iterator[tuple[SparsityPlan, Metrics]]:
-        waiting, losses = deque(plans), Counter[SparsityPlan]()
-        idle, running = list(range(len(self._workers))), dict[Future[Metrics], tuple[SparsityPlan, int]]()
+        waiting = deque(plans)
+        losses = Counter[SparsityPlan]()
+        idle = list(range(len(self._workers)))
+        running = dict[Future[Metrics], tuple[SparsityPlan, int]]()
         while waiting or running:
             while waiting and idle:
-                plan, place = waiting.popleft(), idle.pop()
+                plan = waiting.popleft()
+                place = idle.pop()
                 running[self._submit(plan, place)] = plan, place
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 plan, place = running.pop(future)
@@ -98,7 +105,7 @@ class Processes:
                 except BrokenProcessPool:  # that worker alone is lost
                     losses[plan] += 1
                     if losses[plan] == LOSSES:
-                        raise SearchError(LOST.format(plan=plan)) from None
+                        raise InputError(LOST.format(plan=plan)) from None
                     waiting.appendleft(plan)
                     continue
                 yield plan, metrics
@@ -120,16 +127,8 @@ class Processes:
 
 
 def _begin(place: int) -> None:
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    end_with_parent()
     _take_gpu(place)
-
-
-def _leave_with_parent() -> None:
-    """A worker whose search was killed would wait for plans for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _take_gpu(place: int) -> None:
@@ -144,7 +143,8 @@ def _take_gpu(place: int) -> None:
 
 
 class Cluster:
-    """The nodes of a Ray cluster, by Ray's own scheduling and fault tolerance; they need the same files at the same places.
+    """The nodes of a Ray cluster, by Ray's own scheduling and fault tolerance; they need the same
+    files at the same places.
 
     ``address``: of a cluster that runs, "auto" for this machine's, or "local" to begin one here.
     """
@@ -153,17 +153,29 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise SearchError("--ray needs Ray: pip install 'sparsevit3d[ray]'") from None
+            raise InputError("--ray needs Ray: pip install 'sparsevit3d[ray]'") from None
         self.ray = ray
         try:
-            ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
+            ray.init(
+                address,
+                log_to_driver=False,
+                configure_logging=False,
+                include_dashboard=False if address == "local" else None,
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise SearchError(f"--ray {address}: no cluster is to be reached there ({error})") from None
+            raise InputError(
+                f"--ray {address}: no cluster is to be reached there ({error})"
+            ) from None
         most = max(node["Resources"].get("CPU", 0) for node in ray.nodes())
         if most < question.threads:
-            raise SearchError(f"--threads {question.threads}: the largest node of the Ray cluster has {most:g} cores")
+            raise InputError(
+                f"--threads {question.threads}: the largest node of the Ray cluster has {most:g} "
+                f"cores"
+            )
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        self._judge = ray.remote(num_cpus=question.threads, num_gpus=gpus, max_retries=LOSSES - 1)(_judge)
+        self._judge = ray.remote(num_cpus=question.threads, num_gpus=gpus, max_retries=LOSSES - 1)(
+            _judge
+        )
         self._question = ray.put(question)
 
     def __call__(self, plans: Sequence[SparsityPlan]) -> Iterator[tuple[SparsityPlan, Metrics]]:
@@ -178,7 +190,7 @@ class Cluster:
                 self.ray.exceptions.NodeDiedError,
                 self.ray.exceptions.OutOfMemoryError,
             ):
-                raise SearchError(LOST.format(plan=plan)) from None
+                raise InputError(LOST.format(plan=plan)) from None
             yield plan, metrics
 
     def close(self) -> None:

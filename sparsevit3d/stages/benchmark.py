@@ -1,4 +1,6 @@
-"""How fast a detector and its backbone are: under plans, against their rivals and a floor, all taking turns in one run."""
+"""How fast a detector and its backbone are: under plans, against their rivals and a floor, all
+taking turns in one run.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +20,23 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sparsevit3d.decode import decode
-from sparsevit3d.latency import Progress, multiplies_bfloat16, time_calls, wait
-from sparsevit3d.macs import count_macs, default_plans
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.sparse_swin import SparseSwin
-from sparsevit3d.stages.experiment import load_detector, use_split
-from sparsevit3d.stages.files import ExperimentError
-from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.cost.latency import time_calls
+from sparsevit3d.cost.macs import count_macs, default_plans
+from sparsevit3d.detector.decode import decode
+from sparsevit3d.devices import device_name, multiplies_bfloat16, wait
+from sparsevit3d.errors import InputError
+from sparsevit3d.progress import Progress, no_progress
+from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.look import load_keyframe
 from sparsevit3d.stages.rivals import Call, ReleasedSwin, floor, mmdet3d_head, mmdet_swin
+from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.swin.plan import SparsityPlan
+from sparsevit3d.swin.sparse_swin import SparseSwin
 
 PARTS = ("backbone", "neck", "head", "decode")
-DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")  # and SparseSwin itself; the fastest is what plans are held against
+# and SparseSwin itself; the fastest is what plans are held against
+DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")
 
 
 class Subject(NamedTuple):
@@ -45,31 +51,45 @@ class Subject(NamedTuple):
 def known_device(device: str) -> str:
     """``device``, if it is there."""
     if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
-        raise ExperimentError(f"--device {device}: this machine has {'cpu and cuda' if torch.cuda.is_available() else 'cpu alone'}")
+        raise InputError(
+            f"--device {device}: this machine has "
+            f"{'cpu and cuda' if torch.cuda.is_available() else 'cpu alone'}"
+        )
     return device
 
 
 def parse_shape(text: str) -> tuple[int, int, int, int]:
     """Images, channels, height, width."""
     sides = text.split("x")
-    if len(sides) != 4 or not all(side.isdecimal() and int(side) for side in sides) or sides[1] != "3":
-        raise ExperimentError(f"--shape {text}: it is IMAGESx3xHEIGHTxWIDTH, such as 6x3x256x704")
+    if (
+        len(sides) != 4
+        or not all(side.isdecimal() and int(side) for side in sides)
+        or sides[1] != "3"
+    ):
+        raise InputError(f"--shape {text}: it is IMAGESx3xHEIGHTxWIDTH, such as 6x3x256x704")
     images, channels, height, width = map(int, sides)
     return images, channels, height, width
 
 
 def fresh_subject(config: Config, shape: str, device: str) -> Subject:
-    """The config's detector as it is before training, and random images of ``shape``, "6x3x256x704". It finds nothing, so that
-    decoding takes the least that it can.
+    """The config's detector as it is before training, and random images of ``shape``,
+    "6x3x256x704".
 
-    Raises ExperimentError for a shape that is none, or a device that is not there.
+    It finds nothing, so that decoding takes the least that it can.
+
+    Raises InputError for a shape that is none, or a device that is not there.
     """
     images = torch.randn(parse_shape(shape), device=known_device(device))
-    camera = [[1266.4, 0.0, images.shape[3] / 2], [0.0, 1266.4, images.shape[2] / 2], [0.0, 0.0, 1.0]]
+    camera = [
+        [1266.4, 0.0, images.shape[3] / 2],
+        [0.0, 1266.4, images.shape[2] / 2],
+        [0.0, 0.0, 1.0],
+    ]
     meta = {"cam2img": camera, "scale_factor": (1.0, 1.0), "box_type_3d": CameraInstance3DBoxes}
     model = MODELS.build(config.model).to(device).eval()
     for part in (model.neck, model.bbox_head):
-        part.init_weights()  # the backbone is as it is; its config names weights that nobody may have
+        # the backbone is as it is; its config names weights that nobody may have
+        part.init_weights()
     return Subject(model, images, [meta] * len(images), "fresh weights, random images")
 
 
@@ -80,31 +100,47 @@ def trained_subject(config: Config, checkpoint: Path, split: str) -> Subject:
     model = load_detector(config, checkpoint, None)
     batch = model.data_preprocessor(load_keyframe(config, 0)[0])
     metas = [sample.metainfo for sample in batch["data_samples"]]
-    return Subject(model, batch["inputs"]["imgs"], metas, f"{checkpoint.name}, first keyframe of {split}")
+    return Subject(
+        model, batch["inputs"]["imgs"], metas, f"{checkpoint.name}, first keyframe of {split}"
+    )
 
 
 def benchmark(
-    subject: Subject, dtypes: Sequence[str], plans: Sequence[SparsityPlan], runs: int, progress: Progress | None = None
+    subject: Subject,
+    dtypes: Sequence[str],
+    plans: Sequence[SparsityPlan],
+    runs: int,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Time ``subject`` dense and under ``plans`` (none: the default ones); the last of them also in the released form, and in a whole detector in every dtype.
+    """Time ``subject`` dense and under ``plans`` (none: the default ones); the last of them also in
+    the released form, and in a whole detector in every dtype.
 
-    ``backbone`` and ``detector`` are rows by contender: milliseconds, ``over_mmdet`` (times faster than mmdet's in float32),
-    ``efficiency`` (speed-up over the fastest dense of the dtype or float32, over how many times fewer MACs), and a detector's ``parts``. Rivals run in
-    float32; one that cannot run fails the run. ``gmacs`` are the dense network's. Raises ExperimentError for a dtype that is none.
+    ``backbone`` and ``detector`` are rows by contender: milliseconds, ``over_mmdet`` (times faster
+    than mmdet's in float32), ``efficiency`` (speed-up over the fastest dense of the dtype or
+    float32, over how many times fewer MACs), and a detector's ``parts``. Rivals run in float32; one
+    that cannot run fails the run. ``gmacs`` are the dense network's. Raises InputError for a dtype
+    that is none.
     """
-    model, images = subject.model, subject.images
-    net, size = backbone_of(model), (images.shape[2], images.shape[3])
+    model = subject.model
+    images = subject.images
+    net = backbone_of(model)
+    size = (images.shape[2], images.shape[3])
     kinds = [_dtype(name) for name in dtypes]
     plans = [plan for plan in plans or default_plans(net, size) if not plan.is_dense]
     if not plans:
-        raise ExperimentError("no plan to time but the dense one; name one with --plan")
+        raise InputError("no plan to time but the dense one; name one with --plan")
     for plan in plans:
         plan.check(net.depths)
     nets = {kind: copy.deepcopy(net).to(kind).eval() for kind in kinds}
-    share = {str(plan): count_macs(net, size, plan) / count_macs(net, size, _dense(net)) for plan in plans}
+    share = {
+        str(plan): count_macs(net, size, plan) / count_macs(net, size, _dense(net))
+        for plan in plans
+    }
     rivals = _rivals(net, images, plans[-1])
     calls = rivals | _sparse_swins(nets, images, plans)
-    backbone: dict[str, Any] = {name: vars(one) for name, one in time_calls(calls, images, runs, 3, progress).items()}
+    backbone: dict[str, Any] = {
+        name: vars(one) for name, one in time_calls(calls, images, runs, 3, progress).items()
+    }
     return {
         "shape": list(images.shape),
         "subject": subject.origin,
@@ -112,8 +148,14 @@ def benchmark(
         "gmacs": count_gmacs(model, images),
         "backbone": _with_ratios(backbone, share, kinds),
         "detector": _time_detectors(subject, calls, kinds, plans, runs, progress),
-        "cosine_to_plain_float32": {_tag(kind): _agreement(net, nets[kind], images, plans[-1]) for kind in kinds},
-        "versions": {"torch": torch.__version__, "machine": platform.machine(), "processor": _processor()},
+        "cosine_to_plain_float32": {
+            _tag(kind): _agreement(net, nets[kind], images, plans[-1]) for kind in kinds
+        },
+        "versions": {
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+            "processor": device_name("cpu"),
+        },
     }
 
 
@@ -124,7 +166,7 @@ def usual_dtypes(device: torch.device) -> tuple[str, ...]:
 
 def _dtype(name: str) -> torch.dtype:
     if name not in ("float32", "bfloat16"):
-        raise ExperimentError(f"--dtype {name}: there are float32 and bfloat16")
+        raise InputError(f"--dtype {name}: there are float32 and bfloat16")
     return getattr(torch, name)
 
 
@@ -140,7 +182,9 @@ def _name(plan: SparsityPlan, kind: torch.dtype) -> str:
     return f"SparseSwin {'dense' if plan.is_dense else plan}, {_tag(kind)}"
 
 
-def _under(net: SparseSwin, plan: SparsityPlan, run: Callable[[Tensor], Any], images: Tensor) -> Callable[[], Any]:
+def _under(
+    net: SparseSwin, plan: SparsityPlan, run: Callable[[Tensor], Any], images: Tensor
+) -> Callable[[], Any]:
     def call() -> Any:
         net.plan = plan
         return run(images)
@@ -167,17 +211,23 @@ def _plain(net: SparseSwin) -> SparseSwin:
     return plain
 
 
-def _sparse_swins(nets: dict[torch.dtype, SparseSwin], images: Tensor, plans: Sequence[SparsityPlan]) -> dict[str, Call]:
+def _sparse_swins(
+    nets: dict[torch.dtype, SparseSwin], images: Tensor, plans: Sequence[SparsityPlan]
+) -> dict[str, Call]:
     calls: dict[str, Call] = {}
     for kind, net in nets.items():
         cast = images.to(kind)
-        calls[f"floor, {_tag(kind)}"] = floor(net, (cast.shape[0], cast.shape[1], cast.shape[2], cast.shape[3]))
+        calls[f"floor, {_tag(kind)}"] = floor(
+            net, (cast.shape[0], cast.shape[1], cast.shape[2], cast.shape[3])
+        )
         for plan in (_dense(net), *plans):
             calls[_name(plan, kind)] = _under(net, plan, net, cast)
     return calls
 
 
-def _with_ratios(rows: dict[str, Any], share: dict[str, float], kinds: Sequence[torch.dtype]) -> dict[str, Any]:
+def _with_ratios(
+    rows: dict[str, Any], share: dict[str, float], kinds: Sequence[torch.dtype]
+) -> dict[str, Any]:
     for row in rows.values():
         row["over_mmdet"] = rows["mmdet"]["p50_ms"] / row["p50_ms"]
     for kind in kinds:
@@ -185,7 +235,8 @@ def _with_ratios(rows: dict[str, Any], share: dict[str, float], kinds: Sequence[
         fastest = min(rows[name]["p50_ms"] for name in contenders)
         for plan, part in share.items():
             row = rows[_name(SparsityPlan.parse(plan), kind)]
-            row["share"], row["efficiency"] = part, fastest / row["p50_ms"] * part
+            row["share"] = part
+            row["efficiency"] = fastest / row["p50_ms"] * part
     return rows
 
 
@@ -195,7 +246,7 @@ def _time_detectors(
     kinds: Sequence[torch.dtype],
     plans: Sequence[SparsityPlan],
     runs: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Image to boxes. mmdet's rows are mmdet3d's own detector, of the same weights."""
     model = subject.model
@@ -205,17 +256,30 @@ def _time_detectors(
     names += [_name(plans[-1], kind) for kind in kinds[1:]]
     spent: dict[str, list[list[float]]] = {name: [] for name in names}
     calls = {
-        name: _detect(subject, backbones[name.replace(", backbone", "")], heads.get(name, model.bbox_head), spent[name].append)
+        name: _detect(
+            subject,
+            backbones[name.replace(", backbone", "")],
+            heads.get(name, model.bbox_head),
+            spent[name].append,
+        )
         for name in names
     }
-    rows: dict[str, Any] = {name: vars(one) for name, one in time_calls(calls, subject.images, runs, 2, progress).items()}
+    rows: dict[str, Any] = {
+        name: vars(one)
+        for name, one in time_calls(calls, subject.images, runs, 2, progress).items()
+    }
     for name, row in rows.items():
         row["over_mmdet"] = rows["mmdet"]["p50_ms"] / row["p50_ms"]
-        row["parts"] = {part: median(times) for part, times in zip(PARTS, zip(*spent[name][-runs:], strict=True), strict=True)}
+        row["parts"] = {
+            part: median(times)
+            for part, times in zip(PARTS, zip(*spent[name][-runs:], strict=True), strict=True)
+        }
     return rows
 
 
-def _detect(subject: Subject, backbone: Callable[[], Any], head: Any, report: Callable[[list[float]], None]) -> Call:
+def _detect(
+    subject: Subject, backbone: Callable[[], Any], head: Any, report: Callable[[list[float]], None]
+) -> Call:
     """Image to boxes as SparseFCOS3D predicts, reporting the milliseconds of each part."""
 
     def call() -> Any:
@@ -241,11 +305,20 @@ def _detect(subject: Subject, backbone: Callable[[], Any], head: Any, report: Ca
 
 @torch.no_grad()
 def count_gmacs(model: Any, images: Tensor) -> dict[str, float]:
-    """The dense detector's, of all images: the backbone's by its own rules, neck and head as torch counts them on a processor."""
+    """The dense detector's, of all images: the backbone's by its own rules, neck and head as torch
+    counts them on a processor.
+    """
     net = backbone_of(model)
-    found = {"backbone": len(images) * count_macs(net, (images.shape[2], images.shape[3]), _dense(net)) / 1e9}
+    found = {
+        "backbone": len(images)
+        * count_macs(net, (images.shape[2], images.shape[3]), _dense(net))
+        / 1e9
+    }
     x = [feature.cpu() for feature in net(images)]
-    for name, part in (("neck", copy.deepcopy(model.neck).cpu()), ("head", copy.deepcopy(model.bbox_head).cpu())):
+    for name, part in (
+        ("neck", copy.deepcopy(model.neck).cpu()),
+        ("head", copy.deepcopy(model.bbox_head).cpu()),
+    ):
         with FlopCounterMode(display=False) as counter:
             x = part(x)
         found[name] = counter.get_total_flops() / 2e9
@@ -253,18 +326,21 @@ def count_gmacs(model: Any, images: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _agreement(net: SparseSwin, cast: SparseSwin, images: Tensor, plan: SparsityPlan) -> dict[str, float]:
-    """The smallest cosine between one image's feature map and the plain path's in float32, dense and under ``plan``."""
-    plain, result = _plain(net), {}
+def _agreement(
+    net: SparseSwin, cast: SparseSwin, images: Tensor, plan: SparsityPlan
+) -> dict[str, float]:
+    """The smallest cosine between one image's feature map and the plain path's in float32, dense
+    and under ``plan``.
+    """
+    plain = _plain(net)
+    result = {}
     for one in (_dense(net), plan):
-        cast.plan = plain.plan = one
+        cast.plan = one
+        plain.plan = one
         pairs = zip(cast(images.to(next(cast.parameters()).dtype)), plain(images), strict=True)
         name = "dense" if one.is_dense else str(one)
-        result[name] = min(float(torch.cosine_similarity(mine.float().flatten(1), truth.flatten(1)).min()) for mine, truth in pairs)
+        result[name] = min(
+            float(torch.cosine_similarity(mine.float().flatten(1), truth.flatten(1)).min())
+            for mine, truth in pairs
+        )
     return result
-
-
-def _processor() -> str:
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text().splitlines() if table.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())

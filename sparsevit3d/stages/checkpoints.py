@@ -1,4 +1,5 @@
-"""Checkpoints of tensors and plain types, sealed with a hash: which there are, what is in them, all of it into a model or none.
+"""Checkpoints of tensors and plain types, sealed with a hash: which there are, what is in them, all
+of it into a model or none.
 
 Weights that are given away are a safetensors file in half precision, under the same seal.
 """
@@ -17,9 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from sparsevit3d.plan import PlanError
-from sparsevit3d.stages.files import ExperimentError, publish
-from sparsevit3d.weights import first_line
+from sparsevit3d.errors import InputError, first_line
+from sparsevit3d.files import whole_path
+from sparsevit3d.swin.plan import PlanError
 
 SEAL = "sha256"
 WEIGHTS = ".safetensors"
@@ -37,30 +38,44 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def way_on(folder: Path) -> str:
     """What comes of giving the command again whose work dir this is."""
     done = list_checkpoints(folder)
-    return f"the same command goes on from {done[-1]}" if done else "nothing was saved yet, so the same command begins anew"
+    return (
+        f"the same command goes on from {done[-1]}"
+        if done
+        else "nothing was saved yet, so the same command begins anew"
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, tensors and plain types alone; of ``.safetensors`` its ``state_dict``.
+    """A checkpoint's content, tensors and plain types alone; of ``.safetensors`` its
+    ``state_dict``.
 
-    Raises ExperimentError for one that is damaged or that we did not write.
+    Raises InputError for one that is damaged or that we did not write.
     """
     if not path.is_file():
-        raise ExperimentError(f"{path}: no such checkpoint")
-    read = _read_weights if path.suffix == WEIGHTS else partial(torch.load, map_location="cpu", weights_only=True)
+        raise InputError(f"{path}: no such checkpoint")
+    read = (
+        _read_weights
+        if path.suffix == WEIGHTS
+        else partial(torch.load, map_location="cpu", weights_only=True)
+    )
     try:
         content = read(path)
     except Exception as error:  # torch raises whatever the damage happens to hit
-        raise ExperimentError(
-            f"{path}: damaged, or no checkpoint of ours ({first_line(error)}); use another one, or make it anew"
+        raise InputError(
+            f"{path}: damaged, or no checkpoint of ours ({first_line(error)}); use another one, "
+            f"or make it anew"
         ) from error
     if not isinstance(content, dict) or not {"state_dict", SEAL} <= content.keys():
-        raise ExperimentError(
-            f"{path}: holds no 'state_dict' with our seal, so train, adapt or finetune did not write it; "
+        raise InputError(
+            f"{path}: holds no 'state_dict' with our seal, so train, adapt or finetune did not "
+            f"write it; "
             "pretrained weights of a backbone go into the config, as model.backbone.init_cfg"
         )
     if content[SEAL] != _digest(content):
-        raise ExperimentError(f"{path}: damaged, its content is not what was written; use another one, or make it anew")
+        raise InputError(
+            f"{path}: damaged, its content is not what was written; use another one, or make it "
+            f"anew"
+        )
     return content
 
 
@@ -71,16 +86,24 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 
 def save_weights(checkpoint: Path, path: Path) -> None:
-    """Of a checkpoint what running it takes, plan included, in half precision: a sixth of its size."""
+    """Write what it takes to run a checkpoint, plan included, in half precision.
+
+    That is a sixth of its size.
+    """
     state = read_checkpoint(checkpoint)["state_dict"]
-    half = {name: state[name].half() if state[name].is_floating_point() else state[name] for name in sorted(state)}
-    partial_file = path.with_name(path.name + ".partial")
-    save_file({name: tensor.contiguous() for name, tensor in half.items()}, partial_file, {SEAL: _digest({"state_dict": half})})
-    publish(partial_file, path)
+    half = {
+        name: state[name].half() if state[name].is_floating_point() else state[name]
+        for name in sorted(state)
+    }
+    with whole_path(path) as partial_path:
+        tensors = {name: tensor.contiguous() for name, tensor in half.items()}
+        save_file(tensors, partial_path, {SEAL: _digest({"state_dict": half})})
 
 
 def seal(content: dict[str, Any]) -> None:
-    """Make a checkpoint's dict one of ours: plain but for its tensors, with a hash of all that is in it."""
+    """Make a checkpoint's dict one of ours: plain but for its tensors, with a hash of all that is
+    in it.
+    """
     for part in content.keys() - {"state_dict"}:
         content[part] = plain(content[part])
     content[SEAL] = _digest(content)
@@ -108,7 +131,8 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """All of a checkpoint's weights and its plan, or ExperimentError: half a detector, or one that forgot its plan, is not loaded.
+    """All of a checkpoint's weights and its plan, or InputError: half a detector, or one that
+    forgot its plan, is not loaded.
 
     ``model`` may be wrapped for distributed training.
     """
@@ -118,11 +142,15 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         detector.load_state_dict(state)
     except (RuntimeError, PlanError) as error:
         reasons = "\n".join(shorten(line, 400) for line in str(error).splitlines())
-        raise ExperimentError(f"{checkpoint}: does not fit the model of this config\n{reasons}") from error
+        raise InputError(
+            f"{checkpoint}: does not fit the model of this config\n{reasons}"
+        ) from error
 
 
 def plain(value: Any) -> Any:
-    """``value`` with everything left out that is not a tensor, a plain number, text or a container of these."""
+    """``value`` with everything left out that is not a tensor, a plain number, text or a container
+    of these.
+    """
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items() if _is_plain(item)}
     if isinstance(value, list | tuple):
@@ -132,4 +160,13 @@ def plain(value: Any) -> Any:
 
 def _is_plain(value: Any) -> bool:
     # By exact type, for numpy's float64 passes for a float and cannot be loaded.
-    return isinstance(value, dict) or type(value) in (list, tuple, int, float, bool, str, type(None), torch.Tensor)
+    return isinstance(value, dict) or type(value) in (
+        list,
+        tuple,
+        int,
+        float,
+        bool,
+        str,
+        type(None),
+        torch.Tensor,
+    )

@@ -10,17 +10,29 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from sparsevit3d.plan import SparsityPlan
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.files import write_json
 from sparsevit3d.stages.checkpoints import load_weights, read_checkpoint
-from sparsevit3d.stages.experiment import build_runner, claim, join_processes, use_split, write_provenance
-from sparsevit3d.stages.files import write_json
-from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.stages.config import use_split
+from sparsevit3d.stages.provenance import claim, write_provenance
+from sparsevit3d.stages.runner import build_runner, join_processes
+from sparsevit3d.swin.plan import SparsityPlan
 
 
 class Evaluator:
-    """A loaded detector and a split; call it with a plan, as often as needed. None: the plan that the checkpoint carries."""
+    """A loaded detector and a split; call it with a plan, as often as needed.
 
-    def __init__(self, config: Config, checkpoint: Path, split: str, work_dir: Path, results: Path | None = None) -> None:
+    None: the plan that the checkpoint carries.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        checkpoint: Path,
+        split: str,
+        work_dir: Path,
+        results: Path | None = None,
+    ) -> None:
         config = copy.deepcopy(config)
         use_split(config, split)
         config.custom_hooks = []  # testing is quick; its bar is the caller's
@@ -38,8 +50,11 @@ class Evaluator:
         return dict(self.runner.test())
 
 
-def evaluate(config: Config, checkpoint: Path, split: str, work_dir: Path, plan: SparsityPlan | None) -> dict[str, Any]:
-    """Score a checkpoint on ``split``, under ``plan`` or its own; writes ``score.json`` and ``results_nusc.json`` to ``work_dir``.
+def evaluate(
+    config: Config, checkpoint: Path, split: str, work_dir: Path, plan: SparsityPlan | None
+) -> dict[str, Any]:
+    """Score a checkpoint on ``split``, under ``plan`` or its own; writes ``score.json`` and
+    ``results_nusc.json`` to ``work_dir``.
 
     Under torchrun each process looks at its share of the images.
     """
@@ -49,9 +64,15 @@ def evaluate(config: Config, checkpoint: Path, split: str, work_dir: Path, plan:
         claim(work_dir, {"stage": "eval"})
     evaluator = Evaluator(config, checkpoint, split, work_dir, work_dir / "results_nusc.json")
     if is_main_process():
-        write_provenance(work_dir, config, stage="eval", checkpoint=checkpoint, split=split, plan=plan)
+        write_provenance(
+            work_dir, config, stage="eval", checkpoint=checkpoint, split=split, plan=plan
+        )
     metrics = evaluator(plan)
-    what = {"split": split, "checkpoint": str(checkpoint), "plan": str(evaluator.net.plan or "dense")}
+    what = {
+        "split": split,
+        "checkpoint": str(checkpoint),
+        "plan": str(evaluator.net.plan or "dense"),
+    }
     how = {"flip": bool(config.model.test_cfg.get("flip")), "image_size": list(config.image_size)}
     score = what | how | metrics
     if is_main_process():

@@ -1,4 +1,6 @@
-"""What the stages add to mmengine's Runner: plans during training, whole and plain checkpoints, a progress bar."""
+"""What the stages add to mmengine's Runner: plans during training, whole and plain checkpoints, a
+progress bar.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import hashlib
 import math
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +17,36 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import FUNCTIONS, HOOKS, OPTIM_WRAPPERS
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sparsevit3d.latency import multiplies_bfloat16
-from sparsevit3d.plan import SparsityPlan, sample_plan
-from sparsevit3d.sparse_swin import SparseSwin
-from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, load_weights, seal, way_on
-from sparsevit3d.stages.files import ExperimentError, publish, write_text
-
-
-def backbone_of(model: Any) -> SparseSwin:
-    """The SparseSwin of a detector, wrapped for distributed training or not."""
-    model = model.module if is_model_wrapper(model) else model
-    if not isinstance(model.backbone, SparseSwin):
-        raise TypeError(f"this detector's backbone is {type(model.backbone).__name__}; plans need a SparseSwin")
-    return model.backbone
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.devices import multiplies_bfloat16
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import whole_path, write_text
+from sparsevit3d.stages.checkpoints import (
+    checkpoint_name,
+    list_checkpoints,
+    load_weights,
+    seal,
+    way_on,
+)
+from sparsevit3d.swin.plan import SparsityPlan, sample_plan
+from sparsevit3d.terminal import progress_bar
 
 
 def plan_of_iteration(seed: int, iteration: int, depths: tuple[int, ...]) -> SparsityPlan:
-    """The random plan of one adaptation step: a pure function, so that a resumed run draws what it would have drawn."""
+    """The random plan of one adaptation step: a pure function, so that a resumed run draws what it
+    would have drawn.
+    """
     return sample_plan(random.Random(f"{seed}/{iteration}"), depths)
 
 
 @HOOKS.register_module()
 class RandomPlanHook(Hook):
-    """Sparsity-aware adaptation (section 3.3): every iteration trains under another random plan, and then gives the old one back."""
+    """Sparsity-aware adaptation (section 3.3): every iteration trains under another random plan,
+    and then gives the old one back.
+    """
 
     priority = "HIGH"
 
@@ -54,18 +58,23 @@ class RandomPlanHook(Hook):
         self.found = net.plan
         net.plan = plan_of_iteration(self.seed, runner.iter, net.depths)
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
         backbone_of(runner.model).plan = self.found
 
 
 @HOOKS.register_module()
 class StartHook(Hook):
-    """Begin with the weights of another stage, all of them, under ``plan``; None: dense, whatever plan they came with."""
+    """Begin with the weights of another stage, all of them, under ``plan``; None: dense, whatever
+    plan they came with.
+    """
 
     priority = "HIGH"  # before EMAHook copies the model
 
     def __init__(self, weights: str, plan: str | None) -> None:
-        self.weights, self.plan = Path(weights), plan
+        self.weights = Path(weights)
+        self.plan = plan
 
     def before_run(self, runner: Any) -> None:
         backbone_of(runner.model).plan = self.plan
@@ -78,7 +87,8 @@ class StartHook(Hook):
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Begin each epoch with random generators that follow from the seed, the epoch and the process alone.
+    """Begin each epoch with random generators that follow from the seed, the epoch and the process
+    alone.
 
     A checkpoint holds no generator's state; so a resumed run draws what an uninterrupted one does.
     """
@@ -92,7 +102,9 @@ class EpochSeedHook(Hook):
 
 @FUNCTIONS.register_module()
 def seed_worker(worker: int) -> None:
-    """A loader's ``worker_init_fn``: other flips in every epoch. mmengine's own begins each with the same."""
+    """A loader's ``worker_init_fn``: other flips in every epoch. mmengine's own begins each with
+    the same.
+    """
     set_generators(torch.initial_seed() % 2**32)  # torch's follows from the epoch's
 
 
@@ -104,14 +116,18 @@ def set_generators(seed: int) -> None:
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Forward passes of training in bfloat16 where torch deems it safe and the device multiplies in it, else in float32; it needs no scaling
-    of the loss. mmengine's AmpOptimWrapper does the same on accelerators alone.
+    """Forward passes of training in bfloat16 where torch deems it safe and the device multiplies in
+    it, else in float32; it needs no scaling of the loss. mmengine's AmpOptimWrapper does the
+    same on accelerators alone.
     """
 
     @contextmanager
     def optim_context(self, model: Any) -> Iterator[None]:
         device = torch.device(get_device())
-        with super().optim_context(model), torch.autocast(device.type, torch.bfloat16, multiplies_bfloat16(device)):
+        with (
+            super().optim_context(model),
+            torch.autocast(device.type, torch.bfloat16, multiplies_bfloat16(device)),
+        ):
             yield
 
 
@@ -121,25 +137,31 @@ class FiniteLossHook(Hook):
 
     priority = "HIGH"
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
         if outputs is not None and not math.isfinite(loss := outputs["loss"].item()):
             raise diverged(runner, f"the loss is {loss}")
 
 
-def diverged(runner: Any, what: str) -> ExperimentError:
+def diverged(runner: Any, what: str) -> InputError:
     kept = "".join(f" {path} is whole." for path in list_checkpoints(Path(runner.work_dir))[-1:])
-    return ExperimentError(
-        f"{runner.work_dir}: {what} at iteration {runner.iter + 1}, in epoch {runner.epoch + 1}. The same command would meet it again: "
-        f"use a smaller optim_wrapper.optimizer.lr or optim_wrapper.clip_grad.max_norm, and another work dir.{kept}"
+    return InputError(
+        f"{runner.work_dir}: {what} at iteration {runner.iter + 1}, in epoch {runner.epoch + 1}. "
+        f"The same command would meet it again: "
+        f"use a smaller optim_wrapper.optimizer.lr or optim_wrapper.clip_grad.max_norm, and "
+        f"another work dir.{kept}"
     )
 
 
 @HOOKS.register_module()
 class WholeCheckpointHook(Hook):
-    """Save after each epoch, whole or not at all, as tensors and plain types under a seal; keep the last two.
+    """Save after each epoch, whole or not at all, as tensors and plain types under a seal; keep the
+    last two.
 
-    mmengine's own checkpoints hold pickled objects, which torch >= 2.6 rightly refuses to load. Like those, the last one is named in
-    ``last_checkpoint``, so that ``resume`` of mmengine's Runner finds it.
+    mmengine's own checkpoints hold pickled objects, which torch >= 2.6 rightly refuses to load.
+    Like those, the last one is named in ``last_checkpoint``, so that ``resume`` of mmengine's
+    Runner finds it.
     """
 
     priority = "VERY_LOW"  # after whoever else changes what is saved
@@ -147,56 +169,54 @@ class WholeCheckpointHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         if runner.iter == 0 and list_checkpoints(Path(runner.work_dir)):
-            raise ExperimentError(f"{runner.work_dir}: holds checkpoints of another run; resume that one, or use another work dir")
+            raise InputError(
+                f"{runner.work_dir}: holds checkpoints of another run; resume that one, or use "
+                f"another work dir"
+            )
 
     def after_train_epoch(self, runner: Any) -> None:
-        folder, name = Path(runner.work_dir), checkpoint_name(runner.epoch + 1)
-        partial = folder / f"{name}.partial"
+        folder = Path(runner.work_dir)
+        name = checkpoint_name(runner.epoch + 1)
+        if not is_main_process():
+            return
         try:
-            runner.save_checkpoint(str(folder), partial.name, by_epoch=True)  # by the main process alone
-            if not is_main_process():
-                return
-            publish(partial, folder / name)
+            with whole_path(folder / name) as partial:
+                runner.save_checkpoint(str(folder), partial.name, by_epoch=True)
             write_text(folder / "last_checkpoint", str(folder / name))
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise ExperimentError(f"{folder / name}: cannot be written ({error.strerror}). Make room; {way_on(folder)}") from error
+            raise InputError(
+                f"{error.filename}: cannot be written ({error.strerror}). Then {way_on(folder)}"
+            ) from error
         for old in list_checkpoints(folder)[: -self.kept]:
             old.unlink()
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
             raise diverged(runner, "weights are no longer finite")
-        checkpoint["message_hub"]["log_scalars"] = {}  # smoothed losses of the last few iterations, for the log alone
+        # smoothed losses of the last few iterations, for the log alone
+        checkpoint["message_hub"]["log_scalars"] = {}
         seal(checkpoint)
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """One bar for the whole of training, with the loss and the time left."""
+    """Show one bar for the whole of training, with the loss and the time left."""
 
     priority = "LOW"
 
     def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("iterations, loss {task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self.bar = Progress(*columns, refresh_per_second=2, disable=not is_main_process())
+        self.shown = ExitStack()
 
     def before_train(self, runner: Any) -> None:
-        self.task = self.bar.add_task(Path(runner.work_dir).name, total=runner.max_iters, completed=runner.iter, loss="-")
-        self.bar.start()
+        self.update = self.shown.enter_context(progress_bar(Path(runner.work_dir).name))
+        self.update(runner.iter, runner.max_iters)
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        loss = "-" if outputs is None else f"{outputs['loss'].item():.2f}"
-        self.bar.update(self.task, completed=runner.iter + 1, loss=loss)
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        loss = "" if outputs is None else f"loss {outputs['loss'].item():.2f}"
+        self.update(runner.iter + 1, runner.max_iters, loss)
 
     def after_train(self, runner: Any) -> None:
         """Also called where training was cut short, to leave the terminal as it was."""
-        self.bar.stop()
+        self.shown.close()

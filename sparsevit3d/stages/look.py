@@ -1,4 +1,6 @@
-"""Look at keyframes through a detector: what each camera shows, what was found there, and which windows were computed."""
+"""Look at keyframes through a detector: what each camera shows, what was found there, and which
+windows were computed.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +21,34 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from numpy.typing import NDArray
 
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.experiment import load_detector, use_split
-from sparsevit3d.stages.files import ExperimentError
-from sparsevit3d.stages.hooks import backbone_of
-from sparsevit3d.stages.submission import CAMERA_ORDER, camera_to_ego, merged
-from sparsevit3d.trace import record_windows
-from sparsevit3d.transforms import read_image
-from sparsevit3d.views import NO_BOXES, Boxes, CameraView, Keyframe
+from data_tools.schema import CAMERAS
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.detector.transforms import read_image
+from sparsevit3d.errors import InputError
+from sparsevit3d.stages.config import use_split
+from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.stages.submission import camera_to_ego, merged
+from sparsevit3d.stages.views import NO_BOXES, Boxes, CameraView, Keyframe
+from sparsevit3d.swin.plan import SparsityPlan
+from sparsevit3d.swin.trace import record_windows
 
 Pictures = Callable[[Keyframe], dict[str, NDArray[np.uint8]]]
-CAMERAS = len(CAMERA_ORDER)
 EVERYWHERE = 60.0  # metres; farther than any class is scored
 
 
 class Keyframes:
-    """A split's keyframes as a detector (mmdet3d's, in eval mode) sees them; info file and model are loaded once.
+    """A split's keyframes as a detector (mmdet3d's, in eval mode) sees them; info file and model
+    are loaded once.
 
-    Raises ExperimentError for what is missing or damaged.
+    Raises InputError for what is missing or damaged.
     """
 
     def __init__(self, config: Config, model: Any, split: str) -> None:
         config = copy.deepcopy(config)
         use_split(config, split)
-        self.config, self.split, self.names = config, split, list(config.classes)
+        self.config = config
+        self.split = split
+        self.names = list(config.classes)
         self.info_file = Path(config.test_dataloader.dataset.ann_file)
         self.infos = json.loads(self.info_file.read_text())["data_list"]
         self.dataset = DATASETS.build(config.test_dataloader.dataset)
@@ -53,12 +59,15 @@ class Keyframes:
         return len(self.infos)
 
     def drive(self, number: int) -> list[int]:
-        """The keyframes of the same drive, in order: neighbours in the info file that are no more than two seconds apart. (Scenes of which
-        one begins where the other ends are one drive.)
+        """The keyframes of the same drive, in order: neighbours in the info file that are no more
+        than two seconds apart.
+
+        (Scenes of which one begins where the other ends are one drive.)
         """
         check_number(number, len(self), self.info_file)
         times = [info["timestamp"] for info in self.infos]
-        first = last = number
+        first = number
+        last = number
         while first > 0 and 0 < times[first] - times[first - 1] < 2:
             first -= 1
         while last + 1 < len(times) and 0 < times[last + 1] - times[last] < 2:
@@ -75,7 +84,8 @@ class Keyframes:
             self._read = {number: read_keyframe(self.dataset, self.info_file, len(self), number)}
         batch, image_infos = self._read[number]
         net = backbone_of(self.model)
-        own, shown = net.plan, plan or net.plan
+        own = net.plan
+        shown = plan or net.plan
         try:
             net.plan = shown
             with torch.no_grad(), record_windows(net) as trace:
@@ -84,7 +94,11 @@ class Keyframes:
             net.plan = own
         info = self.infos[number]
         views = [self._view(*each, info) for each in zip(samples, image_infos, strict=True)]
-        found = merged(info, [(n, s.cpu().pred_instances_3d) for n, s in enumerate(samples)], np.full(len(self.names), EVERYWHERE))
+        found = merged(
+            info,
+            [(n, s.cpu().pred_instances_3d) for n, s in enumerate(samples)],
+            np.full(len(self.names), EVERYWHERE),
+        )
         return Keyframe(
             f"{self.split} {number}",
             info["timestamp"],
@@ -93,17 +107,31 @@ class Keyframes:
             trace,
             self._points(info),
             self._truth_in_ego(info),
-            Boxes(_corners(found.centres, found.sizes, found.rotations), [self.names[n] for n in found.labels], found.scores),
+            Boxes(
+                _corners(found.centres, found.sizes, found.rotations),
+                [self.names[n] for n in found.labels],
+                found.scores,
+            ),
         )
 
     def _view(self, sample: Any, image_info: dict[str, Any], info: dict[str, Any]) -> CameraView:
         ((channel, image),) = image_info["images"].items()
-        instances = info.get("cam_instances", {}).get(channel, [])  # of a test split nobody has the truth
+        # of a test split nobody has the truth
+        instances = info.get("cam_instances", {}).get(channel, [])
         truth = self._truth(instances, channel, info)
-        return camera_view(sample, Path(image["img_path"]), channel, self.config, truth, camera_to_ego(info, channel))
+        return camera_view(
+            sample,
+            Path(image["img_path"]),
+            channel,
+            self.config,
+            truth,
+            camera_to_ego(info, channel),
+        )
 
     def _truth(self, instances: list[dict[str, Any]], channel: str, info: dict[str, Any]) -> Boxes:
-        boxes = torch.tensor([row["bbox_3d"] for row in instances], dtype=torch.float32).reshape(-1, 7)
+        boxes = torch.tensor([row["bbox_3d"] for row in instances], dtype=torch.float32).reshape(
+            -1, 7
+        )
         self._must_be_numbers(boxes, f"{channel} of keyframe {info['token']}")
         names = [self.names[row["bbox_label"]] for row in instances]
         return _camera_boxes(CameraInstance3DBoxes(boxes, origin=(0.5, 0.5, 0.5)), names)
@@ -112,8 +140,12 @@ class Keyframes:
         rows = [row for row in info.get("instances", []) if row["bbox_label_3d"] >= 0]
         values = torch.tensor([row["bbox_3d"] for row in rows], dtype=torch.float64).reshape(-1, 7)
         self._must_be_numbers(values, f"keyframe {info['token']}")
-        yaw, zero, one = values[:, 6].numpy(), np.zeros(len(rows)), np.ones(len(rows))
-        turns = np.stack([np.cos(yaw), -np.sin(yaw), zero, np.sin(yaw), np.cos(yaw), zero, zero, zero, one], -1).reshape(-1, 3, 3)
+        yaw = values[:, 6].numpy()
+        zero = np.zeros(len(rows))
+        one = np.ones(len(rows))
+        turns = np.stack(
+            [np.cos(yaw), -np.sin(yaw), zero, np.sin(yaw), np.cos(yaw), zero, zero, zero, one], -1
+        ).reshape(-1, 3, 3)
         to_ego = np.array(info["lidar_points"]["lidar2ego"])
         centres = values[:, :3].numpy() @ to_ego[:3, :3].T + to_ego[:3, 3]
         corners = _corners(centres, values[:, [4, 3, 5]].numpy(), to_ego[:3, :3] @ turns)
@@ -121,19 +153,25 @@ class Keyframes:
 
     def _must_be_numbers(self, values: torch.Tensor, where: str) -> None:
         if not torch.isfinite(values).all():
-            raise ExperimentError(
-                f"{self.info_file}: a box of {where} is not all numbers; 'sparsevit3d data check' tells which of the root's, "
+            raise InputError(
+                f"{self.info_file}: a box of {where} is not all numbers; 'sparsevit3d data "
+                f"check' tells which of the root's, "
                 "'sparsevit3d data infos' makes the file anew"
             )
 
     def _points(self, info: dict[str, Any]) -> NDArray[np.float32]:
         """The lidar's, in the ego frame; none where the root came without its files."""
-        path = Path(self.config.data_root) / "samples/LIDAR_TOP" / info["lidar_points"]["lidar_path"]
+        path = (
+            Path(self.config.data_root) / "samples/LIDAR_TOP" / info["lidar_points"]["lidar_path"]
+        )
         if not path.is_file():
             return np.zeros((0, 3), np.float32)
-        values, columns = np.fromfile(path, np.float32), info["lidar_points"]["num_pts_feats"]
+        values = np.fromfile(path, np.float32)
+        columns = info["lidar_points"]["num_pts_feats"]
         if len(values) % columns:
-            raise ExperimentError(f"{path}: is cut off: {len(values)} numbers are no rows of {columns}; copy it anew")
+            raise InputError(
+                f"{path}: is cut off: {len(values)} numbers are no rows of {columns}; copy it anew"
+            )
         to_ego = np.array(info["lidar_points"]["lidar2ego"], np.float32)
         return values.reshape(-1, columns)[:, :3] @ to_ego[:3, :3].T + to_ego[:3, 3]
 
@@ -144,23 +182,27 @@ def open_keyframes(config: Config, checkpoint: Path, split: str) -> Keyframes:
 
 
 class PictureHook(Hook):
-    """After each epoch, what the detector makes of the first keyframe it trains on, for TensorBoard.
+    """After each epoch, what the detector makes of the first keyframe it trains on, for
+    TensorBoard.
 
-    ``draw`` makes pictures, RGB, by name of a keyframe under ``plan``; None: under the detector's own. What cannot be drawn is a warning
-    in the log: pictures are not worth a training.
+    ``draw`` makes pictures, RGB, by name of a keyframe under ``plan``; None: under the detector's
+    own. What cannot be drawn is a warning in the log: pictures are not worth a training.
     """
 
     priority = "LOWEST"  # the epoch is saved before
 
     def __init__(self, draw: Pictures, plan: SparsityPlan | None) -> None:
-        self.draw, self.plan = draw, plan
+        self.draw = draw
+        self.plan = plan
         self.keyframes: Keyframes | None = None
 
     def after_train_epoch(self, runner: Any) -> None:
         if not is_main_process():
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        split = Path(runner.cfg.train_dataloader.dataset.ann_file).stem.removeprefix("nuscenes_infos_")
+        split = Path(runner.cfg.train_dataloader.dataset.ann_file).stem.removeprefix(
+            "nuscenes_infos_"
+        )
         model.eval()
         try:
             self.keyframes = self.keyframes or Keyframes(runner.cfg, model, split)
@@ -173,29 +215,42 @@ class PictureHook(Hook):
 
 
 def load_keyframe(config: Config, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A keyframe's six images of the config's test split as the detector's batch, and its cameras' infos, in mmdet3d's order."""
+    """A keyframe's six images of the config's test split as the detector's batch, and its cameras'
+    infos, in mmdet3d's order.
+    """
     path = Path(config.test_dataloader.dataset.ann_file)
-    return read_keyframe(DATASETS.build(config.test_dataloader.dataset), path, keyframe_count(config), number)
+    return read_keyframe(
+        DATASETS.build(config.test_dataloader.dataset), path, keyframe_count(config), number
+    )
 
 
 def keyframe_count(config: Config) -> int:
     return len(json.loads(Path(config.test_dataloader.dataset.ann_file).read_text())["data_list"])
 
 
-def read_keyframe(dataset: Any, info_file: Path, count: int, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read_keyframe(
+    dataset: Any, info_file: Path, count: int, number: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The same of a dataset that is loaded."""
     check_number(number, count, info_file)
-    indices = range(number * CAMERAS, (number + 1) * CAMERAS)
-    return pseudo_collate([dataset[index] for index in indices]), [dataset.get_data_info(index) for index in indices]
+    indices = range(number * len(CAMERAS), (number + 1) * len(CAMERAS))
+    return pseudo_collate([dataset[index] for index in indices]), [
+        dataset.get_data_info(index) for index in indices
+    ]
 
 
 def check_number(number: int, count: int, info_file: Path) -> None:
     if not 0 <= number < count:
-        raise ExperimentError(f"--keyframe {number}: {info_file} has keyframes 0 to {count - 1}")
+        raise InputError(f"--keyframe {number}: {info_file} has keyframes 0 to {count - 1}")
 
 
 def camera_view(
-    sample: Any, image: Path, channel: str, config: Config, truth: Boxes = NO_BOXES, to_ego: NDArray[np.floating] | None = None
+    sample: Any,
+    image: Path,
+    channel: str,
+    config: Config,
+    truth: Boxes = NO_BOXES,
+    to_ego: NDArray[np.floating] | None = None,
 ) -> CameraView:
     """One image with what the detector said of it."""
     found = sample.pred_instances_3d
@@ -207,22 +262,31 @@ def camera_view(
         sample.metainfo["img_crop_offset"],
         tuple(config.image_size),
         truth,
-        _camera_boxes(found.bboxes_3d, [config.classes[label] for label in found.labels_3d], found.scores_3d.cpu().numpy()),
+        _camera_boxes(
+            found.bboxes_3d,
+            [config.classes[label] for label in found.labels_3d],
+            found.scores_3d.cpu().numpy(),
+        ),
         np.eye(4) if to_ego is None else to_ego,
     )
 
 
 def _camera_boxes(boxes: CameraInstance3DBoxes, names: Sequence[str], scores: Any = None) -> Boxes:
-    # Of mmdet3d's corners 4 to 7 are the front, the right upper one first, for a box's length lies along x at yaw 0, and 0 to 3 the rear.
+    # Of mmdet3d's corners 4 to 7 are the front, the right upper one first, for a box's length lies
+    # along x at yaw 0, and 0 to 3 the rear.
     corners = boxes.corners.cpu().numpy() if len(names) else np.zeros((0, 8, 3))
     return Boxes(corners[:, [5, 4, 7, 6, 1, 0, 3, 2]], list(names), scores)
 
 
 def _corners(centres: NDArray, sizes: NDArray, rotations: NDArray) -> NDArray[np.float64]:
-    """(N, 8, 3) of boxes of (width, length, height) whose rotations' columns point forward, left and up."""
+    """(N, 8, 3) of boxes of (width, length, height) whose rotations' columns point forward, left
+    and up.
+    """
     front = np.array([[1, 1, 1], [1, -1, 1], [1, -1, -1], [1, 1, -1]])
     signs = np.concatenate([front, front * [-1, 1, 1]]) / 2
-    return np.asarray(centres[:, None] + (signs * sizes[:, None, [1, 0, 2]]) @ rotations.transpose(0, 2, 1))
+    return np.asarray(
+        centres[:, None] + (signs * sizes[:, None, [1, 0, 2]]) @ rotations.transpose(0, 2, 1)
+    )
 
 
 def _read_image(path: Path) -> Any:

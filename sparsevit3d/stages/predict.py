@@ -4,9 +4,11 @@
     predictions = list(detector.predict(["street.jpg"], read_calibration("calibration.json")))
     print(predictions[0].detections)  # name, score, centre in metres ...
 
-A calibration file names cameras, how they see, and which images are theirs (may be left out where there is but one camera)::
+A calibration file names cameras, how they see, and which images are theirs (may be left out where
+there is but one camera)::
 
-    {"front": {"intrinsic": [[1266.4, 0, 816.3], [0, 1266.4, 491.5], [0, 0, 1]], "width": 1600, "height": 900, "images": "*front*.jpg"}}
+    {"front": {"intrinsic": [[1266.4, 0, 816.3], [0, 1266.4, 491.5], [0, 0, 1]],
+               "width": 1600, "height": 900, "images": "*front*.jpg"}}
 """
 
 from __future__ import annotations
@@ -25,19 +27,24 @@ from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.dataset import pseudo_collate
 from numpy.typing import NDArray
 
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.experiment import load_detector, read_config
-from sparsevit3d.stages.files import ExperimentError
-from sparsevit3d.stages.hooks import backbone_of
+from sparsevit3d.backbone import backbone_of
+from sparsevit3d.detector.transforms import read_image
+from sparsevit3d.errors import InputError
+from sparsevit3d.stages.config import read_config
 from sparsevit3d.stages.look import camera_view
+from sparsevit3d.stages.runner import load_detector
 from sparsevit3d.stages.submission import attribute_name
-from sparsevit3d.trace import BlockTrace, record_windows
-from sparsevit3d.transforms import read_image
-from sparsevit3d.views import NO_BOXES, CameraView
+from sparsevit3d.stages.views import NO_BOXES, CameraView
+from sparsevit3d.swin.plan import SparsityPlan
+from sparsevit3d.swin.trace import BlockTrace, record_windows
 
-FRAME = "camera: x right, y down, z forward; centre, length, height and width in metres, yaw in radians about y, velocity in m/s"
+FRAME = (
+    "camera: x right, y down, z forward; centre, length, height and width in metres, "
+    "yaw in radians about y, velocity in m/s"
+)
 FORM = (
-    'a calibration is {"NAME": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": W, "height": H, "images": "PATTERN"}}'
+    'a calibration is {"NAME": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], '
+    '"width": W, "height": H, "images": "PATTERN"}}'
 )
 BATCH = 6  # images that go through the network together
 
@@ -54,7 +61,9 @@ class Camera:
 
 @dataclass(frozen=True)
 class Detection:
-    """One box in its camera's frame: x right, y down, z forward; metres, metres per second, radians."""
+    """One box in its camera's frame: x right, y down, z forward; metres, metres per second,
+    radians.
+    """
 
     name: str
     score: float
@@ -78,26 +87,40 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; without the view."""
-        return {"image": str(self.image), "camera": self.camera, "detections": [asdict(found) for found in self.detections]}
+        return {
+            "image": str(self.image),
+            "camera": self.camera,
+            "detections": [asdict(found) for found in self.detections],
+        }
 
 
 def read_calibration(path: Path | str) -> dict[str, Camera]:
-    """Cameras by name. Raises ExperimentError that names the file, the camera and what is wrong with it."""
+    """Cameras by name.
+
+    Raises InputError that names the file, the camera and what is wrong with it.
+    """
     try:
         document = json.loads(Path(path).read_text())
     except OSError as error:
-        raise ExperimentError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise ExperimentError(f"{path}: is not JSON ({error})") from error
+        raise InputError(f"{path}: is not JSON ({error})") from error
     if not isinstance(document, dict) or not document:
-        raise ExperimentError(f"{path}: names no camera; {FORM}")
-    return {name: _camera(entry, f"{path}: camera {name!r}", len(document) == 1) for name, entry in document.items()}
+        raise InputError(f"{path}: names no camera; {FORM}")
+    return {
+        name: _camera(entry, f"{path}: camera {name!r}", len(document) == 1)
+        for name, entry in document.items()
+    }
 
 
 def _camera(entry: Any, where: str, alone: bool) -> Camera:
     wanted = {"intrinsic", "width", "height", "images"}
-    if not isinstance(entry, dict) or not (wanted - ({"images"} if alone else set()) <= entry.keys() <= wanted):
-        raise ExperimentError(f"{where} has {sorted(entry) if isinstance(entry, dict) else entry!r}; {FORM}")
+    if not isinstance(entry, dict) or not (
+        wanted - ({"images"} if alone else set()) <= entry.keys() <= wanted
+    ):
+        raise InputError(
+            f"{where} has {sorted(entry) if isinstance(entry, dict) else entry!r}; {FORM}"
+        )
     try:
         matrix = np.array(entry["intrinsic"], dtype=np.float64)
     except (ValueError, TypeError):
@@ -108,24 +131,29 @@ def _camera(entry: Any, where: str, alone: bool) -> Camera:
         or not (matrix[[0, 1], [0, 1]] > 0).all()
         or tuple(matrix[2]) != (0, 0, 1)
     ):
-        raise ExperimentError(f"{where}: intrinsic is {entry['intrinsic']}, not [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels")
+        raise InputError(
+            f"{where}: intrinsic is {entry['intrinsic']}, not [[fx, 0, cx], [0, fy, cy], [0, 0, "
+            f"1]] in pixels"
+        )
     for side in ("width", "height"):
         if type(entry[side]) is not int or entry[side] <= 0:
-            raise ExperimentError(f"{where}: {side} is {entry[side]!r}, not a number of pixels")
+            raise InputError(f"{where}: {side} is {entry[side]!r}, not a number of pixels")
     return Camera(matrix, entry["width"], entry["height"], str(entry.get("images", "*")))
 
 
 class Detector:
     """A trained detector. ``plan`` is its checkpoint's own until another is assigned.
 
-    ``config`` is by default the ``config.py`` that training left beside the checkpoint. Raises ExperimentError where a file is
-    missing, damaged or does not fit.
+    ``config`` is by default the ``config.py`` that training left beside the checkpoint. Raises
+    InputError where a file is missing, damaged or does not fit.
     """
 
     def __init__(self, checkpoint: Path | str, config: Path | str | None = None) -> None:
         path = Path(config) if config is not None else Path(checkpoint).with_name("config.py")
         if config is None and not path.is_file():
-            raise ExperimentError(f"{checkpoint}: has no config.py beside it; name its experiment with --config")
+            raise InputError(
+                f"{checkpoint}: has no config.py beside it; name its experiment with --config"
+            )
         self.config = read_config(path)
         self.model = load_detector(self.config, Path(checkpoint), None)
         self.pipeline = Compose(self.config.test_dataloader.dataset.pipeline)
@@ -138,14 +166,21 @@ class Detector:
     def plan(self, plan: SparsityPlan | str | None) -> None:
         backbone_of(self.model).plan = plan
 
-    def predict(self, images: Sequence[Path | str], calibration: Mapping[str, Camera]) -> Iterator[Prediction]:
-        """One prediction for each image, in order. Raises ExperimentError for an image of no camera or of several, and ImageError for
-        one that is missing, unreadable or of another size than its camera's.
+    def predict(
+        self, images: Sequence[Path | str], calibration: Mapping[str, Camera]
+    ) -> Iterator[Prediction]:
+        """One prediction for each image, in order.
+
+        Raises InputError for an image of no camera or of several, and ImageError for one that is
+        missing, unreadable or of another size than its camera's.
         """
-        owned = [(Path(image), _owner(Path(image), calibration)) for image in images]  # mistakes come before work
+        # mistakes come before work
+        owned = [(Path(image), _owner(Path(image), calibration)) for image in images]
         for start in range(0, len(owned), BATCH):
             batch = owned[start : start + BATCH]
-            inputs = [self.pipeline(_as_info(image, name, calibration[name])) for image, name in batch]
+            inputs = [
+                self.pipeline(_as_info(image, name, calibration[name])) for image, name in batch
+            ]
             with torch.no_grad():
                 samples = self.model.test_step(pseudo_collate(inputs))
             for (image, name), sample in zip(batch, samples, strict=True):
@@ -153,9 +188,15 @@ class Detector:
                 yield Prediction(image, name, self._detections(sample.pred_instances_3d), view)
 
     def windows(self, image: Path | str) -> tuple[CameraView, list[BlockTrace]]:
-        """Which windows are computed of an image of any camera; boxes would need a calibration, so there are none."""
+        """Which windows are computed of an image of any camera; boxes would need a calibration, so
+        there are none.
+        """
         _, (width, height) = read_image(str(image))
-        camera = Camera(np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], float), width, height)
+        camera = Camera(
+            np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], float),
+            width,
+            height,
+        )
         with record_windows(backbone_of(self.model)) as trace:
             (prediction,) = self.predict([image], {"any": camera})
         return replace(prediction.view, predictions=NO_BOXES), trace
@@ -173,7 +214,19 @@ class Detector:
         for centre, box, name, attribute, score in rows:
             length, height, width, yaw, *velocity = box[3:]
             attribute = attribute_name(attribute, name)
-            detections.append(Detection(name, score, attribute, tuple(centre), length, height, width, yaw, tuple(velocity)))
+            detections.append(
+                Detection(
+                    name,
+                    score,
+                    attribute,
+                    tuple(centre),
+                    length,
+                    height,
+                    width,
+                    yaw,
+                    tuple(velocity),
+                )
+            )
         return sorted(detections, key=lambda detection: -detection.score)
 
 
@@ -182,10 +235,14 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise ExperimentError(f"{path}: no such image or folder")
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")) if path.is_dir() else [path]
+            raise InputError(f"{path}: no such image or folder")
+        inside = (
+            sorted(p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+            if path.is_dir()
+            else [path]
+        )
         if not inside:
-            raise ExperimentError(f"{path}: holds no .jpg, .jpeg or .png file")
+            raise InputError(f"{path}: holds no .jpg, .jpeg or .png file")
         found += inside
     return found
 
@@ -193,12 +250,21 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
 def _owner(image: Path, calibration: Mapping[str, Camera]) -> str:
     owners = [name for name, camera in calibration.items() if fnmatch(str(image), camera.images)]
     if len(owners) != 1:
-        which = f"of several cameras, {' and '.join(owners)}" if owners else f"of none of the cameras {', '.join(calibration)}"
-        raise ExperimentError(f"{image}: by the calibration's patterns of images it is {which}")
+        which = (
+            f"of several cameras, {' and '.join(owners)}"
+            if owners
+            else f"of none of the cameras {', '.join(calibration)}"
+        )
+        raise InputError(f"{image}: by the calibration's patterns of images it is {which}")
     return owners[0]
 
 
 def _as_info(image: Path, name: str, camera: Camera) -> dict[str, Any]:
     """An image as mmdet3d's datasets describe one."""
-    entry = {"img_path": str(image), "cam2img": camera.intrinsic.tolist(), "width": camera.width, "height": camera.height}
+    entry = {
+        "img_path": str(image),
+        "cam2img": camera.intrinsic.tolist(),
+        "width": camera.width,
+        "height": camera.height,
+    }
     return {"images": {name: entry}, "box_type_3d": CameraInstance3DBoxes, "sample_idx": 0}

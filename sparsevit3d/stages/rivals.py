@@ -11,17 +11,21 @@ import torch.nn.functional as F
 from mmdet.models.backbones import SwinTransformer
 from torch import Tensor, nn
 
-from sparsevit3d.deform import DeformConv
-from sparsevit3d.plan import SparsityPlan, kept_count
-from sparsevit3d.sparse_swin import SparseSwin, SwinBlock
-from sparsevit3d.weights import MMDET, translated
-from sparsevit3d.windows import rank_windows, score_windows, window_table
+from sparsevit3d.detector.deform import DeformConv
+from sparsevit3d.swin.importance import rank_windows, score_windows
+from sparsevit3d.swin.layers import SwinBlock
+from sparsevit3d.swin.plan import SparsityPlan, kept_count
+from sparsevit3d.swin.sparse_swin import SparseSwin
+from sparsevit3d.swin.weights import MMDET, translated
+from sparsevit3d.swin.windows import window_table
 
 Call = Callable[[], object]
 
 
 def mmdet_swin(net: SparseSwin) -> nn.Module:
-    """mmdet's SwinTransformer of the same shape and weights, in float32: its features are those of ``net`` where that prunes nothing."""
+    """mmdet's SwinTransformer of the same shape and weights, in float32: its features are those of
+    ``net`` where that prunes nothing.
+    """
     rival = SwinTransformer(
         embed_dims=net.embed_dims,
         depths=net.depths,
@@ -30,7 +34,10 @@ def mmdet_swin(net: SparseSwin) -> nn.Module:
         out_indices=net.out_indices,
     )
     own = net.state_dict()
-    state = {name: own.get(translated(name, MMDET, len(net.depths)), value) for name, value in rival.state_dict().items()}
+    state = {
+        name: own.get(translated(name, MMDET, len(net.depths)), value)
+        for name, value in rival.state_dict().items()
+    }
     rival.load_state_dict(state)
     rival = rival.to(next(net.parameters()).device)
     rival.eval()  # mmdet's returns nothing
@@ -48,10 +55,12 @@ def mmdet3d_head(model: Any) -> Any:
 
 
 class ReleasedSwin(nn.Module):
-    """Window pruning as the paper's authors released it, written plainly: every block pads, rolls and partitions the whole map,
-    gathers the chosen windows, computes them with their padding, scatters them, and puts the map together again.
+    """Window pruning as the paper's authors released it, written plainly: every block pads, rolls
+    and partitions the whole map, gathers the chosen windows, computes them with their padding,
+    scatters them, and puts the map together again.
 
-    It differs from SparseSwin where a map has padding, which here takes part (LayerNorm makes it beta, not zero).
+    It differs from SparseSwin where a map has padding, which here takes part (LayerNorm makes it
+    beta, not zero).
     """
 
     def __init__(self, net: SparseSwin) -> None:
@@ -59,42 +68,58 @@ class ReleasedSwin(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        net, features = self.net, []
+        net = self.net
+        features = []
         x, height, width = net.patch_embed(images)
         ratios = (net.plan or SparsityPlan.uniform(0, net.depths)).ratios
         for index, stage in enumerate(net.stages):
             order: dict[int, Tensor] = {}
             for number, block in enumerate(stage.blocks):
-                ratio, windows = ratios[index][number // 2], None
+                ratio = ratios[index][number // 2]
+                windows = None
                 if ratio and not order:
-                    tables = [window_table(height, width, one.window, one.shift, x.device) for one in stage.blocks[:2]]
+                    tables = [
+                        window_table(height, width, one.window, one.shift, x.device)
+                        for one in stage.blocks[:2]
+                    ]
                     order = {
-                        one.shift: rank_windows(scores) for one, scores in zip(stage.blocks, score_windows(x, tables), strict=False)
+                        one.shift: rank_windows(scores)
+                        for one, scores in zip(stage.blocks, score_windows(x, tables), strict=False)
                     }
                 if ratio:
-                    windows = order[block.shift][:, : kept_count(order[block.shift].shape[1], ratio)]
+                    windows = order[block.shift][
+                        :, : kept_count(order[block.shift].shape[1], ratio)
+                    ]
                 x = _released_block(block, x, height, width, windows)
             if str(index) in net.norms:
                 out = net.norms[str(index)](x)
-                features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2).contiguous())
+                features.append(
+                    out.view(len(x), height, width, -1).permute(0, 3, 1, 2).contiguous()
+                )
             if stage.downsample is not None:
                 x, height, width = stage.downsample(x, height, width)
         return tuple(features)
 
 
-def _released_block(block: SwinBlock, x: Tensor, height: int, width: int, chosen: Tensor | None) -> Tensor:
+def _released_block(
+    block: SwinBlock, x: Tensor, height: int, width: int, chosen: Tensor | None
+) -> Tensor:
     batch, _, channels = x.shape
-    side, shift = block.window, block.shift
+    side = block.window
+    shift = block.shift
     x = F.pad(x.view(batch, height, width, channels), (0, 0, 0, -width % side, 0, -height % side))
-    down, across = x.shape[1] // side, x.shape[2] // side
+    down = x.shape[1] // side
+    across = x.shape[2] // side
     x = x.roll((-shift, -shift), (1, 2)).view(batch, down, side, across, side, channels)
     windows = x.transpose(2, 3).reshape(batch, down * across, side * side, channels)
     mask = window_table(height, width, side, shift, x.device).mask
     if chosen is None:
-        part, mask = windows.flatten(0, 1), None if mask is None else mask.repeat(batch, 1, 1)
+        part = windows.flatten(0, 1)
+        mask = None if mask is None else mask.repeat(batch, 1, 1)
     else:
         image = torch.arange(batch, device=x.device)[:, None]
-        part, mask = windows[image, chosen].flatten(0, 1), None if mask is None else mask[chosen.flatten()]
+        part = windows[image, chosen].flatten(0, 1)
+        mask = None if mask is None else mask[chosen.flatten()]
     part = part + _released_attention(block, block.norm1(part), mask)
     part = part + block.fc2(F.gelu(block.fc1(block.norm2(part))))
     if chosen is None:
@@ -102,44 +127,71 @@ def _released_block(block: SwinBlock, x: Tensor, height: int, width: int, chosen
     else:
         windows = windows.clone()
         windows[image, chosen] = part.view(batch, -1, side * side, channels)
-    x = windows.view(batch, down, across, side, side, channels).transpose(2, 3).reshape(batch, down * side, across * side, channels)
-    return x.roll((shift, shift), (1, 2))[:, :height, :width].reshape(batch, height * width, channels)
+    x = (
+        windows.view(batch, down, across, side, side, channels)
+        .transpose(2, 3)
+        .reshape(batch, down * side, across * side, channels)
+    )
+    return x.roll((shift, shift), (1, 2))[:, :height, :width].reshape(
+        batch, height * width, channels
+    )
 
 
 def _released_attention(block: SwinBlock, x: Tensor, mask: Tensor | None) -> Tensor:
     windows, size, channels = x.shape
     attention = block.attn
-    query, key, value = attention.qkv(x).view(windows, size, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = (
+        attention.qkv(x).view(windows, size, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)
+    )
     offsets = window_table(block.window, block.window, block.window, 0, x.device).offsets
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     logits = logits + attention.relative_position_bias_table[offsets].permute(2, 0, 1)
     if mask is not None:
         logits = logits + mask[:, None].to(logits.dtype)
-    return attention.proj((logits.softmax(-1) @ value).transpose(1, 2).reshape(windows, size, channels))
+    return attention.proj(
+        (logits.softmax(-1) @ value).transpose(1, 2).reshape(windows, size, channels)
+    )
 
 
 def floor(net: SparseSwin, shape: tuple[int, int, int, int]) -> Call:
-    """Dense ``net``'s convolution, linear layers and attentions alone, on real tokens, with nothing in between."""
+    """Dense ``net``'s convolution, linear layers and attentions alone, on real tokens, with nothing
+    in between.
+    """
     batch, _, height, width = shape
     like = net.patch_embed.projection.weight
     images = torch.randn(shape, device=like.device, dtype=like.dtype)
     calls: list[Call] = [lambda: net.patch_embed.projection(images)]
-    height, width = -(-height // net.patch_size), -(-width // net.patch_size)
+    height = -(-height // net.patch_size)
+    width = -(-width // net.patch_size)
     for stage in net.stages:
         for block in stage.blocks:
             windows = batch * len(window_table(height, width, block.window, block.shift).tokens)
             calls.append(_block_floor(block, batch * height * width, windows))
         if stage.downsample is not None:
-            height, width = (height + 1) // 2, (width + 1) // 2
+            height = (height + 1) // 2
+            width = (width + 1) // 2
             calls.append(_product(stage.downsample.reduction, batch * height * width))
     return lambda: [call() for call in calls]
 
 
 def _block_floor(block: SwinBlock, tokens: int, windows: int) -> Call:
-    layers = [_product(layer, tokens) for layer in (block.attn.qkv, block.attn.proj, block.fc1, block.fc2)]
-    weight, heads = block.fc1.weight, block.attn.heads
-    query = torch.randn(windows, heads, block.window**2, weight.shape[1] // heads, device=weight.device, dtype=weight.dtype)
-    return lambda: [*(layer() for layer in layers), F.scaled_dot_product_attention(query, query, query)]
+    layers = [
+        _product(layer, tokens) for layer in (block.attn.qkv, block.attn.proj, block.fc1, block.fc2)
+    ]
+    weight = block.fc1.weight
+    heads = block.attn.heads
+    query = torch.randn(
+        windows,
+        heads,
+        block.window**2,
+        weight.shape[1] // heads,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    return lambda: [
+        *(layer() for layer in layers),
+        F.scaled_dot_product_attention(query, query, query),
+    ]
 
 
 def _product(layer: nn.Linear, tokens: int) -> Call:

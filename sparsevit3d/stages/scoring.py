@@ -13,14 +13,26 @@ from typing import Any
 
 from nuscenes import NuScenes
 from nuscenes.eval.common.data_classes import EvalBoxes
-from nuscenes.eval.common.loaders import add_center_dist, filter_eval_boxes, load_gt_of_sample_tokens
+from nuscenes.eval.common.loaders import (
+    add_center_dist,
+    filter_eval_boxes,
+    load_gt_of_sample_tokens,
+)
 from nuscenes.eval.detection.config import config_factory
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
+from sparsevit3d.errors import InputError
+
 # How the devkit says no: it checks by assertion, or fails by what a wrong value leads to.
 REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-ERRORS = {"trans_err": "mATE", "scale_err": "mASE", "orient_err": "mAOE", "vel_err": "mAVE", "attr_err": "mAAE"}
+ERRORS = {
+    "trans_err": "mATE",
+    "scale_err": "mASE",
+    "orient_err": "mAOE",
+    "vel_err": "mAVE",
+    "attr_err": "mAAE",
+}
 
 
 @dataclass(frozen=True)
@@ -34,71 +46,111 @@ class Score:
 
     def as_dict(self) -> dict[str, float]:
         """All by nuScenes' own names; the classes' as ``AP/car``."""
-        return {"mAP": self.mAP, "NDS": self.NDS, **self.errors, **{f"AP/{name}": ap for name, ap in self.classes.items()}}
-
-
-class ScoringError(ValueError):
-    """A submission or split that the devkit refuses."""
+        return {
+            "mAP": self.mAP,
+            "NDS": self.NDS,
+            **self.errors,
+            **{f"AP/{name}": ap for name, ap in self.classes.items()},
+        }
 
 
 @lru_cache(maxsize=2)
 def open_root(root: str, version: str) -> NuScenes:
-    """The devkit's view of a root. Raises ScoringError where it cannot read the tables."""
+    """The devkit's view of a root. Raises InputError where it cannot read the tables."""
     try:
         return NuScenes(version, root, verbose=False)
     except (AssertionError, OSError, ValueError, KeyError) as error:
-        raise ScoringError(
-            f"{root}/{version}: the devkit cannot read these tables ({error!r}); see 'sparsevit3d data check'"
+        raise InputError(
+            f"{root}/{version}: the devkit cannot read these tables ({error!r}); see "
+            f"'sparsevit3d data check'"
         ) from error
 
 
 class Truth:
-    """The ground truth of keyframes, loaded once, to score any number of results against. Raises ScoringError where there are none."""
+    """The ground truth of keyframes, loaded once, to score any number of results against.
+
+    Raises InputError where there are none.
+    """
 
     def __init__(self, nusc: NuScenes, tokens: Sequence[str]) -> None:
-        self.nusc, self.tokens, self.config = nusc, list(tokens), config_factory("detection_cvpr_2019")
+        self.nusc = nusc
+        self.tokens = list(tokens)
+        self.config = config_factory("detection_cvpr_2019")
         if not self.tokens:
-            raise ScoringError(f"{nusc.dataroot}: no keyframes to score; the tables have none of the scenes asked for")
+            raise InputError(
+                f"{nusc.dataroot}: no keyframes to score; the tables have none of the scenes "
+                f"asked for"
+            )
         with quiet():
             self.boxes = self.filtered(load_gt_of_sample_tokens(nusc, self.tokens, DetectionBox))
 
     def score(self, found: EvalBoxes) -> Score:
         """The devkit's evaluator on boxes of all keyframes, in the global frame."""
         if not found.all:  # the devkit fails where nothing at all was detected
-            return Score(0.0, 0.0, dict.fromkeys(ERRORS.values(), 1.0), dict.fromkeys(self.config.class_names, 0.0))
-        evaluator = DetectionEval.__new__(DetectionEval)  # its __init__ reads files, and the truth anew each time
-        evaluator.cfg, evaluator.verbose = self.config, False
-        evaluator.gt_boxes, evaluator.pred_boxes = self.boxes, self.filtered(found)
+            return Score(
+                0.0,
+                0.0,
+                dict.fromkeys(ERRORS.values(), 1.0),
+                dict.fromkeys(self.config.class_names, 0.0),
+            )
+        # its __init__ reads files, and the truth anew each time
+        evaluator = DetectionEval.__new__(DetectionEval)
+        evaluator.cfg = self.config
+        evaluator.verbose = False
+        evaluator.gt_boxes = self.boxes
+        evaluator.pred_boxes = self.filtered(found)
         metrics, _ = evaluator.evaluate()
         errors = {name: metrics.tp_errors[key] for key, name in ERRORS.items()}
         return Score(metrics.mean_ap, metrics.nd_score, errors, dict(metrics.mean_dist_aps))
 
     def filtered(self, boxes: EvalBoxes) -> EvalBoxes:
-        """Without what the devkit leaves out: too far for its class, no point in it, in a bicycle rack."""
-        return filter_eval_boxes(self.nusc, add_center_dist(self.nusc, boxes), self.config.class_range) if boxes.all else boxes
+        """Without what the devkit leaves out: too far for its class, no point in it, in a bicycle
+        rack.
+        """
+        return (
+            filter_eval_boxes(self.nusc, add_center_dist(self.nusc, boxes), self.config.class_range)
+            if boxes.all
+            else boxes
+        )
 
 
 def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score:
-    """Score a submission file on ``scenes`` of a root. Keyframes of other scenes in it are left alone.
+    """Score a submission file on ``scenes`` of a root.
 
-    Raises ScoringError for a file that is no submission, or that lacks a keyframe, or has too many boxes or one that cannot be.
+    Keyframes of other scenes in it are left alone.
+
+    Raises InputError for a file that is no submission, or that lacks a keyframe, or has too many
+    boxes or one that cannot be.
     """
     names = set(scenes)
-    tokens = [row["token"] for row in nusc.sample if nusc.get("scene", row["scene_token"])["name"] in names]
-    boxes, truth = _read_submission(results), Truth(nusc, tokens)
-    missing, most = [token for token in tokens if token not in boxes], truth.config.max_boxes_per_sample
+    tokens = [
+        row["token"]
+        for row in nusc.sample
+        if nusc.get("scene", row["scene_token"])["name"] in names
+    ]
+    boxes = _read_submission(results)
+    truth = Truth(nusc, tokens)
+    missing = [token for token in tokens if token not in boxes]
+    most = truth.config.max_boxes_per_sample
     if missing:
-        raise ScoringError(
-            f"{results}: {len(missing)} of {len(tokens)} keyframes are missing, the first {missing[0]}; every keyframe of the "
+        raise InputError(
+            f"{results}: {len(missing)} of {len(tokens)} keyframes are missing, the first "
+            f"{missing[0]}; every keyframe of the "
             "split needs an entry, [] if nothing was found there"
         )
     for token in tokens:
         if len(boxes[token]) > most:
-            raise ScoringError(f"{results}: {len(boxes[token])} boxes in keyframe {token}; at most {most} may be")
+            raise InputError(
+                f"{results}: {len(boxes[token])} boxes in keyframe {token}; at most {most} may be"
+            )
     try:
-        return truth.score(EvalBoxes.deserialize({token: boxes[token] for token in tokens}, DetectionBox))
+        return truth.score(
+            EvalBoxes.deserialize({token: boxes[token] for token in tokens}, DetectionBox)
+        )
     except REFUSALS as error:
-        raise ScoringError(f"{results}: {_fault(boxes, tokens) or f'the devkit refuses it ({error!r})'}") from error
+        raise InputError(
+            f"{results}: {_fault(boxes, tokens) or f'the devkit refuses it ({error!r})'}"
+        ) from error
 
 
 def _read_submission(path: Path) -> dict[str, list[Any]]:
@@ -108,9 +160,9 @@ def _read_submission(path: Path) -> dict[str, list[Any]]:
         if "meta" not in document or not all(isinstance(boxes, list) for boxes in results.values()):
             raise ValueError('"meta" and, by keyframe, a list of boxes in "results" are needed')
     except OSError as error:
-        raise ScoringError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ScoringError(f"{path}: not a nuScenes detection submission ({error})") from error
+        raise InputError(f"{path}: not a nuScenes detection submission ({error})") from error
     return dict(results)
 
 
@@ -123,7 +175,8 @@ def _fault(boxes: dict[str, list[Any]], tokens: list[str]) -> str | None:
                 if not min(box["size"]) > 0:
                     raise ValueError(f"a size of {box['size']}")
             except REFUSALS as error:
-                return f"box {place} of keyframe {token} is not to be used ({type(error).__name__}: {error})"
+                reason = f"{type(error).__name__}: {error}"
+                return f"box {place} of keyframe {token} cannot be used ({reason})"
     return None
 
 

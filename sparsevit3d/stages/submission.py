@@ -1,4 +1,6 @@
-"""From what a detector finds in images to what nuScenes asks for: one list of boxes for each keyframe, in the global frame."""
+"""From what a detector finds in images to what nuScenes asks for: one list of boxes for each
+keyframe, in the global frame.
+"""
 
 from __future__ import annotations
 
@@ -18,35 +20,57 @@ from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 from scipy.spatial.transform import Rotation
 
-from sparsevit3d.stages.files import write_json
+from data_tools.schema import CAMERAS
+from sparsevit3d.files import write_json
 from sparsevit3d.stages.scoring import Truth, open_root
 
-CAMERA_ORDER = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
-CAMERA_ONLY = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": False}
+CAMERA_ONLY = {
+    "use_camera": True,
+    "use_lidar": False,
+    "use_radar": False,
+    "use_map": False,
+    "use_external": False,
+}
 
 
 def attribute_name(index: int, name: str) -> str:
-    """nuScenes' attribute for what the head says of a box of class ``name``: mmdet3d's choice, which only gives one that fits it."""
+    """nuScenes' attribute for what the head says of a box of class ``name``: mmdet3d's choice,
+    which only gives one that fits it.
+    """
     return str(NuScenesMetric.get_attr_name(NuScenesMetric, index, name))
 
 
 @METRICS.register_module()
 class NuScenesSplitMetric(NuScenesMetric):
-    """mmdet3d's metric for the split its info file is of. The original knows ``val`` and ``mini_val`` alone, needs a GPU to merge
-    cameras, and brings boxes to the global frame by the lidar's ego pose instead of each camera's, up to 44 ms earlier.
+    """mmdet3d's metric for the split its info file is of.
+
+    The original knows ``val`` and ``mini_val`` alone, needs a GPU to merge cameras, and brings
+    boxes to the global frame by the lidar's ego pose instead of each camera's, up to 44 ms earlier.
     """
 
-    def __init__(self, data_root: str, ann_file: str, results: str | None = None, keyframes: Sequence[int] | None = None) -> None:
-        """``results``: where to keep the submission; None: nowhere. ``keyframes``: places in the info file; None: all."""
+    def __init__(
+        self,
+        data_root: str,
+        ann_file: str,
+        results: str | None = None,
+        keyframes: Sequence[int] | None = None,
+    ) -> None:
+        """``results``: where to keep the submission; None: nowhere.
+
+        ``keyframes``: places in the info file; None: all.
+        """
         super().__init__(data_root=data_root, ann_file=ann_file, modality=dict(CAMERA_ONLY))
         self.prefix = None  # the score's names are nuScenes' own
-        self.keep, self.keyframes = results, keyframes
+        self.keep = results
+        self.keyframes = keyframes
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         submission = self.submission(results)
         if self.keep:
             write_json(Path(self.keep), submission)
-        return self.truth.score(EvalBoxes.deserialize(submission["results"], DetectionBox)).as_dict()
+        return self.truth.score(
+            EvalBoxes.deserialize(submission["results"], DetectionBox)
+        ).as_dict()
 
     @cached_property
     def infos(self) -> dict[int, dict[str, Any]]:
@@ -57,19 +81,28 @@ class NuScenesSplitMetric(NuScenesMetric):
     @cached_property
     def truth(self) -> Truth:
         version = json.loads(Path(self.ann_file).read_text())["metainfo"]["version"]
-        return Truth(open_root(self.data_root, version), [info["token"] for info in self.infos.values()])
+        return Truth(
+            open_root(self.data_root, version), [info["token"] for info in self.infos.values()]
+        )
 
     def submission(self, results: list[dict[str, Any]]) -> dict[str, Any]:
-        """What nuScenes asks for: every keyframe that is scored, those with no detection included."""
+        """What nuScenes asks for: every scored keyframe, those without detections included."""
         images: dict[int, list[tuple[int, Any]]] = {number: [] for number in self.infos}
         for result in results:
-            keyframe, camera = divmod(result["sample_idx"], len(CAMERA_ORDER))
+            keyframe, camera = divmod(result["sample_idx"], len(CAMERAS))
             images[keyframe].append((camera, result["pred_instances_3d"]))
-        boxes = {self.infos[number]["token"]: self._keyframe(self.infos[number], found) for number, found in images.items()}
+        boxes = {
+            self.infos[number]["token"]: self._keyframe(self.infos[number], found)
+            for number, found in images.items()
+        }
         return {"meta": CAMERA_ONLY, "results": boxes}
 
-    def _keyframe(self, info: dict[str, Any], images: list[tuple[int, Any]]) -> list[dict[str, Any]]:
-        """One keyframe's boxes in the global frame: what several cameras saw is merged, what is out of a class's range dropped."""
+    def _keyframe(
+        self, info: dict[str, Any], images: list[tuple[int, Any]]
+    ) -> list[dict[str, Any]]:
+        """One keyframe's boxes in the global frame: what several cameras saw is merged, what is out
+        of a class's range dropped.
+        """
         names = self.dataset_meta["classes"]
         ranges = np.array([self.eval_detection_configs.class_range[name] for name in names])
         ego = merged(info, images, ranges)
@@ -106,9 +139,13 @@ class EgoBoxes(NamedTuple):
     attributes: NDArray[np.int64]
 
 
-def merged(info: dict[str, Any], images: list[tuple[int, Any]], ranges: NDArray[np.float64]) -> EgoBoxes:
-    """What several cameras saw, by (camera, its detections), as one list, best first; ``ranges``: of each label, metres from the ego."""
-    cameras = [_in_ego(info, CAMERA_ORDER[camera], found) for camera, found in images]
+def merged(
+    info: dict[str, Any], images: list[tuple[int, Any]], ranges: NDArray[np.float64]
+) -> EgoBoxes:
+    """What several cameras saw, by (camera, its detections), as one list, best first; ``ranges``:
+    of each label, metres from the ego.
+    """
+    cameras = [_in_ego(info, CAMERAS[camera], found) for camera, found in images]
     ego = EgoBoxes._make(np.concatenate(column) for column in zip(*cameras, strict=True))
     near = np.flatnonzero(np.linalg.norm(ego.centres[:, :2], axis=1) <= ranges[ego.labels])
     kept = near[merge(EgoBoxes._make(column[near] for column in ego))]
@@ -119,10 +156,14 @@ def _in_ego(info: dict[str, Any], camera: str, found: Any) -> EgoBoxes:
     """One image's detections, from its camera frame through the lidar's."""
     boxes = found["bboxes_3d"]
     cam2ego = camera_to_ego(info, camera)
-    turn, values = cam2ego[:3, :3], boxes.tensor.numpy().astype(np.float64)
-    yaw, zero = values[:, 6], np.zeros(len(values))
-    # A camera box lies with its length along (cos, 0, -sin) of its yaw and its height along -y, for y points down.
-    forward, up = np.stack([np.cos(yaw), zero, -np.sin(yaw)], -1), np.tile([0.0, -1.0, 0.0], (len(values), 1))
+    turn = cam2ego[:3, :3]
+    values = boxes.tensor.numpy().astype(np.float64)
+    yaw = values[:, 6]
+    zero = np.zeros(len(values))
+    # A camera box lies with its length along (cos, 0, -sin) of its yaw and its height along -y, for
+    # y points down.
+    forward = np.stack([np.cos(yaw), zero, -np.sin(yaw)], -1)
+    up = np.tile([0.0, -1.0, 0.0], (len(values), 1))
     axes = np.stack([forward, np.cross(up, forward), up], axis=-1)
     return EgoBoxes(
         boxes.gravity_center.numpy() @ turn.T + cam2ego[:3, 3],
@@ -137,20 +178,27 @@ def _in_ego(info: dict[str, Any], camera: str, found: Any) -> EgoBoxes:
 
 def camera_to_ego(info: dict[str, Any], camera: str) -> NDArray[np.float64]:
     """(4, 4) from a camera's frame at its own time to the ego's at the lidar's."""
-    return np.asarray(np.array(info["lidar_points"]["lidar2ego"]) @ np.linalg.inv(info["images"][camera]["lidar2cam"]))
+    return np.asarray(
+        np.array(info["lidar_points"]["lidar2ego"])
+        @ np.linalg.inv(info["images"][camera]["lidar2cam"])
+    )
 
 
 def merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[np.int64]:
-    """Indices that survive non-maximum suppression from above, class by class, best first: mmdet3d's settings for six cameras."""
+    """Indices that survive non-maximum suppression from above, class by class, best first:
+    mmdet3d's settings for six cameras.
+    """
     if not len(boxes.scores):
         return np.zeros(0, np.int64)
     heading = boxes.rotations[:, :, 0]
     yaw = np.arctan2(heading[:, 1], heading[:, 0])
     flat = np.column_stack([boxes.centres[:, :2], boxes.sizes[:, 1], boxes.sizes[:, 0], yaw])
     survivors = []
-    for label in np.unique(boxes.labels):  # one by one: on a CPU nms_rotated takes no notice of labels
+    # One by one: on a CPU nms_rotated takes no notice of labels
+    for label in np.unique(boxes.labels):
         own = np.flatnonzero(boxes.labels == label)
-        rectangles, scores = torch.from_numpy(flat[own]).float(), torch.from_numpy(boxes.scores[own]).float()
+        rectangles = torch.from_numpy(flat[own]).float()
+        scores = torch.from_numpy(boxes.scores[own]).float()
         survivors.append(own[nms_rotated(rectangles, scores, overlap)[1].numpy()])
     kept = np.concatenate(survivors)
     return np.asarray(kept[np.argsort(-boxes.scores[kept], kind="stable")][:most])

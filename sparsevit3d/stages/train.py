@@ -1,7 +1,8 @@
 """Train, adapt, finetune: the same loop, told apart by the plan that an iteration runs under.
 
-A stage can be killed at any moment. Called again with the same arguments it goes on from the last whole checkpoint and ends with the
-weights of a run that was never interrupted: what an epoch does follows from that checkpoint, the seed and the epoch's number.
+A stage can be killed at any moment. Called again with the same arguments it goes on from the last
+whole checkpoint and ends with the weights of a run that was never interrupted: what an epoch does
+follows from that checkpoint, the seed and the epoch's number.
 """
 
 from __future__ import annotations
@@ -17,42 +18,66 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from sparsevit3d.plan import SparsityPlan
-from sparsevit3d.stages.checkpoints import checkpoint_name, list_checkpoints, read_checkpoint, way_on
-from sparsevit3d.stages.experiment import build_runner, claim, info_file, join_processes, write_provenance
-from sparsevit3d.stages.files import ExperimentError, fingerprint, sole_owner
+from sparsevit3d.detector.transforms import ImageError
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import fingerprint, sole_owner
+from sparsevit3d.stages.checkpoints import (
+    checkpoint_name,
+    list_checkpoints,
+    read_checkpoint,
+    way_on,
+)
+from sparsevit3d.stages.config import info_file
 from sparsevit3d.stages.hooks import ProgressHook
 from sparsevit3d.stages.look import PictureHook, Pictures
-from sparsevit3d.transforms import ImageError
+from sparsevit3d.stages.provenance import claim, write_provenance
+from sparsevit3d.stages.runner import build_runner, join_processes
+from sparsevit3d.swin.plan import SparsityPlan
 
 STAGES = ("train", "adapt", "finetune")
 
 
-def train(config: Config, work_dir: Path, weights: Path | None = None, draw: Pictures | None = None) -> Path:
+def train(
+    config: Config, work_dir: Path, weights: Path | None = None, draw: Pictures | None = None
+) -> Path:
     """Train the dense detector, from scratch or on from ``weights``; returns the checkpoint.
 
-    ``draw``, here and in the other stages: makes the pictures that go to TensorBoard after each epoch.
+    ``draw``, here and in the other stages: makes the pictures that go to TensorBoard after each
+    epoch.
     """
     return _run(config, work_dir, "train", weights, None, draw)
 
 
 def adapt(config: Config, work_dir: Path, weights: Path, draw: Pictures | None = None) -> Path:
-    """Sparsity-aware adaptation (section 3.3) of ``weights``: a random plan each iteration; returns the checkpoint, which is dense."""
+    """Sparsity-aware adaptation (section 3.3) of ``weights``: a random plan each iteration; returns
+    the checkpoint, which is dense.
+    """
     return _run(config, work_dir, "adapt", weights, None, draw)
 
 
-def finetune(config: Config, work_dir: Path, weights: Path, plan: SparsityPlan, draw: Pictures | None = None) -> Path:
+def finetune(
+    config: Config, work_dir: Path, weights: Path, plan: SparsityPlan, draw: Pictures | None = None
+) -> Path:
     """Train ``weights`` on under one plan; returns the checkpoint, which carries the plan."""
     plan.check(config.model.backbone.depths)
     return _run(config, work_dir, "finetune", weights, plan, draw)
 
 
 def _run(
-    config: Config, work_dir: Path, stage: str, weights: Path | None, plan: SparsityPlan | None, draw: Pictures | None
+    config: Config,
+    work_dir: Path,
+    stage: str,
+    weights: Path | None,
+    plan: SparsityPlan | None,
+    draw: Pictures | None,
 ) -> Path:
-    """Run a stage to its end, from where it stopped if it has run before. A finished stage returns at once."""
+    """Run a stage to its end, from where it stopped if it has run before.
+
+    A finished stage returns at once.
+    """
     join_processes()
-    config, last = copy.deepcopy(config), work_dir / checkpoint_name(config.train_cfg.max_epochs)
+    config = copy.deepcopy(config)
+    last = work_dir / checkpoint_name(config.train_cfg.max_epochs)
     request = {
         "stage": stage,
         "config": config.pretty_text,
@@ -62,7 +87,9 @@ def _run(
     if weights is not None:
         read_checkpoint(weights)
         request |= {"weights": fingerprint(weights), "plan": plan and str(plan)}
-        config.custom_hooks.append({"type": "StartHook", "weights": str(weights), "plan": plan and str(plan)})
+        config.custom_hooks.append(
+            {"type": "StartHook", "weights": str(weights), "plan": plan and str(plan)}
+        )
     if stage == "adapt":
         config.custom_hooks.append({"type": "RandomPlanHook", "seed": config.randomness.seed})
     with ExitStack() as held:
@@ -70,38 +97,60 @@ def _run(
         if is_main_process():
             work_dir.mkdir(parents=True, exist_ok=True)
             held.enter_context(
-                sole_owner(work_dir, lambda: print(f"{work_dir}: another process is at work here; waiting", flush=True))
+                sole_owner(
+                    work_dir,
+                    lambda: print(
+                        f"{work_dir}: another process is at work here; waiting", flush=True
+                    ),
+                )
             )
             done = list_checkpoints(work_dir)
             _claim(work_dir, request, done)
             if last not in done:
                 write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
         agreed = [done]
-        broadcast_object_list(agreed)  # where there are several processes, all go on from what the first one found
+        # where there are several processes, all go on from what the first one found
+        broadcast_object_list(agreed)
         (done,) = agreed
         if last not in done:
             if weights is not None or done:
                 config.model.backbone.init_cfg = None  # what it would load is about to be replaced
-            # Adaptation has no plan of its own: what it is for is seen under one of many that it has met.
-            shown = SparsityPlan.uniform(0.5, config.model.backbone.depths) if stage == "adapt" else None
-            _train(config, work_dir, done[-1] if done else None, [PictureHook(draw, shown)] if draw else [])
+            # Adaptation has no plan of its own: what it is for is seen under one of many that it
+            # has met.
+            shown = (
+                SparsityPlan.uniform(0.5, config.model.backbone.depths)
+                if stage == "adapt"
+                else None
+            )
+            _train(
+                config,
+                work_dir,
+                done[-1] if done else None,
+                [PictureHook(draw, shown)] if draw else [],
+            )
     return last
 
 
 def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
-    """Make ``work_dir`` this request's, and see that there is a whole checkpoint to go on from, if any."""
+    """Make ``work_dir`` this request's, and see that there is a whole checkpoint to go on from, if
+    any.
+    """
     marker = work_dir / "request.json"
     if done and not marker.exists():
-        raise ExperimentError(f"{work_dir}: holds checkpoints that no stage of ours began; use another --work-dir")
+        raise InputError(
+            f"{work_dir}: holds checkpoints that no stage of ours began; use another --work-dir"
+        )
     if not done and marker.exists() and json.loads(marker.read_text())["stage"] in STAGES:
         marker.unlink()  # claimed by an attempt that came to nothing
     claim(work_dir, request)
     try:
         for checkpoint in done[-1:]:
             read_checkpoint(checkpoint)
-    except ExperimentError as error:
+    except InputError as error:
         start = f"from {done[-2].name}" if len(done) > 1 else "from the beginning"
-        raise ExperimentError(f"{error}\nOnce it is removed, the same command goes on {start}.") from error
+        raise InputError(
+            f"{error}\nOnce it is removed, the same command goes on {start}."
+        ) from error
 
 
 def _train(config: Config, work_dir: Path, start: Path | None, hooks: Sequence[Hook]) -> None:
@@ -111,7 +160,9 @@ def _train(config: Config, work_dir: Path, start: Path | None, hooks: Sequence[H
     try:
         runner.train()
     except (ImageError, OSError) as error:
-        raise ExperimentError(f"{work_dir}: stopped by {error}. Once this is mended, {way_on(work_dir)}") from error
+        raise InputError(
+            f"{work_dir}: stopped by {error}. Once this is mended, {way_on(work_dir)}"
+        ) from error
     finally:
         for hook in runner.hooks:
             if isinstance(hook, ProgressHook):

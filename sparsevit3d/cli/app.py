@@ -1,0 +1,337 @@
+"""The front door: one verb for each thing that people do.
+
+A room is opened only when its verb is called.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from sparsevit3d.cli.benchmark import benchmark
+from sparsevit3d.cli.data import data_app
+from sparsevit3d.cli.options import ConfigPath, Data, From, Infos, Plan, Set, WorkDir, read_plan
+from sparsevit3d.cli.search import search_app
+from sparsevit3d.cli.tables import score_table
+from sparsevit3d.cli.visualize import visualize_app
+from sparsevit3d.errors import InputError
+from sparsevit3d.terminal import console, progress_bar
+
+app = typer.Typer(no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(search_app, name="search")
+app.add_typer(visualize_app, name="visualize")
+
+
+def run() -> None:
+    """Run the verb that was asked for. InputError and OSError are shown as a line."""
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, at every start
+    try:
+        app()
+    except (InputError, OSError) as error:
+        # A console of its own: whichever of torchrun's processes meets the error shows it.
+        Console().print("[bold red]error[/]", Text(str(error)), soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sparsevit3d {version_of('sparsevit3d')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Camera-based 3D detection that computes only the windows that matter."""
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    work_dir: WorkDir,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--from", help="Go on from this checkpoint, by the config's stage 'depth'"),
+    ] = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Train the dense detector.
+
+    Example: sparsevit3d train configs/fcos3d_small_synthetic.py --work-dir work_dirs/trained
+    """
+    from sparsevit3d.stages import train as stage
+    from sparsevit3d.stages.config import load_config
+    from visualize.training import training_pictures
+
+    experiment = load_config(config, data, infos, options or (), "depth" if weights else None)
+    console.print(stage.train(experiment, work_dir, weights, training_pictures))
+
+
+@app.command()
+def adapt(
+    config: ConfigPath,
+    weights: From,
+    work_dir: WorkDir,
+    dense: Annotated[
+        bool,
+        typer.Option("--dense", help="The control: train as long and as fast, but prune nothing"),
+    ] = False,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Adapt trained weights to pruning: every iteration runs under a random plan.
+
+    Example: sparsevit3d adapt configs/fcos3d_small_synthetic.py --from
+    work_dirs/trained/epoch_0006.pth --work-dir work_dirs/adapted
+    """
+    from sparsevit3d.stages import train as stage
+    from sparsevit3d.stages.config import load_config
+    from visualize.training import training_pictures
+
+    experiment = load_config(config, data, infos, options or (), "adapt")
+    plan = read_plan("dense", experiment) if dense else None
+    if plan:
+        console.print(stage.finetune(experiment, work_dir, weights, plan, training_pictures))
+    else:
+        console.print(stage.adapt(experiment, work_dir, weights, training_pictures))
+
+
+@app.command()
+def finetune(
+    config: ConfigPath,
+    weights: From,
+    plan: Annotated[
+        str,
+        typer.Option(help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense' for the control"),
+    ],
+    work_dir: WorkDir,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Train adapted weights on under one plan; the checkpoint carries it.
+
+    Example: sparsevit3d finetune configs/fcos3d_small_synthetic.py --from
+    work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
+    """
+    from sparsevit3d.stages import train as stage
+    from sparsevit3d.stages.config import load_config
+    from visualize.training import training_pictures
+
+    experiment = load_config(config, data, infos, options or (), "finetune")
+    chosen = read_plan(plan, experiment)
+    assert chosen is not None
+    console.print(stage.finetune(experiment, work_dir, weights, chosen, training_pictures))
+
+
+@app.command("eval")
+def evaluate(
+    config: Annotated[
+        Path | None, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="val, search, mini_val ...; any of nuScenes or of the root's splits.json"
+        ),
+    ] = "val",
+    plan: Plan = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Test-time augmentation: average with the mirror image")
+    ] = False,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where scores go; default: eval_SPLIT (or eval_SPLIT_flip) beside the checkpoint"
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Score this submission, anyone's; no config, no checkpoint")
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(help="With --results: the folder of tables, if the root has several"),
+    ] = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """The official score, by the devkit: mAP, NDS and the five errors, of a checkpoint or of a
+    results file; a table, then a line of JSON.
+
+    Under torchrun (torchrun --no-python --nproc-per-node=8 sparsevit3d eval ...) each process looks
+    at its share of the images.
+
+    Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth
+    --split val
+
+    Example: sparsevit3d eval --results results_nusc.json --data data/nuscenes --split mini_val
+    """
+    if results is not None:
+        unused = {
+            "CONFIG": config,
+            "--plan": plan,
+            "--flip": flip,
+            "--work-dir": work_dir,
+            "--infos": infos,
+            "--set": options,
+        }
+        if given := [name for name, value in unused.items() if value]:
+            raise typer.BadParameter(f"--results is scored as it is; leave out {', '.join(given)}")
+        if data is None:
+            raise typer.BadParameter(
+                "say --data ROOT, the nuScenes root whose truth to score against",
+                param_hint="--results",
+            )
+        score = _score_file(results, data, version, split)
+        count = f"{score['scenes']} of its {score['scenes_of_split']} scenes"
+        console.print(score_table(score, f"{results.name} on {split}, {count}"))
+        print(json.dumps(score))
+        return
+    if config is None or checkpoint is None:
+        raise typer.BadParameter("give CONFIG and CHECKPOINT, or --results FILE")
+    from sparsevit3d.stages.config import load_config
+    from sparsevit3d.stages.evaluate import evaluate as score_checkpoint
+
+    with console.status(f"evaluating {checkpoint} on {split}"):
+        experiment = load_config(config, data, infos, options or ())
+        experiment.model.test_cfg.flip = flip
+        folder = work_dir or checkpoint.with_name(f"eval_{split}{'_flip' if flip else ''}")
+        score = score_checkpoint(experiment, checkpoint, split, folder, read_plan(plan, experiment))
+    console.print(score_table(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}"))
+    if not console.quiet:
+        print(json.dumps(score))
+
+
+def _score_file(results: Path, root: Path, version: str | None, split: str) -> dict[str, Any]:
+    from data_tools.splits import find_version, missing_scenes, scenes_of_split
+    from sparsevit3d.stages.scoring import open_root, score_results
+
+    with console.status(f"scoring {results}"):
+        version = find_version(root, version)
+        scenes = sorted(scenes_of_split(root, version, split))
+        missing = missing_scenes(root, version, split)
+        counts = {"split": split, "scenes": len(scenes), "scenes_of_split": len(scenes) + missing}
+        return counts | score_results(results, open_root(str(root), version), scenes).as_dict()
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of .jpg and .png files")],
+    calibration: Annotated[
+        Path, typer.Option(help="A JSON file: cameras, their matrices and which images are theirs")
+    ],
+    checkpoint: Annotated[
+        Path, typer.Option(help="A checkpoint that train, adapt or finetune wrote")
+    ],
+    plan: Plan = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Its experiment; default: the config.py beside the checkpoint"),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for predictions.json and a picture of each image")
+    ] = Path("predictions"),
+) -> None:
+    """Find objects in images of your own cameras: boxes in metres as JSON, and pictures.
+
+    No dataset is needed.
+
+    CALIBRATION is {"front": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": 1600,
+    "height": 900, "images": "*front*"}}, an entry for each camera; "images" is a pattern for the
+    paths of its images. Images must be free of lens distortion. Distances are learnt for the
+    cameras of training: for one of another focal length (in pixels of an image as wide), finetune
+    first.
+
+    Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint
+    work_dirs/sparse/epoch_0007.pth
+    """
+    from sparsevit3d.files import write_json
+    from sparsevit3d.stages.predict import FRAME, Detector, list_images, read_calibration
+    from visualize.frames import save_frame
+
+    cameras = read_calibration(calibration)
+    paths = list_images(images)
+    detector = Detector(checkpoint, config)
+    if plan is not None:
+        detector.plan = read_plan(plan, detector.config)
+    out.mkdir(parents=True, exist_ok=True)
+    document: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "plan": str(detector.plan or "dense"),
+        "frame": FRAME,
+    }
+    rows: list[dict[str, Any]] = []
+    document["images"] = rows
+    try:
+        with progress_bar("images") as update:
+            for number, found in enumerate(detector.predict(paths, cameras)):
+                picture = out / f"{number:04d}_{found.image.stem}.jpg"
+                save_frame(found.view, picture)
+                rows.append(found.as_dict() | {"picture": picture.name})
+                update(number + 1, len(paths))
+    finally:
+        if rows:  # an image that cannot be read takes nothing away from those before it
+            write_json(out / "predictions.json", document)
+    console.print(
+        f"{out / 'predictions.json'}: {sum(len(row['detections']) for row in rows)} boxes in "
+        f"{len(rows)} images"
+    )
+
+
+app.command()(benchmark)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Where everything goes; a demo that was cut off here goes on")
+    ] = Path("demo"),
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Make data, train, adapt, search and finetune; about 25 minutes on two cores",
+        ),
+    ] = False,
+    tiny: Annotated[
+        bool,
+        typer.Option(help="From scratch in seconds, with results that mean nothing: for tests"),
+    ] = False,
+    real: Annotated[
+        Path | None,
+        typer.Option(
+            help="A root of real nuScenes with v1.0-mini tables: look at its keyframes too"
+        ),
+    ] = None,
+    real_split: Annotated[str, typer.Option(help="The split of --real to look at")] = "mini_val",
+) -> None:
+    """Dense against pruned, scored, timed and drawn: with the models that come with this
+    repository, or with models trained here from nothing.
+
+    Example: sparsevit3d demo --out demo
+    """
+    console.print(f"The demo works in {out}. Stop it whenever you like: called again, it goes on.")
+    from sparsevit3d.cli.demo import FULL, TINY, run_demo
+
+    run_demo(out, TINY if tiny else FULL if from_scratch else None, real, real_split)

@@ -1,0 +1,241 @@
+"""The front door's verbs for data: ``sparsevit3d data ...``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsevit3d.cli.tables import problem_tables, statistics_table
+from sparsevit3d.terminal import console, progress_bar
+
+data_app = typer.Typer(
+    help="Make a synthetic nuScenes; make info files from any nuScenes.", no_args_is_help=True
+)
+
+
+@data_app.command()
+def synth(
+    root: Annotated[
+        Path,
+        typer.Argument(help="A new folder, or one that an earlier call of the same settings began"),
+    ],
+    scenes: Annotated[
+        tuple[int, int, int], typer.Option(help="Scenes of the splits train, search and val")
+    ] = (60, 5, 10),
+    keyframes: Annotated[
+        int, typer.Option(help="Keyframes of each scene, half a second apart")
+    ] = 2,
+    size: Annotated[tuple[int, int], typer.Option(help="Width and height of the images")] = (
+        800,
+        450,
+    ),
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same bytes, for any number of workers")
+    ] = 0,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="easy: one sunny street; standard: as nuScenes is; hard: crowds, dusk, rain"
+        ),
+    ] = "easy",
+    sweeps: Annotated[
+        bool, typer.Option("--sweeps", help="Let the lidar turn at 10 Hz between keyframes as well")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one for each core")
+    ] = None,
+) -> None:
+    """Render a synthetic nuScenes: drives with six cameras, lidar and the 13 tables.
+
+    Interrupted, the same command goes on.
+
+    Example: sparsevit3d data synth data/synthetic --scenes 60 5 10 --preset standard
+    """
+    from data_tools.synthetic.dataset import Settings, make_dataset
+    from sparsevit3d.processes import usual_workers
+
+    settings = Settings(scenes, keyframes, size[0], size[1], seed, preset, sweeps)
+    with progress_bar("rendering scenes") as update:
+        make_dataset(root, settings, workers or usual_workers(), update)
+    console.print(f"{root}: {sum(scenes)} scenes, {sum(scenes) * keyframes * 6} images")
+
+
+@data_app.command()
+def infos(
+    root: Annotated[
+        Path,
+        typer.Argument(help="A nuScenes root, made or real: the folder of samples/ and v1.0-..."),
+    ],
+    version: Annotated[
+        str | None, typer.Option(help="The folder of tables; default: the only one")
+    ] = None,
+    splits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--splits",
+            "--split",
+            help="Which, as train,val; default: train, search and val, or what the root has",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write, if not into the root")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one for each core")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Take over mmdet3d's own info file, a pickle, for the one split named"
+        ),
+    ] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Run whatever code is in that pickle")
+    ] = False,
+) -> None:
+    """Write info files for mmdet3d, nuscenes_infos_SPLIT.json, from any nuScenes root.
+
+    Interrupted, the same command goes on.
+
+    A split is one of nuScenes' own (train, val, mini_val ...), of the root's splits.json, or
+    search, the 50 training scenes on which plans are judged and which train then lacks.
+
+    Example: sparsevit3d data infos data/nuscenes --version v1.0-trainval --splits train,val
+    """
+    from data_tools.convert import from_mmdet3d, info_path, write_infos
+    from data_tools.splits import find_version, usual_splits
+    from sparsevit3d.processes import usual_workers
+
+    names = [name for each in splits or () for name in each.split(",")]
+    if source is not None:
+        if not trust_pickle:
+            raise typer.BadParameter(
+                f"reading {source} runs whatever code is in it; if you trust its maker, add "
+                f"--trust-pickle"
+            )
+        if len(names) != 1:
+            raise typer.BadParameter(
+                "name the one split that it is of with --splits", param_hint="--from"
+            )
+        count = from_mmdet3d(source, root, find_version(root, version), names[0], out or root)
+        console.print(f"{info_path(out or root, names[0])}: {count} keyframes")
+        return
+    version = find_version(root, version)
+    names = names or usual_splits(root, version)
+    if not names:
+        raise typer.BadParameter(
+            f"{root / version} names no splits of its own; say which with --splits",
+            param_hint="--splits",
+        )
+    with progress_bar("info files") as update:
+        counts = write_infos(root, version, names, out, workers or usual_workers(), update)
+    for name, count in counts.items():
+        console.print(f"{info_path(out or root, name)}: {count} keyframes")
+
+
+@data_app.command()
+def check(
+    root: Annotated[
+        Path,
+        typer.Argument(help="A nuScenes root, made or real: the folder of samples/ and v1.0-..."),
+    ],
+    version: Annotated[
+        str | None, typer.Option(help="The folder of tables; default: the only one")
+    ] = None,
+    all_files: Annotated[
+        bool, typer.Option("--all-files", help="Decode every file, not one keyframe of each scene")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON, for programs")
+    ] = False,
+) -> None:
+    """Look for everything that is wrong with a root: tables, references, calibrations, times,
+    boxes, splits, files.
+
+    Each problem is named with its table, its token and what to do. The exit status is 1 where there
+    are errors; warnings (what is strange but breaks nothing) leave it 0.
+
+    Example: sparsevit3d data check data/nuscenes --version v1.0-trainval
+    """
+    from data_tools.check.run import check as run_check
+    from data_tools.splits import find_version
+    from sparsevit3d.processes import usual_workers
+
+    version = find_version(root, version)
+    if as_json:
+        report = run_check(root, version, all_files, usual_workers())
+        print(json.dumps(report.as_dict(), indent=1))
+    else:
+        with progress_bar("looking at") as update:
+            report = run_check(root, version, all_files, usual_workers(), update)
+        for table in problem_tables(report.as_dict()):
+            console.print(table)
+        rows = sum(report.rows.values())
+        looked = f"{rows} rows and {report.files} files, {report.decoded} of them decoded"
+        console.print(f"{root}: {report.errors} errors, {report.warnings} warnings in {looked}")
+    raise typer.Exit(1 if report.errors else 0)
+
+
+@data_app.command()
+def stats(
+    roots: Annotated[
+        list[Path], typer.Argument(help="nuScenes roots, made or real, to hold against each other")
+    ],
+    version: Annotated[
+        str | None, typer.Option(help="The folder of tables; default: the only one of each root")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Save a picture here (.png), and the figures beside it (.json)"),
+    ] = None,
+) -> None:
+    """Count what roots are like, beside what is published of nuScenes: classes, sizes, distances,
+    speeds, visibility, pixels.
+
+    Example: sparsevit3d data stats data/synthetic data/nuscenes --out stats.png
+    """
+    from data_tools.splits import find_version
+    from data_tools.statistics import EDGES, published, statistics
+    from sparsevit3d.files import write_json
+    from sparsevit3d.processes import usual_workers
+    from visualize.statistics import save_statistics
+
+    found = {"nuScenes, published": published()}
+    for root in roots:
+        tables = find_version(root, version)
+        with progress_bar(f"keyframes of {root.name}") as update:
+            found[root.name if root.name not in found else str(root)] = statistics(
+                root, tables, usual_workers(), update
+            )
+    console.print(statistics_table(found))
+    if out is not None:
+        save_statistics(found, EDGES, out)
+        write_json(
+            out.with_suffix(".json"),
+            {"bars": {name: list(edges) for name, edges in EDGES.items()}, "datasets": found},
+        )
+        console.print(f"{out} and {out.with_suffix('.json')}")
+
+
+@data_app.command()
+def sheet(
+    root: Annotated[Path, typer.Argument(help="A nuScenes root, made or real")],
+    version: Annotated[
+        str | None, typer.Option(help="The folder of tables; default: the only one")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The picture to save")] = Path("sheet.png"),
+    count: Annotated[int, typer.Option(min=1, help="Frames")] = 24,
+    seed: Annotated[int, typer.Option(help="Which ones")] = 0,
+) -> None:
+    """Put random camera frames of a root on one sheet, to look at.
+
+    Example: sparsevit3d data sheet data/synthetic --out sheet.png
+    """
+    from data_tools.frames import random_frames
+    from data_tools.splits import find_version
+    from visualize.sheet import save_contact_sheet
+
+    frames = random_frames(root, find_version(root, version), count, seed)
+    save_contact_sheet(frames, out, f"{len(frames)} random frames of {root.name}")
+    console.print(out)

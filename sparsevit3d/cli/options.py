@@ -1,0 +1,55 @@
+"""What several verbs of the front door take, and a plan as people write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sparsevit3d.swin.plan import SparsityPlan
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+ConfigPath = Annotated[
+    Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")
+]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")
+]
+WorkDir = Annotated[
+    Path,
+    typer.Option(
+        help="Where checkpoints, logs and results go; a run that was cut off here goes on"
+    ),
+]
+Data = Annotated[Path | None, typer.Option(help="The nuScenes root, if not the config's own")]
+Infos = Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one value of the config, such as train_cfg.max_epochs=2"),
+]
+From = Annotated[Path, typer.Option("--from", help="The checkpoint to start from")]
+Plan = Annotated[
+    str | None,
+    typer.Option(
+        help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense'; default: the checkpoint's own"
+    ),
+]
+Split = Annotated[
+    str, typer.Option(help="The split whose info file to read: val, search, real_train ...")
+]
+
+
+def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
+    """``--plan``: a file's plan, or the plan written out."""
+    if text is None:
+        return None
+    if text == "dense":
+        return SparsityPlan.uniform(0, config.model.backbone.depths)
+    return (
+        SparsityPlan.load(text)
+        if text.endswith(".json") or Path(text).is_file()
+        else SparsityPlan.parse(text)
+    )

@@ -1,0 +1,256 @@
+"""The front door's verbs for plans: ``sparsevit3d search`` and ``sparsevit3d search status``."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from sparsevit3d.cli.options import ConfigPath, Data, From, Infos, Set
+from sparsevit3d.cli.tables import search_table
+from sparsevit3d.terminal import console, progress_bar
+
+
+class _RunByDefault(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = args and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if known else ["run", *args])
+
+
+search_app = typer.Typer(
+    cls=_RunByDefault,
+    help="Find the plan that scores best within a budget ('run', which may be left out), and see "
+    "how a search is getting on.",
+)
+
+
+@search_app.command("run")
+def run(
+    config: ConfigPath,
+    weights: From,
+    work_dir: Annotated[
+        Path,
+        typer.Option(
+            help="Where journal, plan and picture go; a search that was cut off here goes on"
+        ),
+    ],
+    max_macs: Annotated[
+        str | None,
+        typer.Option(
+            help="Budget: share of the dense backbone's MACs, such as 0.6, or an image's, such "
+            "as 1.2G"
+        ),
+    ] = None,
+    max_ms: Annotated[
+        float | None,
+        typer.Option(help="Budget: milliseconds of the backbone, on --device at --shape"),
+    ] = None,
+    latency: Annotated[
+        Literal["predicted", "measured"],
+        typer.Option(
+            help="Of --max-ms: from a table of timed parts (on a CPU), or every plan timed as a "
+            "whole"
+        ),
+    ] = "predicted",
+    device: Annotated[str, typer.Option(help="Of --max-ms: cpu or cuda")] = "cpu",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of --max-ms")
+    ] = "float32",
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --max-ms: images, channels, height, width; default: six images of the "
+            "config's size"
+        ),
+    ] = None,
+    algorithm: Annotated[
+        Literal["evolution", "random", "uniform", "front"],
+        typer.Option(help="The other ones are there to be compared with"),
+    ] = "evolution",
+    front: Annotated[
+        bool,
+        typer.Option(
+            "--front",
+            help="The whole front of score against cost, of MACs before milliseconds, in one "
+            "search",
+        ),
+    ] = False,
+    population: Annotated[int, typer.Option(help="Plans of the first generation")] = 12,
+    parents: Annotated[
+        int,
+        typer.Option(
+            help="The best so far, which a generation comes from; the later ones have so many "
+            "less plans"
+        ),
+    ] = 4,
+    generations: Annotated[int, typer.Option(help="The first one included")] = 4,
+    score: Annotated[
+        Literal["mAP", "NDS", "loss"], typer.Option(help="What to maximise; of the loss, minus it")
+    ] = "mAP",
+    keyframes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Evaluate on so many of the search split, evenly spread; default: all"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that evaluate plans; default: one for each GPU, or else for every "
+            "--threads cores",
+        ),
+    ] = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Of each worker on a CPU; scores may differ in the last digits with it"
+        ),
+    ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate on a Ray cluster: its address, 'auto' for this machine's, 'local' to "
+            "begin one"
+        ),
+    ] = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Search the plan that scores best on the search split within a budget, on adapted weights.
+
+    Without any budget: at most 0.6 of the MACs (--front: all of them). Kill it whenever you like:
+    the same command goes on, evaluates nothing twice, and ends with the same plan, whatever the
+    number of workers. WORK_DIR/plan.json says where it came from; finetune, eval, benchmark and
+    visualize take it as --plan.
+
+    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
+    work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
+
+    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
+    work_dirs/adapted/epoch_0001.pth --max-ms 45 --work-dir work_dirs/at_45_ms
+
+    Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
+    work_dirs/adapted/epoch_0001.pth --front --work-dir work_dirs/front
+    """
+    share, gmacs = _macs(max_macs)
+    if front and algorithm not in ("evolution", "front"):
+        raise typer.BadParameter(
+            f"--front is an algorithm of its own; leave out --algorithm {algorithm}",
+            param_hint="--front",
+        )
+    if ray is not None and workers is not None:
+        raise typer.BadParameter(
+            "a Ray cluster has as many workers as it has room for; leave out --workers",
+            param_hint="--ray",
+        )
+    import torch
+
+    from sparsevit3d.cost.latency_table import Machine
+    from sparsevit3d.search.algorithms import Settings
+    from sparsevit3d.search.objective import Question
+    from sparsevit3d.search.run import Request, limits, search
+    from sparsevit3d.search.workers import hire
+    from sparsevit3d.stages.benchmark import known_device, parse_shape
+    from sparsevit3d.stages.config import load_config
+
+    experiment = load_config(config, data, infos, options or ())
+    kind = "front" if front else algorithm
+    if share is gmacs is max_ms is None and kind != "front":
+        share = 0.6
+    machine = None
+    if max_ms is not None:
+        sides = parse_shape(shape or "6x3x{1}x{0}".format(*experiment.image_size))
+        machine = Machine.here(known_device(device), dtype, sides)
+    request = Request(
+        kind, Settings(population, parents, generations), share, gmacs, max_ms, latency, machine
+    )
+    question = Question(experiment, weights, score, keyframes, threads)
+    usual = torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // threads)
+    budget = ", ".join(f"{most:.4g} {unit}" for unit, most in limits(share, gmacs, max_ms).items())
+    with (
+        closing(hire(question, workers or usual, ray)) as judge,
+        progress_bar(f"plans within {budget}") as update,
+    ):
+        path = search(question, request, work_dir, judge, update)
+    show(work_dir)
+    if kind == "front":
+        console.print(
+            f"{work_dir / 'front'}: {len(list((work_dir / 'front').glob('*.json')))} plans that "
+            f"none beats, cheapest first"
+        )
+    console.print(f"{path}: the best, {json.loads(path.read_text())['plan']}")
+
+
+def _macs(text: str | None) -> tuple[float | None, float | None]:
+    """A share, or GMACs."""
+    if text is None:
+        return None, None
+    try:
+        number = float(text.removesuffix("G"))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a share, such as 0.6, nor GMACs, such as 1.2G",
+            param_hint="--max-macs",
+        ) from None
+    if text.endswith("G"):
+        return None, number
+    if not 0 < number <= 1:
+        raise typer.BadParameter(
+            f"{text} is no share between 0 and 1; for {text} GMACs write {text}G",
+            param_hint="--max-macs",
+        )
+    return number, None
+
+
+@search_app.command()
+def status(
+    work_dir: Annotated[Path, typer.Argument(help="The --work-dir of a search, at work or not")],
+) -> None:
+    """How a search is getting on: a table, and a picture of what it has found so far
+    (WORK_DIR/search.png).
+
+    Example: sparsevit3d search status work_dirs/search
+    """
+    show(work_dir)
+
+
+def show(work_dir: Path) -> None:
+    """Print how the search in ``work_dir`` is getting on, and draw what it has found."""
+    from sparsevit3d.search.algorithms import Settings
+    from sparsevit3d.search.journal import read_journal
+    from sparsevit3d.search.run import JOURNAL, limits
+    from sparsevit3d.swin.plan import RATIO_GRID
+    from visualize.search import save_search
+
+    record = read_journal(work_dir / JOURNAL)
+    request = record.request
+    judged = record.judged
+    budget = limits(request["max_macs"], request["max_gmacs"], request["max_ms"])
+    most = (
+        len(RATIO_GRID)
+        if request["algorithm"] == "uniform"
+        else Settings(**request["settings"]).evaluations
+    )
+    state = (
+        "done"
+        if (work_dir / "plan.json").exists()
+        else "nobody is at work on it; the same command goes on"
+    )
+    console.print(
+        search_table(
+            request, judged, budget, most, "a search is at work on it" if record.at_work else state
+        )
+    )
+    if judged:
+        picture = work_dir / "search.png"
+        save_search(judged, request["score"], budget, picture)
+        console.print(
+            f"{picture}: score against cost, the way there, and which block pairs get pruned"
+        )

@@ -1,0 +1,162 @@
+"""Images with their cameras: loaded together and moved together, so that boxes survive target and
+decode at every size.
+
+Metric centre, depth, size and yaw never change here: only ``cam2img``, ``centers_2d`` and the 2D
+boxes follow the pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet3d.registry import TRANSFORMS
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+from sparsevit3d.errors import InputError
+
+# of a camera held upright, 5 and above: width and height change places
+ORIENTATION = ExifTags.Base.Orientation
+PER_OBJECT = (
+    "gt_bboxes",
+    "gt_bboxes_labels",
+    "gt_bboxes_3d",
+    "gt_labels_3d",
+    "attr_labels",
+    "centers_2d",
+    "depths",
+)
+
+
+class ImageError(InputError):
+    """An image that is missing, unreadable, or of another size than its camera's."""
+
+    def __init__(self, message: str) -> None:
+        # From a loader's worker, torch brings it wrapped in the worker's traceback, which says no
+        # more than its last line.
+        super().__init__(message.rpartition("ImageError: ")[2].strip())
+
+
+def scaled_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an image of ``size``, scaled until it covers ``wanted``, both (width,
+    height).
+    """
+    cover = max(wanted[0] / size[0], wanted[1] / size[1])
+    return round(size[0] * cover), round(size[1] * cover)
+
+
+def read_image(
+    path: str, wanted: tuple[int, int] | None = None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """(H, W, 3) BGR, and the width and height of the file's; reduced if no more of it is needed to
+    cover ``wanted``, (width, height).
+
+    Raises ImageError for one that is missing or damaged.
+    """
+    try:
+        with Image.open(path) as file:
+            turn = file.getexif().get(ORIENTATION, 1)
+            found = (file.height, file.width) if turn >= 5 else file.size
+            if wanted:
+                width, height = scaled_size(found, wanted)
+                # The smallest that is as large; does nothing for what is no JPEG.
+                file.draft("RGB", (height, width) if turn >= 5 else (width, height))
+            # each of these steps copies the image
+            upright = file if turn == 1 else ImageOps.exif_transpose(file)
+            image = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
+        raise ImageError(
+            f"{path}: not a readable image ({error}); put it back, or leave its keyframe out of "
+            f"the info file"
+        ) from error
+    blue_first: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return blue_first, found
+
+
+@TRANSFORMS.register_module()
+class LoadCalibratedImage(BaseTransform):
+    """Load an image and its camera's matrix, which has to be for an image of this size: for
+    another, every box would be elsewhere.
+
+    Given the network's ``width`` and ``height``, a JPEG is decoded no larger than FitCamera will
+    need it: at a half, a quarter or an eighth of its size, for which the decoder computes fewer of
+    its cosines. ``ori_shape`` is the file's own, whatever ``img`` is.
+    """
+
+    def __init__(self, width: int | None = None, height: int | None = None) -> None:
+        self.wanted = (width, height) if width and height else None
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        (camera,) = results["images"].values()
+        image, found = read_image(camera["img_path"], self.wanted)
+        if found != (camera["width"], camera["height"]):
+            raise ImageError(
+                f"{camera['img_path']}: is {found[0]} x {found[1]}, but its camera is calibrated "
+                f"for "
+                f"{camera['width']} x {camera['height']}; use the original image, or scale the "
+                f"calibration with it"
+            )
+        results["img"] = image
+        results["cam2img"] = camera["cam2img"]
+        results["img_shape"] = image.shape[:2]
+        results["ori_shape"] = (found[1], found[0])
+        return results
+
+
+@TRANSFORMS.register_module()
+class FitCamera(BaseTransform):
+    """Scale an image of any size until it covers ``width`` x ``height``, then crop to it: from the
+    top, where the sky is, and evenly from both sides. 1600 x 900 to 704 x 256 is the usual
+    nuScenes protocol: scale 0.44, crop the upper 140 rows.
+
+    Keeps ``ori_cam2img``, ``scale_factor`` (x, y) and ``img_crop_offset`` (left, top, in scaled
+    pixels), by which a network pixel is found in the original image: ``original = (network +
+    offset) / scale``. Objects that no longer show are dropped.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width = width
+        self.height = height
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        old_height, old_width = results.get("ori_shape", results["img"].shape)[:2]
+        scaled_width, scaled_height = scaled_size(
+            (old_width, old_height), (self.width, self.height)
+        )
+        scale = np.array([scaled_width / old_width, scaled_height / old_height])
+        offset = np.array([(scaled_width - self.width) // 2, scaled_height - self.height])
+        # Averaging over areas, not interpolating between points: at a quarter of the size, thin
+        # things would flicker.
+        method = "area" if scaled_width < results["img"].shape[1] else "bilinear"
+        image = mmcv.imresize(results["img"], (scaled_width, scaled_height), interpolation=method)
+        image = image[offset[1] : offset[1] + self.height, offset[0] : offset[0] + self.width]
+
+        results["img"] = np.ascontiguousarray(image)
+        results["img_shape"] = image.shape[:2]
+        results["pad_shape"] = image.shape[:2]
+        results["scale_factor"] = tuple(scale)
+        results["img_crop_offset"] = tuple(offset)
+        results["ori_cam2img"] = np.array(results["cam2img"], dtype=np.float64)
+        results["cam2img"] = results["ori_cam2img"].copy()
+        results["cam2img"][:2] *= scale[:, None]
+        results["cam2img"][:2, 2] -= offset
+        if "centers_2d" in results:
+            results["centers_2d"] = (results["centers_2d"] * scale - offset).astype(np.float32)
+        if "gt_bboxes" in results:
+            self._move_boxes(results, scale, offset)
+        return results
+
+    def _move_boxes(self, results: dict[str, Any], scale: Any, offset: Any) -> None:
+        corners = results["gt_bboxes"].reshape(-1, 2, 2) * scale - offset
+        corners = corners.clip(0, (self.width, self.height))
+        results["gt_bboxes"] = corners.reshape(-1, 4).astype(np.float32)
+        seen = (corners[:, 1] > corners[:, 0]).all(axis=1)
+        for key in PER_OBJECT:
+            if key in results:
+                results[key] = results[key][seen]

@@ -1,0 +1,178 @@
+"""An experiment: a config with its data."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet3d.utils import register_all_modules
+from mmengine.config import Config, ConfigDict
+
+from sparsevit3d.detector.mm_private import tree_of
+from sparsevit3d.errors import InputError
+
+UNBOUNDED = 1e8  # FCOS3D's way to say that a range has no end
+
+
+def read_config(path: Path, options: Sequence[str] = (), stage: str | None = None) -> Config:
+    """Read a config as ``stage`` runs it, with ``options`` such as ``train_cfg.max_epochs=2``.
+
+    What the config's ``stages`` say of this stage overrides the rest. Otherwise only what follows
+    from ``image_size`` changes: the size in loaders and FitCamera, and the head's
+    ``regress_ranges``, which are given in pixels of images of the size ``regress_ranges_at``.
+    Raises InputError for a missing file or an option the config does not know.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such config; there are "
+            f"{', '.join(sorted(map(str, Path('configs').glob('*.py'))))}"
+        )
+    register_all_modules(init_default_scope=True)  # so that the names in configs mean something
+    config = Config.fromfile(path)
+    if "image_size" not in config:
+        raise InputError(
+            f"{path}: sets no image_size, so it is not a nuScenes experiment; its docstring says "
+            f"how to run it"
+        )
+    stages = tree_of(config).pop("stages", {})
+    if stage is not None and stage not in stages:
+        raise InputError(
+            f"{path}: has no stage {stage!r}; its stages are "
+            f"train{''.join(f', {name}' for name in stages)}"
+        )
+    if stage is not None:
+        config.merge_from_dict(stages[stage])
+    for option in options:
+        _apply(config, option)
+    _fit_image_size(config, path)
+    return config
+
+
+def _fit_image_size(config: Config, path: Path) -> None:
+    """Bring ``image_size`` to every loader and FitCamera, and the head's ranges to its pixels."""
+    size = config.image_size
+    if not isinstance(size, list | tuple) or [type(side) for side in size] != [int, int]:
+        raise InputError(f"{path}: image_size is {size!r}, not [width, height] in pixels")
+    width, height = size
+    for part in _dicts(tree_of(config)):
+        if part.get("type") in ("LoadCalibratedImage", "FitCamera"):
+            part.update(width=width, height=height)
+    given_width, given_height = config.regress_ranges_at
+    scale = max(width / given_width, height / given_height)  # as FitCamera scales
+    head = config.model.bbox_head
+    head.regress_ranges = [[_scaled(side, scale) for side in pair] for pair in head.regress_ranges]
+    config.regress_ranges_at = (width, height)
+
+
+def _scaled(side: float, scale: float) -> float:
+    return side if side in (-1, UNBOUNDED) else side * scale
+
+
+def load_config(
+    path: Path,
+    data: Path | None,
+    infos: Path | None = None,
+    options: Sequence[str] = (),
+    stage: str | None = None,
+) -> Config:
+    """A config and its data: ``data`` is the nuScenes root (None: the config's own), ``infos`` the
+    folder of the info files (None: the root).
+
+    For the rest see :func:`read_config`. Raises InputError where there is no such root.
+    """
+    config = read_config(path, options, stage)
+    root = Path(data or config.data_root)
+    if not root.is_dir():
+        raise InputError(
+            f"{root}: no such dataset; make one with 'sparsevit3d data synth', or say --data ROOT"
+        )
+    config.data_root = str(root)
+    for part in _dicts(tree_of(config)):
+        if "data_root" in part:
+            part["data_root"] = str(root)
+        if "ann_file" in part:
+            part["ann_file"] = str((infos or root).absolute() / Path(part["ann_file"]).name)
+            if not part["ann_file"].endswith(".json"):
+                raise InputError(
+                    f"{part['ann_file']}: info files are read as JSON alone, for to read a "
+                    f"pickle is to run it; if you trust its maker: "
+                    "sparsevit3d data infos ROOT --splits SPLIT --from FILE --trust-pickle"
+                )
+    return config
+
+
+def _dicts(value: Any) -> Iterator[ConfigDict]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _dicts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _dicts(item)
+
+
+def _apply(config: Config, option: str) -> None:
+    """Set ``a.b.c=value``; only what the config already has can be set, and a number only to a
+    number.
+    """
+    key, separator, text = option.partition("=")
+    *parents, last = key.split(".")
+    place: Any = tree_of(config)
+    for name in parents:
+        place = place.get(name) if isinstance(place, dict) else None
+    if not separator:
+        raise InputError(f"--set {option}: has no value; say {option}=VALUE")
+    if not isinstance(place, dict) or last not in place:
+        near = difflib.get_close_matches(key, _keys(tree_of(config)), n=1)
+        raise InputError(
+            f"--set {option}: the config has no {key!r}"
+            + (f"; did you mean {near[0]}?" if near else "")
+        )
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    old = place[last]
+    if isinstance(old, int | float) and not isinstance(
+        value, (int, float) if isinstance(old, float) else type(old)
+    ):
+        kind = (
+            "a number"
+            if isinstance(old, float)
+            else "true or false"
+            if isinstance(old, bool)
+            else "a whole number"
+        )
+        raise InputError(f"--set {option}: {key} is {kind}, {old!r} so far; {text!r} is none")
+    place[last] = value
+
+
+def _keys(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return []
+    return [
+        key
+        for name, item in value.items()
+        for key in (f"{prefix}{name}", *_keys(item, f"{prefix}{name}."))
+    ]
+
+
+def use_split(config: Config, split: str) -> None:
+    """Point the test loader and the metric at a split's info file."""
+    for part in (config.test_dataloader.dataset, config.test_evaluator):
+        part["ann_file"] = str(Path(part["ann_file"]).with_name(f"nuscenes_infos_{split}.json"))
+        info_file(part)
+
+
+def info_file(part: ConfigDict) -> Path:
+    """The info file of a dataset or metric, which is there."""
+    path = Path(part["ann_file"])
+    if not path.is_file():
+        split = path.stem.removeprefix("nuscenes_infos_")
+        raise InputError(
+            f"{path}: no info file of split {split!r}; make it with 'sparsevit3d data infos'"
+        )
+    return path

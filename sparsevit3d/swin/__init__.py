@@ -1,0 +1,1 @@
+"""SparseSwin, the backbone. Torch and numpy are all that it imports."""

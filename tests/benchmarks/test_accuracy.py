@@ -1,0 +1,446 @@
+"""The accuracy study: its intervals by the devkit's own evaluator on datasets that really hold the
+scenes drawn, and a small study whole.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nuscenes.eval.common.data_classes import EvalBoxes
+from nuscenes.eval.detection.data_classes import DetectionBox
+from nuscenes.eval.detection.evaluate import DetectionEval
+
+from benchmarks.accuracy.__main__ import hold_to
+from benchmarks.accuracy.results import finetuned_of, steps_of_group
+from benchmarks.accuracy.room import Room
+from benchmarks.accuracy.scenes import _count, _scenes, examine, interval, match_all, score
+from benchmarks.accuracy.steps import Base, checkpoint_of
+from benchmarks.accuracy.study import Study
+from benchmarks.accuracy.summary import TIMES, Difference, differences, summarise
+from data_tools.synthetic.dataset import VERSION
+from sparsevit3d.cost.macs import count_macs
+from sparsevit3d.errors import InputError
+from sparsevit3d.files import fingerprint
+from sparsevit3d.stages.scoring import Truth, open_root
+from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
+
+ROOT = Path(__file__).parents[2]
+CONSOLE = Path(sys.executable).parent / "sparsevit3d"
+STUDY = ROOT / "benchmarks/accuracy/study.toml"
+TINY = ROOT / "tests/support/tiny_study.toml"
+
+
+@pytest.fixture(scope="module")
+def truth(synthetic):
+    """Of the train split's two scenes."""
+    nusc = open_root(str(synthetic), VERSION)
+    names = {scene["token"] for scene in nusc.scene if "train" in scene["name"]}
+    return Truth(nusc, [row["token"] for row in nusc.sample if row["scene_token"] in names])
+
+
+@pytest.fixture(scope="module")
+def found(truth):
+    """Detections as a bad detector makes them: objects missed, moved, turned, twice, of another
+    class, with confidences that say little.
+    """
+    random = np.random.default_rng(3)
+    boxes = EvalBoxes()
+    for token in truth.tokens:
+        for box in truth.boxes[token]:
+            for _ in range(random.integers(0, 3)):
+                row = box.serialize()
+                row["translation"] = [
+                    *(np.array(row["translation"])[:2] + random.normal(0, 1.0, 2)),
+                    row["translation"][2],
+                ]
+                row["size"] = (np.array(row["size"]) * random.uniform(0.7, 1.4, 3)).tolist()
+                row["velocity"] = random.normal(0, 1, 2).tolist()
+                row["detection_name"] = (
+                    str(random.choice(list(truth.config.class_names)))
+                    if random.random() < 0.1
+                    else box.detection_name
+                )
+                row["detection_score"] = float(random.random())
+                boxes.add_boxes(token, [DetectionBox.deserialize(row)])
+    for token in truth.tokens:
+        boxes.add_boxes(token, [])
+    return boxes
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (2, 0), (0, 2), (1, 3)])
+def test_drawn_scenes_score_what_the_devkit_says_of_a_dataset_that_has_them(truth, found, weights):
+    scenes = _scenes(truth)
+    mine = score(truth, match_all(truth, found, scenes), np.array(weights))
+    evaluator = DetectionEval.__new__(DetectionEval)
+    evaluator.cfg = truth.config
+    evaluator.verbose = False
+    evaluator.gt_boxes, evaluator.pred_boxes = (
+        _copies(boxes, scenes, weights) for boxes in (truth.boxes, found)
+    )
+    metrics, _ = evaluator.evaluate()
+    assert 0.01 < metrics.mean_ap < 0.9
+    assert mine == pytest.approx((metrics.mean_ap, metrics.nd_score), abs=1e-9)
+
+
+def _copies(boxes, scenes, weights):
+    copies = EvalBoxes()
+    for weight, tokens in zip(weights, scenes.values(), strict=True):
+        for number in range(weight):
+            for token in tokens:
+                rows = [
+                    box.serialize() | {"sample_token": f"{token}/{number}"} for box in boxes[token]
+                ]
+                copies.add_boxes(
+                    f"{token}/{number}", [DetectionBox.deserialize(row) for row in rows]
+                )
+    return copies
+
+
+def test_a_submission_is_examined_whole_and_by_what_its_objects_are_like(truth, tmp_path):
+    submission = tmp_path / "results.json"
+    everything = {
+        token: [box.serialize() | {"detection_score": 0.5} for box in truth.boxes[token]]
+        for token in truth.tokens
+    }
+    submission.write_text(json.dumps({"results": everything}, default=list))
+    document = examine(truth, submission)
+    objects = sum(len(truth.boxes[token]) for token in truth.tokens)
+    for of, values in document["objects"].items():
+        assert sum(sum(row["objects"]) for row in values.values()) == objects, of
+        assert all(row["objects"] == row["found"] for row in values.values()), of
+    assert len(document["draws"]["mAP"]) == len(document["draws"]["NDS"]) == 1000
+    classes = len({box.detection_name for token in truth.tokens for box in truth.boxes[token]})
+    assert max(document["draws"]["mAP"]) == pytest.approx(classes / 10, abs=0.01)
+
+
+def test_an_object_is_found_by_the_most_confident_boxes_alone(truth):
+    """Of as many boxes as there are objects: a thousand unsure ones around it find nothing more."""
+    scenes = _scenes(truth)
+    boxes = EvalBoxes()
+    for token in truth.tokens:
+        cars = [box for box in truth.boxes[token] if box.detection_name == "car"]
+        far = [
+            box.serialize() | {"translation": [0.0, 0.0, 0.0], "detection_score": 0.9}
+            for box in cars
+        ]
+        right = [box.serialize() | {"detection_score": 0.1} for box in cars]
+        boxes.add_boxes(token, [DetectionBox.deserialize(row) for row in far + right])
+    counted = _count(truth, match_all(truth, boxes, scenes), scenes)["class"]["car"]
+    assert sum(counted["objects"]) > 10
+    assert sum(counted["found"]) == 0
+
+
+def result(arm, seed, shift, noise, scale=1.0):
+    draws = 0.2 + noise + shift
+    return {
+        "arm": arm,
+        "group": "a",
+        "seed": seed,
+        "input": [512, 192],
+        "plan": "0|0|0|0",
+        "gmacs": 1.0,
+        "score": dict.fromkeys(("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"), 0.2 + shift),
+        "draws": {"mAP": draws.tolist(), "NDS": (0.2 + shift + scale * noise).tolist()},
+        "objects": {
+            "all": {"all": {"objects": [10, 20], "found": [5, 5 + round(100 * shift)]}},
+            "light": {
+                "day": {"objects": [10, 0], "found": [5, 0]},
+                "dusk": {"objects": [0, 20], "found": [0, 5 + round(100 * shift)]},
+            },
+        },
+    }
+
+
+def test_a_difference_is_shown_where_its_interval_says_so():
+    """What scenes do to both arms alike is no doubt about their difference; what they do to one of
+    them is.
+    """
+    noise = np.random.default_rng(0).normal(0, 0.03, 1000)
+    results = {
+        "dense": {seed: result("dense", seed, 0, noise) for seed in (0, 1, 2)},
+        "smaller input": {
+            seed: result("smaller input", seed, -0.02 + 0.002 * seed, noise, scale=-1.0)
+            for seed in (0, 1, 2)
+        },
+    }
+    arms = [arm for arm in Study.load(STUDY).arms() if arm.name in results]
+    by_metric = {each.metric: each for each in differences(results, arms)}
+    alike = by_metric["mAP"]
+    unlike = by_metric["NDS"]
+    assert (alike.mean, alike.seeds, alike.verdict) == (-1.8, 3, "worse")
+    # Student's t of two degrees of freedom, and the three seeds' standard deviation
+    half = 4.303 * 0.2 / 3**0.5
+    assert (alike.low, alike.high) == pytest.approx((-1.8 - half, -1.8 + half), abs=0.01)
+    assert unlike.verdict == "inconclusive"
+    assert unlike.high - unlike.low == pytest.approx(2 * 1.96 * 6, rel=0.15)
+    verdicts = [
+        Difference("a", "b", "mAP", 3, *ends).verdict
+        for ends in ((0.5, 0.1, 0.9), (0.1, -0.4, 0.6), (2, -1, 5))
+    ]
+    assert verdicts == ["better", "no difference shown", "inconclusive"]
+    assert Difference("a", "b", "mAP", 1, 0.5, 0.1, 0.9).verdict == "better, by one seed"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_ninety_five_of_a_hundred_intervals_hold_what_is_true(share):
+    """However much of what chance does is the seeds' (``share``) and however much the scenes'."""
+    random = np.random.default_rng(5)
+    held = 0
+    for _ in range(500):
+        of_scenes = (1 - share) * random.normal(0, 0.01)
+        values = of_scenes + share * random.normal(0, 0.01, 3)  # the truth is 0
+        noise = (1 - share) * random.normal(0, 0.01, 300)  # other scenes are others for all seeds
+        draws = [value + noise for value in values]
+        _, low, high = interval(values, draws)
+        held += low <= 0 <= high
+    assert held / 500 >= 0.93
+
+
+def test_results_become_tables_and_pictures(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.03, 1000)
+    for arm, shift in (("dense", 0.0), ("smaller input", -0.02), ("SparseViT", -0.01)):
+        for seed in (0, 1):
+            (tmp_path / f"a_{arm}_{seed}.json").write_text(
+                json.dumps(result(arm, seed, shift, noise))
+            )
+    # which no other arm has
+    (tmp_path / "a_dense_2.json").write_text(json.dumps(result("dense", 2, 0.3, noise)))
+    times = {
+        part: {"dense": {"0": 10.0, "1": 12.0}, "SparseViT": {"0": 6.0, "1": 6.0}} for part in TIMES
+    }
+    (tmp_path / "times_a.json").write_text(json.dumps(times))
+    plans = ("0|0|0", "0.5|0.5|0.5", "0|0.5|0", "0|0|0.5")
+    rows = [
+        {"plan": plan, "points from dense": {"mAP": [-number, -number - 1, 1 - number]}}
+        for number, plan in enumerate(plans)
+    ]
+    (tmp_path / "ratios_0.json").write_text(json.dumps({"plans": rows}))
+    document = summarise(tmp_path, Study.load(STUDY), tmp_path / "new" / "pictures")
+    assert [row["arm"] for row in document["arms"]] == ["dense", "smaller input", "SparseViT"]
+    assert {(each["arm"], each["against"]) for each in document["differences"]} == {
+        ("smaller input", "dense"),
+        ("SparseViT", "dense"),
+        ("SparseViT", "smaller input"),
+    }
+    pruned = document["arms"][2]
+    assert (pruned["backbone, ms"], pruned["backbone, ms, dense"]) == (6.0, 11.0)
+    assert [row["seeds"] for row in document["arms"]] == 3 * [[0, 1]]
+    found = document["found objects"]["SparseViT"]
+    assert found["all"]["all"]["difference"] == pytest.approx(100 * -1 / 30, abs=0.01)
+    assert found["light"]["dusk"]["from the rest"][0] == pytest.approx(
+        100 * (-1 / 20 - 0), abs=0.01
+    )
+    assert json.loads((tmp_path / "summary.json").read_text()) == document
+    assert {path.name for path in tmp_path.glob("new/pictures/*.png")} == {
+        f"accuracy{part}.png" for part in ("", "_differences", "_failures", "_ratios")
+    }
+    with pytest.raises(InputError, match="no results; make them with"):
+        summarise(tmp_path / "empty", Study.load(STUDY), None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            'plan = "uniform"',
+            'plan = "unifrom"',
+            "arm 'uniform plan': plan 'unifrom'; there are .*uniform",
+        ),
+        ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 58, 80"),
+        ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
+        (
+            'ratios = "SparseViT"',
+            'ratios = "SparseVit"',
+            "group 'c': ratios of 'SparseVit', which is no arm",
+        ),
+        (
+            '"mean importance"',
+            '"Dense"',
+            "another has that name, or one that makes the same folder 'dense'",
+        ),
+        (
+            "[search]",
+            '[bases]\n3 = "3.safetensors"\n[search]',
+            "3.safetensors: no such file; without its line that base is trained",
+        ),
+        ("share = 0.58", "share = 0.58\n[budgets.56]", "not a study"),
+        ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),
+        ("[epochs]", "[epoch]", "not a study"),
+    ],
+)
+def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, old, new, words):
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.read_text().replace(old, new, 1))
+    with pytest.raises(InputError, match=words):
+        Study.load(path)
+
+
+@pytest.fixture
+def room(synthetic, tmp_path):
+    (tmp_path / "data").symlink_to(synthetic)
+    return Room(Study.load(STUDY), tmp_path)
+
+
+def test_the_uniform_plan_costs_what_its_rival_costs_within_two_points(room):
+    """An arm that computes a fifth less than what it is compared with says nothing of how plans are
+    found.
+    """
+    limits = room.study.budgets[room.study.arm("uniform plan").budget]
+    net = room.net(room.usual_size)
+    macs = [
+        count_macs(net, room.usual_size[::-1], SparsityPlan.uniform(ratio, net.depths))
+        for ratio in RATIO_GRID
+    ]
+    best = max(each / macs[0] for each in macs if each <= limits.share * macs[0])
+    assert limits.smaller is None
+    assert abs(best - room.study.budgets["56"].share) < 0.02
+
+
+def test_steps_are_shared_by_arms_that_begin_alike(room):
+    arms = {
+        name: finetuned_of(room, room.study.arm(name), 1)
+        for name in ("dense", "SparseViT", "random importance", "smaller input from the start")
+    }
+    bases = {name: step.adapted.needs[0].product.parent.name for name, step in arms.items()}
+    assert bases == {**dict.fromkeys(arms, "base"), "smaller input from the start": "base_384x144"}
+    assert arms["random importance"].plan == arms["SparseViT"].plan
+    assert arms["random importance"].adapted != arms["SparseViT"].adapted
+    every = [step for group in room.study.groups for step in steps_of_group(room, group)]
+    products = {step.product: step for step in every}
+    assert len(products) == len(set(every))  # no two steps make one file
+
+
+def test_arms_are_compared_from_the_same_base_and_what_is_done_is_left_out(room):
+    """Group b's further seeds have dense and SparseViT of their own; where these have their
+    results, nothing that led there is done again.
+    """
+    group = replace(room.study.groups[1], seeds=(7,))
+
+    def seed_7() -> set[str]:
+        return {
+            str(step.product) for step in steps_of_group(room, group) if "7" in str(step.product)
+        }
+
+    assert {
+        f"results/{name}_7.json" for name in ("a_dense", "a_sparsevit", "b_no_adaptation")
+    } < seed_7()
+    before = seed_7()
+    (room.folder / "results").mkdir()
+    (room.folder / "results" / "a_dense_7.json").touch()
+    assert before - seed_7() == {"results/a_dense_7.json", "seed7/dense/checkpoint.json"}
+
+
+def test_a_base_that_the_study_names_is_not_trained(room):
+    given = ROOT / "zoo/dense.safetensors"
+    study = replace(room.study, bases={3: given})
+    assert study.settings()["base 3"] == fingerprint(given)
+    room = Room(study, room.folder)
+    step = Base(3)
+    (room.folder / step.product.parent).mkdir(parents=True)
+    step.run(room)
+    assert step.done(room)
+    assert checkpoint_of(room, step).read_bytes() == given.read_bytes()
+
+
+def test_a_work_dir_is_of_one_study(tmp_path):
+    study = Study.load(STUDY)
+    hold_to(Room(study, tmp_path))
+    hold_to(Room(replace(study, groups=study.groups[:1]), tmp_path))  # fewer arms, and later more
+    hold_to(Room(study, tmp_path))
+    with pytest.raises(
+        InputError, match=r"study.json: epochs was .*8.* now it is .*9.*; name another --work-dir"
+    ):
+        hold_to(Room(replace(study, epochs=study.epochs | {"train": 9}), tmp_path))
+
+
+@pytest.mark.slow
+def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
+    work = tmp_path / "work"
+    out = tmp_path / "out"
+
+    def run(module, *arguments):
+        command = [
+            sys.executable,
+            "-m",
+            f"benchmarks.accuracy{module}",
+            "--work-dir",
+            work,
+            "--study",
+            TINY,
+        ]
+        return subprocess.run(
+            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+
+    first = run("", "--out", out)
+    results = sorted(path.name for path in out.glob("*.json"))
+    names = (
+        "dense",
+        "oracle_importance",
+        "smaller_input_from_the_start",
+        "sparsevit",
+        "sparsevit_42",
+        "uniform_plan",
+    )
+    arms = [f"a_{name}_0.json" for name in names]
+    costs = ["cost_128x64.json", "cost_160x80.json"]
+    assert results == [*arms, *costs, "pace.json", "ratios_0.json", "summary.json", "times_a.json"]
+    steps = [line.split()[1] for line in first.splitlines() if line.endswith(" s")]
+    assert len(steps) == len(set(steps)) == 26
+    assert "images a second" in first
+    documents = {name: json.loads((out / name).read_text()) for name in results}
+    assert documents["a_dense_0.json"]["plan"] == "0|0|0|0"
+    assert (
+        documents["a_oracle_importance_0.json"]["plan"]
+        == documents["a_sparsevit_0.json"]["plan"]
+        != "0|0|0|0"
+    )
+    assert {row["arm"] for row in documents["summary.json"]["arms"]} == {
+        documents[name]["arm"] for name in arms
+    }
+    assert len({row["plan"] for row in documents["ratios_0.json"]["plans"]}) == 9 + 4 * 4
+    for name in ("oracle_importance", "uniform_plan"):
+        assert (
+            documents[f"a_{name}_0.json"]["gmacs"] <= 0.9 * documents["cost_128x64.json"]["gmacs"]
+        )
+    times = documents["times_a.json"]
+    assert (
+        times["backbone, ms"].keys()
+        == times["image to boxes, ms"].keys()
+        == {row["arm"] for row in documents["summary.json"]["arms"]} - {"oracle importance"}
+    )
+    for arm, seeds in times["backbone, ms"].items():
+        assert 0 < seeds["0"] < times["image to boxes, ms"][arm]["0"]
+    (work / "results/a_dense_0.json").unlink()  # what is lost is made again, and nothing else
+    again = [line for line in run("", "--out", out).splitlines() if line.endswith(" s")]
+    assert len(again) == 1
+    assert "a_dense_0.json" in again[0]
+    made_again = json.loads((tmp_path / "out/a_dense_0.json").read_text())
+    assert made_again["score"] == pytest.approx(documents["a_dense_0.json"]["score"], nan_ok=True)
+
+    run(".zoo", "--out", tmp_path / "zoo")
+    models = json.loads((tmp_path / "zoo/scores.json").read_text())["models"]
+    assert sorted(models) == ["adapted", "dense", "pruned_42", "pruned_56"]
+    weights = tmp_path / "zoo/pruned_56.safetensors"
+    config = tmp_path / "zoo/config.py"
+    settings = [part for option in Study.load(TINY).options for part in ("--set", option)]
+    command = [
+        CONSOLE,
+        "eval",
+        config,
+        weights,
+        "--data",
+        work / "data",
+        "--work-dir",
+        tmp_path / "score",
+        *settings,
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    score = json.loads((tmp_path / "score/score.json").read_text())
+    assert score["plan"] == models["pruned_56"]["plan"] == documents["a_sparsevit_0.json"]["plan"]
+    for name, value in models["pruned_56"]["scores"]["val of the study"].items():
+        assert score[name] == value or value != value, name

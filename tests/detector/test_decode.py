@@ -1,0 +1,64 @@
+"""Boxes are those that mmdet3d's own head decodes, however many locations may hold one."""
+
+import pytest
+import torch
+from mmdet3d.registry import MODELS
+from mmdet3d.structures import CameraInstance3DBoxes
+from mmengine.config import Config
+
+from sparsevit3d.detector.decode import decode
+
+
+@pytest.fixture(scope="module")
+def head():
+    model = Config.fromfile("configs/_base_/fcos3d_sparse_swin-t.py").model
+    return MODELS.build(
+        model.bbox_head | {"test_cfg": model.test_cfg, "train_cfg": model.train_cfg}
+    ).eval()
+
+
+def random_maps(scores_around):
+    sizes = [(24, 60), (12, 30), (6, 15)]  # the first has more locations than nms_pre
+    kinds = [(10, scores_around), (9, 2.0), (2, 0.0), (9, 0.0), (1, 0.0)]
+    return [
+        [torch.randn(2, channels, *size) * 2 + mean for size in sizes] for channels, mean in kinds
+    ]
+
+
+@pytest.mark.parametrize("scores_around", [-3.0, -8.0, -20.0])  # more than nms_pre, some, none
+def test_boxes_are_mmdet3ds(head, scores_around):
+    camera = [[1000.0, 0, 240], [0, 1000.0, 96], [0, 0, 1]]
+    metas = [
+        {"cam2img": camera, "scale_factor": (1.0, 1.0), "box_type_3d": CameraInstance3DBoxes}
+    ] * 2
+    maps = random_maps(scores_around)
+    head.strides = [8, 16, 32]
+    truth, _ = head.predict_by_feat(
+        *[[level.clone() for level in kind] for kind in maps], batch_img_metas=metas, rescale=False
+    )
+    mine, _ = decode(head, maps, metas)
+    counts = [len(one.scores_3d) for one in truth]
+    assert all(counts) if scores_around > -20 else not any(counts)
+    for one, other in zip(mine, truth, strict=True):
+        assert torch.equal(one.labels_3d, other.labels_3d)
+        assert torch.equal(one.scores_3d, other.scores_3d)
+        assert torch.equal(one.attr_labels, other.attr_labels)
+        assert torch.allclose(one.bboxes_3d.tensor, other.bboxes_3d.tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_without_attributes_decodes_as_it_is(head):
+    model = Config.fromfile("configs/_base_/fcos3d_sparse_swin-t.py").model
+    other = MODELS.build(
+        model.bbox_head
+        | {"pred_attrs": False, "test_cfg": model.test_cfg, "train_cfg": model.train_cfg}
+    ).eval()
+    meta = {
+        "cam2img": [[1000.0, 0, 240], [0, 1000.0, 96], [0, 0, 1]],
+        "scale_factor": (1.0, 1.0),
+        "box_type_3d": CameraInstance3DBoxes,
+    }
+    other.strides = [8, 16, 32]
+    maps = random_maps(-6.0)
+    maps[3] = [None] * 3
+    found, _ = decode(other, maps, [meta])
+    assert len(found[0].scores_3d)

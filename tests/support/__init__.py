@@ -1,0 +1,1 @@
+"""What several tests use: data made by hand, independent implementations, and processes."""
