@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make or refresh .venv from requirements.txt. Returns at once when nothing has changed since the last time.
+# Make or refresh .venv from requirements.txt. Returns at once when nothing has changed since.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,61 +10,111 @@ is_ready() { [ "$(cat .venv/.pins 2>/dev/null)" = "$pins" ]; }
 is_ready && exit 0
 
 exec 9>.venv.lock
-if command -v flock >/dev/null; then flock 9; fi  # two calls at once: the second waits, then finds it done
+if command -v flock >/dev/null; then flock 9; fi  # two calls at once: the second waits for the first
 is_ready && exit 0
 
 # All that can be wrong, before anything long begins.
 python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
 [ -n "$python" ] || fail "no python3 found. Install Python 3.11."
 found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "$python does not run."
-[ "$found" = 3.11 ] || fail "$python is Python $found; this set of packages is proven on 3.11 alone.
+[ "$found" = 3.11 ] || fail "$python is Python $found. This set of packages is proven on 3.11 alone.
   Install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."
 "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv module. On Debian: apt-get install python3-venv"
+compiler=${CXX:-c++}
 if [ ! -d .venv/lib/python3.11/site-packages/mmcv ]; then
-  "${CXX:-c++}" --version >/dev/null 2>&1 || fail "no C++ compiler (${CXX:-c++}); mmcv's operators are compiled here. On Debian: apt-get install g++"
+  "$compiler" --version >/dev/null 2>&1 || fail "no C++ compiler ($compiler). mmcv's operators are compiled here. On Debian: apt-get install g++"
   headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
   [ -f "$headers/Python.h" ] || fail "no Python headers in $headers. On Debian: apt-get install python3-dev"
   free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024 / 1024) }')
-  [ "$free" -ge 6 ] || fail "$free GiB free on this disk; set-up needs 6 (12 where torch comes with CUDA)."
+  [ "$free" -ge 6 ] || fail "$free GiB free on this disk. Set-up needs 6 (12 where torch comes with CUDA)."
 fi
 
-echo "set-up: installing into .venv; every package at the version that requirements.txt pins"
+echo "set-up: into .venv, every package at the version that requirements.txt pins"
 rm -f .venv/.pins
 [ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 pip() { .venv/bin/pip "$@" 2> >(grep -v -e '^WARNING: Location' -e DEPRECATION >&2); }
 
-# Of ninja's lines, "[12/77] c++ ...", how far it is; on a terminal alone.
-show_files() {
-  { grep --line-buffered -oE '\[[0-9]+/[0-9]+\]' || true; } | {
-    end=
-    while read -r count; do [ ! -t 1 ] || { printf '\rset-up: %s files ' "$count"; end='\n'; }; done
-    printf "$end"
-  }
+# Print a line for each tenth of TOTAL: show_tenths WHAT TOTAL, with a line of input for each one done.
+show_tenths() {
+  awk -v what="$1" -v total="$2" '
+    int(10 * NR / total) > int(10 * (NR - 1) / total) { printf "set-up: %s, %d of %d\n", what, NR, total; fflush() }'
 }
 
-# A package whose installation was cut off looks installed to pip; only its last file, INSTALLER, says that it is.
+# A package whose installation was cut off looks installed to pip. Only its last file, INSTALLER, says that it is.
 for package in .venv/lib/python3.11/site-packages/*.dist-info; do
   [ ! -d "$package" ] || [ -f "$package/INSTALLER" ] || rm -rf "$package"
 done
 
 # mmcv is built from source, and its build imports torch: torch and the build tools come first.
+echo "set-up: torch, some 200 MB (3 GB where it comes with CUDA)"
 pip install --quiet $(grep -E '^(torch|setuptools|wheel|ninja|numpy|psutil)==' requirements.txt)
-built_for=$(grep -E '^(torch|mmcv)==' requirements.txt)
-if [ "$(cat .venv/.mmcv 2>/dev/null)" != "$built_for" ] || ! .venv/bin/python -c 'import mmcv.ops' 2>/dev/null; then
-  echo "set-up: compiling mmcv's C++ operators: 10 minutes on two fast cores, 40 on slow ones. Once: pip keeps what it built"
-  log=$(mktemp)
-  # pip keeps a build by mmcv's version alone: where torch has changed under it, it must not be used again.
-  [ ! -f .venv/.mmcv ] || fresh="--no-cache-dir --force-reinstall --no-deps"
-  pip install --verbose ${fresh:-} --no-build-isolation -c requirements.txt "$(grep '^mmcv==' requirements.txt)" 2>&1 | tee "$log" | show_files ||
-    fail "mmcv did not build; the end of $log:
-$(tail -n 20 "$log")"
-  rm -f "$log"
-  echo "$built_for" >.venv/.mmcv
+
+# A wheel of mmcv holds for one torch. pip's own cache does not tell torches apart, so it is not used.
+mmcv=$(grep '^mmcv==' requirements.txt)
+torch=$(.venv/bin/python -c 'import torch; print(torch.__version__)')
+key=$mmcv-torch$torch
+wheels=${XDG_CACHE_HOME:-$HOME/.cache}/sparsevit3d/mmcv/$key
+scratch=$(mktemp -d)
+building=
+end() { [ -z "$building" ] || kill -- -"$building" 2>/dev/null || true; rm -rf "$scratch"; }
+trap end EXIT
+trap 'exit 130' INT TERM
+
+build_mmcv() {
+  echo "set-up: compiling mmcv's C++ operators, 77 files, some 5 minutes on two cores. Once: the wheel is kept in $wheels"
+  mkdir "$scratch/headers"
+  # The compiler parses torch's headers once instead of 77 times, see the script.
+  CXX=$PWD/scripts/cxx_with_precompiled_torch.sh REAL_CXX=$compiler PRECOMPILED=$scratch/headers \
+    pip wheel --verbose --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$scratch/wheel" "$mmcv" 2>&1 |
+    tee "$scratch/mmcv.log" | { grep --line-buffered -oE '\[[0-9]+/77\]|set-up: .*' || true; } |
+    awk '/^set-up/ { print > "/dev/stderr"; next } { print; fflush() }' | show_tenths "mmcv's files compiled" 77 ||
+    fail "mmcv did not build. The end of its log:
+$(tail -n 20 "$scratch/mmcv.log")"
+  mkdir -p "$wheels"
+  mv "$scratch"/wheel/mmcv-*.whl "$wheels"
+}
+
+install_mmcv() {
+  pip install --quiet --force-reinstall --no-deps "$wheels"/mmcv-*.whl && .venv/bin/python scripts/check_mmcv.py >"$scratch/check.log" 2>&1
+}
+
+install_others() {
+  grep -v '^mmcv==' requirements.txt >"$scratch/others.txt"
+  others=$(grep -c == "$scratch/others.txt")
+  echo "set-up: $others packages, some 800 MB"
+  pip install --progress-bar off -r "$scratch/others.txt" 2>&1 | tee "$scratch/pip.log" |
+    awk '/^(Collecting|Requirement already)/ { print; fflush() } /^Installing collected/ { print "set-up: unpacking the packages" > "/dev/stderr" }' |
+    show_tenths "packages fetched" "$others" ||
+    fail "pip failed. The end of its log:
+$(tail -n 20 "$scratch/pip.log")"
+}
+
+has_wheel() { ls "$wheels"/mmcv-*.whl >/dev/null 2>&1; }
+is_installed() { [ "$(cat .venv/.mmcv 2>/dev/null)" = "$key" ]; }
+
+# The other packages come while the compiler works. It has a process group of its own, to be ended with.
+if ! has_wheel && ! is_installed; then
+  set -m
+  build_mmcv &
+  building=$!
+  set +m
 fi
-pip install --quiet -r requirements.txt
+install_others
+[ -z "$building" ] || wait "$building" || exit 1
+building=
+if ! is_installed || ! .venv/bin/python scripts/check_mmcv.py >"$scratch/check.log" 2>&1; then
+  if ! { has_wheel && install_mmcv; }; then
+    echo "set-up: mmcv as it was kept does not work with torch $torch, so it is built anew"
+    rm -rf "$wheels" "$scratch/headers"
+    build_mmcv
+    install_mmcv || fail "mmcv was built, but does not work: $(tail -n 1 "$scratch/check.log")"
+  fi
+  echo "$key" >.venv/.mmcv
+fi
 pip install --quiet --no-deps --no-build-isolation --editable .
-# At its first import yapf, which mmengine reads configs with, writes its grammar to ~/.cache; of two processes at once, one reads half of it.
+# At its first import yapf, which mmengine reads configs with, writes its grammar to ~/.cache. Of two
+# processes at once, one would read half of it.
 .venv/bin/python -c 'import yapf'
 echo "$pins" >.venv/.pins
-echo "set-up: done"
+echo "set-up: done in $SECONDS s"

@@ -24,7 +24,8 @@ def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
     """
     arms = [arm for arm in arms if arm["group"] == "a"]
     timed = ("backbone, ms", "image to boxes, ms")
-    costs = [cost for cost in timed if None not in [arm[cost] for arm in arms]]
+    untimed = {cost for arm in arms for cost in timed if arm[cost] is None}
+    costs = [cost for cost in timed if cost not in untimed]
     costs = costs or ["backbone, GMACs"]
     figure = Figure(figsize=(6 * len(costs), 5.5), layout="constrained")
     for axes, cost in zip(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from data_tools.check import links, sense
+from data_tools.check import links, objects, sensors
 from data_tools.check.files import files
 from data_tools.check.report import Problem, Report
 from data_tools.check.rows import load_tables
@@ -19,12 +19,12 @@ CHECKS = (
     links.scenes,
     links.keyframes,
     links.unused,
-    sense.names,
-    sense.splits,
-    sense.calibrations,
-    sense.poses,
-    sense.times,
-    sense.boxes,
+    objects.names,
+    objects.splits,
+    sensors.calibrations,
+    sensors.poses,
+    sensors.times,
+    objects.boxes,
 )
 
 

@@ -9,18 +9,30 @@ it began: bands reach as far as the ego, or they themselves, will get.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
+from data_tools.synthetic.bands import (
+    KERBS,
+    LANES,
+    PAVEMENTS,
+    REACH,
+    STREET_PAINTS,
+    Density,
+    Trip,
+    carriageway,
+    crossing_paints,
+    sides,
+    stretch_of,
+    view_of,
+    wanted_in,
+)
 from data_tools.synthetic.drives import Band, Layout, Wanted
 from data_tools.synthetic.ground import (
     ASPHALT,
     EARTH,
     FOREVER,
-    KERB,
     LINE_WHITE,
-    LINE_YELLOW,
     PAVING,
     Paint,
 )
@@ -28,29 +40,14 @@ from data_tools.synthetic.roadside import building, lamp_post, traffic_light, tr
 from data_tools.synthetic.scenery import furniture, houses, motorway_side, scatter
 from data_tools.synthetic.shapes import between, moved, turned
 
-REACH = 75.0  # metres before and behind the ego within which there is traffic
-VIEW = 120.0  # the same for scenery
-
-
-class Trip(NamedTuple):
-    """What a layout is made for."""
-
-    rng: np.random.Generator
-    seconds: float  # the drive's length
-    busy: float  # how much more traffic than usual
-
-
 BAYS = (-26.2, -19.8, -8.0, 4.6, 16.0, 22.4)  # middles of a car park's rows
-
-# class, objects per 100 m of these bands, the bands, length of a row
-Density = tuple[str, float, tuple[str, ...], int]
 
 
 def street(trip: Trip) -> Layout:
     """Two lanes each way, parking at the kerbs, pavements, shops, now and then works."""
     rng = trip.rng
     ego_speed = float(rng.uniform(2, 11))
-    bands = _carriageway(trip, ego_speed, standing=0.3) | _sides(trip, ego_speed)
+    bands = carriageway(trip, ego_speed, standing=0.3) | sides(trip, ego_speed)
     works = "left works" if rng.random() < 0.5 else "right works"
     densities: list[Density] = [
         ("bus", 0.086, ("right lane", "far lane", "oncoming lane"), 1),
@@ -74,13 +71,13 @@ def street(trip: Trip) -> Layout:
         ),
         ("pedestrian", 3.7, PAVEMENTS, 1),
     ]
-    scenery = houses(rng, _view(trip, ego_speed), front=17.0) + furniture(
-        rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4)
+    scenery = houses(rng, view_of(trip, ego_speed), front=17.0) + furniture(
+        rng, view_of(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4)
     )
     return Layout(
         "street",
         bands,
-        _wanted(trip, bands, densities),
+        wanted_in(trip, bands, densities),
         STREET_PAINTS,
         tuple(scenery),
         -1.75,
@@ -98,7 +95,7 @@ def crossing(trip: Trip) -> Layout:
     bands = {
         name: band._replace(gaps=(*band.gaps, box), speed=0.0 if waits else band.speed)
         for name, band in (
-            _carriageway(trip, ego_speed, standing=0.0) | _sides(trip, ego_speed)
+            carriageway(trip, ego_speed, standing=0.0) | sides(trip, ego_speed)
         ).items()
         if "works" not in name
     }
@@ -139,10 +136,10 @@ def crossing(trip: Trip) -> Layout:
         ("pedestrian", 17.0, zebras, 1),
         ("pedestrian", 3.1, PAVEMENTS, 1),
     ]
-    paints = (*STREET_PAINTS, *_crossing_paints(middle))
-    scenery = houses(rng, _view(trip, ego_speed), front=17.0, gap=(middle - 14, middle + 14))
+    paints = (*STREET_PAINTS, *crossing_paints(middle))
+    scenery = houses(rng, view_of(trip, ego_speed), front=17.0, gap=(middle - 14, middle + 14))
     scenery += furniture(
-        rng, _view(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4), gap=(middle - 15, middle + 15)
+        rng, view_of(trip, ego_speed), (-11.1, 11.1), (-15.4, 15.4), gap=(middle - 15, middle + 15)
     )
     for side in (-1, 1):
         scenery += moved(traffic_light(rng), middle - 11.5, side * 11.2)
@@ -157,7 +154,13 @@ def crossing(trip: Trip) -> Layout:
                     side * y,
                 )
     return Layout(
-        "crossing", bands, _wanted(trip, bands, densities), paints, tuple(scenery), -1.75, ego_speed
+        "crossing",
+        bands,
+        wanted_in(trip, bands, densities),
+        paints,
+        tuple(scenery),
+        -1.75,
+        ego_speed,
     )
 
 
@@ -202,15 +205,15 @@ def parking(trip: Trip) -> Layout:
     ]
     for y in BAYS:
         paints.append(Paint(FOREVER, (y - 2.5, y + 2.5), LINE_WHITE, ("x", 1.5, 0.1)))
-    scenery = houses(rng, _view(trip, ego_speed), front=37.0)
+    scenery = houses(rng, view_of(trip, ego_speed), front=37.0)
     for x in np.arange(reach[0], reach[1], 27.0):
         scenery += moved(tree(rng), x, 10.4 + rng.choice((-2.3, 2.3)))
         scenery += moved(lamp_post(rng, 1.6), x + 9, -23.0)
-    scenery += scatter(rng, _view(trip, ego_speed), (-33.4,), 12.0)
+    scenery += scatter(rng, view_of(trip, ego_speed), (-33.4,), 12.0)
     return Layout(
         "parking",
         bands,
-        _wanted(trip, bands, densities),
+        wanted_in(trip, bands, densities),
         tuple(paints),
         tuple(scenery),
         -1.7,
@@ -229,12 +232,12 @@ def motorway(trip: Trip) -> Layout:
         speed = ego_speed * factor
         gaps = ((-8.0, 16.0),) if name == "own lane" else ()
         bands[name] = Band(
-            "x", y, 0.2, (0.0,), "lane", _stretch(trip, ego_speed, speed), speed, gaps
+            "x", y, 0.2, (0.0,), "lane", stretch_of(trip, ego_speed, speed), speed, gaps
         )
         bands[f"oncoming {name}"] = Band(
-            "x", -y, 0.2, (180.0,), "lane", _stretch(trip, ego_speed, -speed), speed
+            "x", -y, 0.2, (180.0,), "lane", stretch_of(trip, ego_speed, -speed), speed
         )
-    still = _stretch(trip, ego_speed, 0.0)
+    still = stretch_of(trip, ego_speed, 0.0)
     bands["shoulder"] = Band("x", -13.2, 0.2, (0.0,), "parked", still)
     bands["verge"] = Band("x", -17.9, 0.3, (0.0, 180.0), "parked", still)
     own = tuple(lanes)
@@ -261,11 +264,11 @@ def motorway(trip: Trip) -> Layout:
             Paint(FOREVER, between(side * y, side * (y + 0.15)), LINE_WHITE, ("x", 8.8, 4.0))
             for y in (4.33, 7.93)
         ]
-    scenery = motorway_side(rng, _view(trip, ego_speed))
+    scenery = motorway_side(rng, view_of(trip, ego_speed))
     return Layout(
         "motorway",
         bands,
-        _wanted(trip, bands, densities),
+        wanted_in(trip, bands, densities),
         tuple(paints),
         tuple(scenery),
         -6.2,
@@ -282,7 +285,7 @@ def plain_street(trip: Trip) -> Layout:
     bands = {
         name: band._replace(stretch=(-30.0, 30.0))
         for name, band in (
-            _carriageway(trip, ego_speed, standing=0.3) | _sides(trip, ego_speed)
+            carriageway(trip, ego_speed, standing=0.3) | sides(trip, ego_speed)
         ).items()
     }
     quotas = (
@@ -301,7 +304,7 @@ def plain_street(trip: Trip) -> Layout:
         Wanted(name, int(rng.integers(least, most + 1)), where, close=True)
         for name, least, most, where in quotas
     )
-    scenery = houses(rng, _view(trip, ego_speed), front=17.0)
+    scenery = houses(rng, view_of(trip, ego_speed), front=17.0)
     for side in (-1, 1):
         for x in np.arange(-80.0, 120.0, 14.0) + rng.uniform(-3, 3):
             scenery += moved(tree(rng), x, side * 15.2) + moved(
@@ -313,104 +316,3 @@ def plain_street(trip: Trip) -> Layout:
 LAYOUTS: dict[str, Callable[[Trip], Layout]] = {
     layout.__name__: layout for layout in (street, crossing, parking, motorway, plain_street)
 }
-
-LANES = ("own lane", "right lane", "oncoming lane", "far lane")
-KERBS = ("right kerb", "left kerb")
-PAVEMENTS = ("right pavement", "left pavement")
-
-
-STREET_PAINTS = (
-    Paint(FOREVER, (-14.2, 14.2), PAVING, worn=0.35),
-    Paint(FOREVER, (-14.2, 14.2), (0.38, 0.37, 0.36), ("x", 1.5, 0.06)),
-    Paint(FOREVER, (-10.82, 10.82), KERB),
-    Paint(FOREVER, (-10.6, 10.6), ASPHALT),
-    *(Paint(FOREVER, between(side * 7.0, side * 7.12), LINE_WHITE) for side in (-1, 1)),
-    *(
-        Paint(FOREVER, between(side * 3.44, side * 3.58), LINE_WHITE, ("x", 6.0, 3.0))
-        for side in (-1, 1)
-    ),
-    Paint(FOREVER, (-0.1, 0.1), LINE_YELLOW),
-)
-
-
-def _crossing_paints(middle: float) -> tuple[Paint, ...]:
-    across = (middle - 7.3, middle + 7.3)
-    zebras = [
-        Paint((x - 1.5, x + 1.5), (-10.4, 10.4), LINE_WHITE, ("y", 1.2, 0.6))
-        for x in (middle - 9, middle + 9)
-    ]
-    zebras += [
-        Paint(across, between(side * 10.8, side * 13.6), LINE_WHITE, ("x", 1.2, 0.6))
-        for side in (-1, 1)
-    ]
-    return (
-        Paint((middle - 10.6, middle + 10.6), FOREVER, PAVING),
-        Paint(across, FOREVER, ASPHALT),
-        Paint((middle - 10.6, middle + 10.6), (-10.6, 10.6), ASPHALT),
-        Paint((middle - 0.1, middle + 0.1), (14.5, 1e6), LINE_YELLOW),
-        Paint((middle - 0.1, middle + 0.1), (-1e6, -14.5), LINE_YELLOW),
-        *zebras,
-        Paint((middle - 11.4, middle - 11.0), (-7.0, 0.0), LINE_WHITE),
-    )
-
-
-def _stretch(trip: Trip, ego_speed: float, speed: float) -> tuple[float, float]:
-    """Where along the road whoever goes at ``speed`` may stand at first to be within reach of the
-    ego at some time.
-    """
-    drift = (ego_speed - speed) * trip.seconds
-    return min(0.0, drift) - REACH, max(0.0, drift) + REACH
-
-
-def _carriageway(trip: Trip, ego_speed: float, standing: float) -> dict[str, Band]:
-    """Two lanes each way; each but the ego's stands still with the probability ``standing``."""
-    bands = {}
-    for name, y, heading in (
-        ("own lane", -1.75, 0.0),
-        ("right lane", -5.25, 0.0),
-        ("oncoming lane", 1.75, 180.0),
-        ("far lane", 5.25, 180.0),
-    ):
-        speed = 0.0 if trip.rng.random() < standing else float(trip.rng.uniform(3, 11))
-        speed = ego_speed if name == "own lane" else speed
-        gaps = ((-4.5, 7.0),) if name == "own lane" else ()  # the ego itself, and room to brake
-        stretch = _stretch(trip, ego_speed, speed if heading == 0 else -speed)
-        bands[name] = Band("x", y, 0.15, (heading,), "lane", stretch, speed, gaps)
-    return bands
-
-
-def _sides(trip: Trip, ego_speed: float) -> dict[str, Band]:
-    """Kerbs to park at, strips for works on top of them, pavements, a line of the carriageway for
-    cones, and one to cycle on.
-    """
-    still = _stretch(trip, ego_speed, 0.0)
-    half = (still[0], 0.4 * still[0] + 0.6 * still[1])
-    bands = {}
-    for side, name in ((-1, "right"), (1, "left")):
-        along = 0.0 if side < 0 else 180.0
-        bands[f"{name} kerb"] = Band(
-            "x", side * 9.3, 0.1, (along,), "parked", half if side > 0 else still
-        )
-        bands[f"{name} works"] = Band("x", side * 9.3, 0.3, (along,), "parked", (half[1], still[1]))
-        bands[f"{name} pavement"] = Band("x", side * 12.9, 0.8, (0.0, 180.0), "walk", still)
-    bands["right kerb"] = bands["right kerb"]._replace(stretch=half)
-    bands["right line"] = Band("x", -7.4, 0.05, (0.0,), "parked", still)
-    bands["left edge"] = Band(
-        "x", 7.3, 0.05, (180.0,), "lane", _stretch(trip, ego_speed, -3.5), 3.5
-    )
-    return bands
-
-
-def _wanted(trip: Trip, bands: dict[str, Band], densities: list[Density]) -> tuple[Wanted, ...]:
-    wanted = []
-    for name, density, where, row in densities:
-        length = sum(bands[band].stretch[1] - bands[band].stretch[0] for band in set(where))
-        wanted.append(
-            Wanted(name, int(trip.rng.poisson(density * trip.busy * length / 100)), where, row)
-        )
-    return tuple(wanted)
-
-
-def _view(trip: Trip, ego_speed: float) -> tuple[float, float]:
-    """Where along the road there is scenery."""
-    return -VIEW, VIEW + ego_speed * trip.seconds

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_tools.synthetic.bands import Trip
 from data_tools.synthetic.camera import NUSCENES_QUALITY, Look
 from data_tools.synthetic.drives import KEYFRAME_SECONDS, Drive, populate
-from data_tools.synthetic.layouts import LAYOUTS, Trip
+from data_tools.synthetic.layouts import LAYOUTS
 from data_tools.synthetic.light import make_light
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ from sparsevit3d.swin.plan import SparsityPlan
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+    from sparsevit3d.stages.look import Keyframes
 
 ConfigPath = Annotated[
     Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")
@@ -53,3 +56,33 @@ def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
         if text.endswith(".json") or Path(text).is_file()
         else SparsityPlan.parse(text)
     )
+
+
+def target_file(*suffixes: str) -> Callable[[Path], Path]:
+    """Of an --out: a file of one of these kinds, in a folder that is made if need be, before
+    anything long begins.
+    """
+
+    def check(path: Path) -> Path:
+        if path.suffix.lower() not in suffixes:
+            raise typer.BadParameter(f"{path} is no file ending in {' or '.join(suffixes)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    return check
+
+
+def open_split(
+    config: Path,
+    checkpoint: Path,
+    split: str,
+    plan: str | None,
+    data: Path | None,
+    infos: Path | None,
+    options: list[str] | None,
+) -> tuple[Keyframes, SparsityPlan | None]:
+    from sparsevit3d.stages.config import load_config
+    from sparsevit3d.stages.look import open_keyframes
+
+    experiment = load_config(config, data, infos, options or ())
+    return open_keyframes(experiment, checkpoint, split), read_plan(plan, experiment)

@@ -1,0 +1,182 @@
+"""Whether sensors can be like that: calibrations, poses and times. Strange things are warnings.
+
+Mountings are in the ego frame (x forward, y left, z up), ego poses in the global one, in metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from pyquaternion import Quaternion
+
+from data_tools.check.report import Problem
+from data_tools.database import Row, Tables
+from sparsevit3d.errors import InputError
+
+FASTEST = 60.0  # metres per second, of anything
+# Microseconds between a keyframe's sensors and its sample. nuScenes' are within 60,000.
+LATE = 100_000
+HEADINGS = {  # degrees left of straight ahead in which nuScenes' cameras look
+    "CAM_FRONT": 0,
+    "CAM_FRONT_LEFT": 55,
+    "CAM_FRONT_RIGHT": -55,
+    "CAM_BACK_LEFT": 108,
+    "CAM_BACK_RIGHT": -110,
+    "CAM_BACK": 180,
+}
+
+
+def calibrations(tables: Tables) -> Iterator[Problem]:
+    for row in tables.all("calibrated_sensor"):
+        yield from rotation_problems(row, "calibrated_sensor")
+        sensor = row_or_none(tables, "sensor", row["sensor_token"])
+        if row["translation"] is not None and np.linalg.norm(row["translation"]) > 10:
+            yield strange(
+                "far from its car",
+                "calibrated_sensor",
+                row,
+                f"is mounted at {row['translation']} m",
+                "give it in metres",
+            )
+        if sensor is not None and sensor["modality"] == "camera":
+            yield from _camera(row, sensor["channel"])
+    sizes = """SELECT calibrated_sensor.token, camera_intrinsic, MAX(width), MAX(height)
+        FROM sample_data
+        JOIN calibrated_sensor ON calibrated_sensor.token = calibrated_sensor_token
+        WHERE fileformat = 'jpg' GROUP BY 1"""
+    for token, text, width, height in tables.database.execute(sizes):
+        matrix = np.array(Tables.parse(text) or np.zeros((3, 3)))
+        if (
+            matrix.shape == (3, 3)
+            and width
+            and not (0 < matrix[0, 2] < width and 0 < matrix[1, 2] < height)
+        ):
+            what = (
+                f"the optical axis meets the image at {matrix[0, 2]:.0f}, {matrix[1, 2]:.0f}, "
+                f"outside {width} x {height}"
+            )
+            yield Problem(
+                "intrinsics of another size",
+                "calibrated_sensor",
+                token,
+                what,
+                "scale camera_intrinsic with the images",
+            )
+
+
+def _camera(row: Row, channel: str) -> Iterator[Problem]:
+    matrix = row["camera_intrinsic"]
+    if matrix == []:
+        yield Problem(
+            "no intrinsics",
+            "calibrated_sensor",
+            row["token"],
+            "is a camera's, without camera_intrinsic",
+            "add the 3 x 3 matrix",
+        )
+    elif matrix is not None:
+        (focal_x, _, _), (_, focal_y, _), last = matrix
+        if focal_x <= 0 or focal_y <= 0 or last != [0, 0, 1]:
+            what = f"camera_intrinsic is {matrix}, not [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+            yield Problem(
+                "impossible intrinsics",
+                "calibrated_sensor",
+                row["token"],
+                what,
+                "put in the camera's matrix, in pixels",
+            )
+        elif not 0.8 < focal_x / focal_y < 1.25:
+            yield strange(
+                "stretched pixels",
+                "calibrated_sensor",
+                row,
+                f"fx / fy is {focal_x / focal_y:.2f}",
+                "scale both with the image",
+            )
+    if (
+        channel in HEADINGS
+        and row["rotation"] is not None
+        and np.linalg.norm(row["rotation"]) > 0.5
+    ):
+        x, y, _ = Quaternion(row["rotation"]).rotate((0.0, 0.0, 1.0))
+        turn = (np.degrees(np.arctan2(y, x)) - HEADINGS[channel] + 180) % 360 - 180
+        if abs(turn) > 40:
+            what = f"{channel} looks {turn:+.0f} degrees away from where its name says"
+            yield strange(
+                "camera of another name",
+                "calibrated_sensor",
+                row,
+                what,
+                "mend sensor_token or rotation",
+            )
+
+
+def poses(tables: Tables) -> Iterator[Problem]:
+    """Ego poses turn as rotations do, bear their sensor's time, and do not jump."""
+    for row in tables.all("ego_pose"):
+        yield from rotation_problems(row, "ego_pose")
+    query = """SELECT sample_data.token, ego_pose.timestamp - sample_data.timestamp FROM sample_data
+        JOIN ego_pose ON ego_pose.token = ego_pose_token
+        WHERE ABS(ego_pose.timestamp - sample_data.timestamp) > 1000"""
+    for token, late in tables.database.execute(query):
+        what = f"its ego pose is of {late / 1e6:+.3f} s from its own time"
+        yield Problem(
+            "pose of another time", "sample_data", token, what, "name the pose of its own time"
+        )
+    query = """SELECT one.token, (after.timestamp - before.timestamp) / 1e6,
+        before.translation, after.translation
+        FROM sample_data one JOIN sample_data two ON one.next = two.token
+        JOIN ego_pose before ON before.token = one.ego_pose_token
+        JOIN ego_pose after ON after.token = two.ego_pose_token"""
+    for token, seconds, before, after in tables.database.execute(query):
+        if before and after and seconds and seconds > 0:
+            speed = np.linalg.norm(np.subtract(Tables.parse(after), Tables.parse(before))) / seconds
+            if speed > FASTEST:
+                what = f"the car would go {speed:.0f} m/s to where the next one is"
+                yield Problem(
+                    "jump of the car",
+                    "sample_data",
+                    token,
+                    what,
+                    "mend the ego poses on either side",
+                )
+
+
+def times(tables: Tables) -> Iterator[Problem]:
+    """A keyframe's sensors fire when their sample says."""
+    query = f"""SELECT sample_data.token, sample_data.timestamp - sample.timestamp FROM sample_data
+        JOIN sample ON sample.token = sample_token
+        WHERE is_key_frame AND ABS(sample_data.timestamp - sample.timestamp) > {LATE}"""
+    for token, late in tables.database.execute(query):
+        what = f"was taken {late / 1e6:+.3f} s from its sample's time"
+        yield Problem(
+            "sensor out of step",
+            "sample_data",
+            token,
+            what,
+            "mend its timestamp or its sample_token",
+        )
+
+
+def rotation_problems(row: Row, table: str) -> Iterator[Problem]:
+    if row["rotation"] is not None and abs(np.linalg.norm(row["rotation"]) - 1) > 1e-3:
+        what = (
+            f"rotation {row['rotation']} is of length {np.linalg.norm(row['rotation']):.3f}, "
+            f"so it is no rotation"
+        )
+        yield Problem(
+            "no unit quaternion", table, row["token"], what, "give w, x, y, z of length 1"
+        )
+
+
+def strange(kind: str, table: str, row: Row, what: str, remedy: str) -> Problem:
+    return Problem(kind, table, row["token"], what, remedy, warning=True)
+
+
+def row_or_none(tables: Tables, table: str, token: str | None) -> Row | None:
+    """A row, or None where it is missing, which ``links`` reports."""
+    try:
+        return tables.shared(table, token or "")
+    except InputError:
+        return None

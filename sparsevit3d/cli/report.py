@@ -1,0 +1,207 @@
+"""The verbs that hold windows or plans against each other: compare, recall and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sparsevit3d.cli.options import (
+    Checkpoint,
+    ConfigPath,
+    Data,
+    Infos,
+    Plan,
+    Set,
+    Split,
+    open_split,
+    read_plan,
+    target_file,
+)
+from sparsevit3d.cli.tables import recall_table
+from sparsevit3d.errors import InputError
+from sparsevit3d.terminal import console, tracked
+
+if TYPE_CHECKING:
+    from sparsevit3d.swin.plan import SparsityPlan
+
+SHOWN = 5  # plans of a search's front that a report compares
+
+Count = Annotated[
+    int, typer.Option("--keyframes", min=1, help="How many of the split, evenly spread; at most")
+]
+
+
+def compare(
+    image: Annotated[Path, typer.Argument(help="Any image")],
+    checkpoint: Checkpoint,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Its experiment; default: the config.py beside the checkpoint"),
+    ] = None,
+    plan: Plan = None,
+    out: Annotated[
+        Path, typer.Option(help="The picture, a .png or .jpg", callback=target_file(".png", ".jpg"))
+    ] = Path("comparison.png"),
+) -> None:
+    """At equal cost: all of a shrunken image, or the windows that matter of the whole one (the
+    article's Figure 1), for any image.
+
+    Example: sparsevit3d visualize compare street.jpg work_dirs/sparse/epoch_0007.pth --plan
+    '0.5|0.5|0.4|0.3'
+    """
+    from sparsevit3d.backbone import backbone_of
+    from sparsevit3d.cost.macs import count_macs, size_of_equal_macs
+    from sparsevit3d.stages.predict import Detector
+    from sparsevit3d.swin.plan import SparsityPlan
+    from visualize.compare import save_comparison
+
+    detector = Detector(checkpoint, config)
+    if plan is not None:
+        detector.plan = read_plan(plan, detector.config)
+    net = backbone_of(detector.model)
+    dense = SparsityPlan.uniform(0, net.depths)
+    if net.plan is None or net.plan.is_dense:
+        raise typer.BadParameter(
+            f"{checkpoint} has no plan that prunes anything; say one, such as '0.5|0.5|0.4|0.3'",
+            param_hint="--plan",
+        )
+    view, trace = detector.windows(image)
+    size = view.network_size[::-1]
+    small = size_of_equal_macs(net, size, net.plan)
+    gmacs = (
+        count_macs(net, size, dense) / 1e9,
+        count_macs(net, small, dense) / 1e9,
+        count_macs(net, size) / 1e9,
+    )
+    console.print(save_comparison(view, trace, small[::-1], gmacs, out))
+
+
+def recall(
+    config: ConfigPath,
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="Folder for recall.json and recall.png")],
+    count: Count = 40,
+    split: Split = "val",
+    plan: Plan = None,
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """Did the pedestrian stay in?
+
+    Of the pixels inside true objects' boxes, and of the objects, the share in kept windows: by
+    class, distance and stage, against as many windows at random and against the best that as many
+    could do. A table, a picture, JSON.
+
+    Example: sparsevit3d visualize recall configs/fcos3d_small_synthetic.py
+    work_dirs/sparse/epoch_0007.pth --out recall
+    """
+    from sparsevit3d.files import write_json
+    from visualize.recall import Tally, recall_rows, save_recall
+
+    keyframes, chosen = open_split(config, checkpoint, split, plan, data, infos, options)
+    tally = Tally()
+    numbers = keyframes.spread(count)
+    for number in tracked(numbers, "keyframes"):
+        tally.add(keyframes.look(number, chosen))
+    found = tally.as_dict()
+    if not found["stages"][0]["all"]["objects"]:
+        raise InputError(
+            f"{keyframes.info_file}: the {len(numbers)} keyframes looked at show no true object; "
+            f"say another --split"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "recall.json", found)
+    save_recall(found, out / "recall.png", split)
+    console.print(recall_table(recall_rows(found), found["plan"]))
+    console.print(out / "recall.png")
+
+
+def report(
+    config: ConfigPath,
+    checkpoint: Checkpoint,
+    out: Annotated[
+        Path, typer.Option(help="The page, an .html", callback=target_file(".html"))
+    ] = Path("report.html"),
+    count: Count = 10,
+    plans: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plan", help="A plan to compare, as a file or written out; several may be given"
+        ),
+    ] = None,
+    search: Annotated[
+        Path | None,
+        typer.Option(
+            help="The --work-dir of a search: its scores as a chart, and plans along its front"
+        ),
+    ] = None,
+    split: Split = "val",
+    data: Data = None,
+    infos: Infos = None,
+    options: Set = None,
+) -> None:
+    """One page to look around in, a file that needs no network: keyframes, cameras, stages and
+    plans; two plans side by side; charts whose points open their masks.
+
+    Without --plan or --search: the checkpoint's own plan, and dense.
+
+    Example: sparsevit3d visualize report configs/fcos3d_small_synthetic.py
+    work_dirs/adapted/epoch_0001.pth --search work_dirs/search
+    """
+    from sparsevit3d.backbone import backbone_of
+    from sparsevit3d.cost.macs import count_macs
+    from sparsevit3d.swin.plan import SparsityPlan
+    from visualize.report import Report, ReportedPlan
+
+    keyframes, _ = open_split(config, checkpoint, split, None, data, infos, options)
+    net = backbone_of(keyframes.model)
+    size = tuple(keyframes.config.image_size[::-1])
+    dense = SparsityPlan.uniform(0, net.depths)
+
+    def share(plan: SparsityPlan) -> float:
+        return count_macs(net, size, plan) / count_macs(net, size, dense)
+
+    judged, best, score = _searched(search, share) if search else ({}, [], "")
+    wanted = [*best, *(read_plan(text, keyframes.config) for text in plans or ())] or [
+        net.plan or dense
+    ]
+    shown = list(dict.fromkeys([*(plan for plan in wanted if plan is not None), dense]))
+    named = [
+        ReportedPlan("dense" if plan.is_dense else str(plan), share(plan), judged.get(plan))
+        for plan in shown
+    ]
+    page = Report(
+        f"{checkpoint.parent.name} on {split}",
+        named,
+        [{"share": share(p), "score": s} for p, s in judged.items()],
+        score,
+    )
+    for number in tracked(keyframes.spread(count), "keyframes"):
+        page.add([keyframes.look(number, plan) for plan in shown])
+    path = page.save(out)
+    console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+def _searched(
+    work_dir: Path, share: Callable[[SparsityPlan], float]
+) -> tuple[dict[SparsityPlan, float], list[SparsityPlan], str]:
+    """A search's scores by plan, and of the front of score against ``share`` a few plans from end
+    to end; and what the score is.
+    """
+    from sparsevit3d.search.front import pareto_front
+    from sparsevit3d.search.journal import read_journal
+    from sparsevit3d.search.run import JOURNAL
+    from sparsevit3d.swin.plan import SparsityPlan
+
+    record = read_journal(work_dir / JOURNAL)
+    score = record.request["score"]
+    judged = {SparsityPlan.parse(row["plan"]): row["metrics"][score] for row in record.judged}
+    if not judged:
+        raise typer.BadParameter(f"{work_dir} has judged no plan yet", param_hint="--search")
+    front = pareto_front(judged, {plan: share(plan) for plan in judged})
+    places = {round(place * (len(front) - 1) / (SHOWN - 1)) for place in range(SHOWN)}
+    return judged, [front[place] for place in sorted(places, reverse=True)], score
