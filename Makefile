@@ -1,5 +1,5 @@
 # Each target makes or refreshes .venv first; that is quick when nothing has changed.
-.PHONY: demo demo-from-scratch test test-all lint bench setup
+.PHONY: demo demo-from-scratch test test-all test-core lint bench setup
 BIN := .venv/bin
 REAL_FRAMES := $(if $(REAL),--real $(REAL)) $(if $(REAL_SPLIT),--real-split $(REAL_SPLIT))
 
@@ -14,6 +14,9 @@ test: setup ## the quick tests
 
 test-all: setup ## the slow ones as well, a tiny demo through the command line among them
 	@$(BIN)/pytest -m ''
+
+test-core: ## the core alone, in an empty venv of each Python from 3.10 to 3.13 that is here
+	@scripts/test_core.sh
 
 bench: setup ## all that README and docs quote of speed, on this machine: about 50 minutes on two cores
 	@for shape in 1x3x448x800 6x3x256x704; do \

@@ -1,8 +1,7 @@
-"""SparseSwin in mmengine's root registry, where the configs of mmdet, mmsegmentation and mmdet3d
-all find it.
+"""SparseSwin in mmengine's root registry, where all configs find it.
 
-In a config of theirs it takes the place of ``SwinTransformer``; its weights have to be a local
-file::
+Configs of mmdet, mmsegmentation and mmdet3d can name SparseSwin. There it takes the place of
+``SwinTransformer``. Its weights have to be a local file::
 
     custom_imports = dict(imports="sparsevit3d.backbone")
     model = dict(
@@ -28,7 +27,7 @@ from sparsevit3d.swin.plan import agreed_plan
 from sparsevit3d.swin.sparse_swin import SparseSwin, plan_of_state
 from sparsevit3d.swin.weights import load_swin_weights
 
-# Arguments of mmdet's SwinTransformer that SparseSwin lacks, and what they may say.
+# Arguments of mmdet's SwinTransformer that SparseSwin lacks, and the values they may have.
 _FOREIGN: dict[str, tuple[Any, ...]] = {
     "qk_scale": (None,),
     "drop_rate": (0,),
@@ -39,19 +38,26 @@ _FOREIGN: dict[str, tuple[Any, ...]] = {
     "norm_cfg": ({"type": "LN"}, {"type": "LN", "requires_grad": True}),
     "pretrained": (None,),
 }
-# layouts are recognised; there is no absolute position embedding
+# Layouts are recognised, and there is no absolute position embedding.
 _WITHOUT_EFFECT = ("convert_weights", "pretrain_img_size")
 
 
 @MODELS.register_module(name="SparseSwin")
 class ConfiguredSparseSwin(SparseSwin):
-    """SparseSwin as a config asks for it: by mmdet's arguments, of which those that it lacks may
-    say only what changes nothing.
+    """SparseSwin as a config asks for it, with mmdet's arguments.
 
-    ``init_cfg``: ``dict(type="Pretrained", checkpoint="local/file.pth")`` in any layout that
-    :func:`load_swin_weights` knows; it is read when the model's ``init_weights`` is called, as
-    mmengine's Runner does. A ``plan`` in the config stays in force when dense weights are loaded;
-    weights that carry another plan are refused. Raises ValueError for an argument out of reach.
+    SparseSwin lacks some of mmdet's arguments. A config may give them only values that change
+    nothing. A ``plan`` in the config stays in force when dense weights are loaded. Weights that
+    carry another plan are refused.
+
+    Args:
+        init_cfg (dict or None): ``dict(type="Pretrained", checkpoint="local/file.pth")``, in any
+            layout that :func:`load_swin_weights` knows. The file is read when the model's
+            ``init_weights`` is called, as mmengine's Runner does. Default: None.
+        **arguments: Arguments of SparseSwin.
+
+    Raises:
+        ValueError: An argument has a value that SparseSwin does not support.
     """
 
     def __init__(self, *, init_cfg: Mapping[str, Any] | None = None, **arguments: Any) -> None:

@@ -31,12 +31,11 @@ def whole_path(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
-        remedy = "Make room, check the permissions, or write elsewhere"
-        raise OSError(error.errno, f"{error.strerror}. {remedy}", str(path)) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            remedy = "Make room, check the permissions, or write elsewhere"
+            raise OSError(error.errno, f"{error.strerror}. {remedy}", str(path)) from error
         raise
 
 

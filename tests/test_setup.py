@@ -2,6 +2,9 @@
 changed.
 """
 
+import itertools
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,7 +64,7 @@ def test_a_full_disk_is_said_first(checkout):
     (tools / "df").chmod(0o755)
     done = set_up(checkout, PATH=f"{tools}:/usr/bin:/bin")
     assert done.returncode == 1
-    assert "2 GiB free on this disk; set-up needs 6" in done.stderr
+    assert "2 GiB free on this disk. Set-up needs 6" in done.stderr
 
 
 def test_nothing_happens_while_the_pins_stand(checkout):
@@ -93,6 +96,48 @@ def test_pins_cover_what_the_project_names():
         for line in (ROOT / "requirements.txt").read_text().splitlines()
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
-        name = requirement.replace("<", ">").split(">")[0].strip()
-        assert name in pinned
+    extras = project["optional-dependencies"].values()
+    for requirement in [*project["dependencies"], *itertools.chain(*extras)]:
+        name = re.match(r"[\w-]+", requirement)[0]
+        assert name in {*pinned, "sparsevit3d"}
+
+
+def test_an_mmcv_without_operators_is_noticed(tmp_path):
+    """As pip's cache may hold one: mmcv-lite, or a wheel that was built for another torch."""
+    import mmcv
+
+    shutil.copytree(Path(mmcv.__file__).parent, tmp_path / "mmcv")
+    check = [sys.executable, ROOT / "scripts/check_mmcv.py"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run(check, env=environment, check=True)
+    for library in (tmp_path / "mmcv").glob("_ext*.so"):
+        library.unlink()
+    done = subprocess.run(check, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "No module named 'mmcv._ext'" in done.stderr
+
+
+def test_a_header_that_the_compiler_refuses_is_said_once_and_done_without(tmp_path):
+    """The wrapper that mmcv is built with: two files, the first of which makes the header."""
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        '#!/bin/sh\ncase "$*" in *c++-header*) echo "no headers here" >&2; exit 1 ;; esac\n'
+        'exec c++ "$@"\n'
+    )
+    compiler.chmod(0o755)
+    (tmp_path / "headers").mkdir()
+    environment = {
+        **os.environ,
+        "REAL_CXX": str(compiler),
+        "PRECOMPILED": str(tmp_path / "headers"),
+    }
+    said = ""
+    for name in ("one", "two"):
+        source = tmp_path / f"{name}.cpp"
+        source.write_text("int answer() { return 42; }\n")
+        call = [ROOT / "scripts/cxx_with_precompiled_torch.sh", "-c", source, "-o", f"{source}.o"]
+        done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+        said += done.stdout + done.stderr
+        assert Path(f"{source}.o").stat().st_size > 0
+    assert said.count("cannot use a precompiled header") == 1
+    assert "no headers here" in said

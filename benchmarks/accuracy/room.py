@@ -10,8 +10,8 @@ from typing import Any
 from mmdet3d.registry import MODELS
 from mmengine.config import Config
 
-import benchmarks.accuracy.ideas
-import benchmarks.accuracy.oracle  # noqa: F401  registers what arms name
+import benchmarks.accuracy.ideas  # noqa: F401  arms name what these register
+import benchmarks.accuracy.oracle  # noqa: F401
 from benchmarks.accuracy.study import Arm, Changes, Study
 from data_tools.schema import CAMERAS
 from sparsevit3d.backbone import backbone_of

@@ -1,5 +1,6 @@
-"""What a plan costs, measured: wall-clock time of real runs, several things in turn so that drift
-meets all of them alike.
+"""What a plan costs, measured as wall-clock time of real runs.
+
+Several things take turns in one run, so that drift meets all of them alike.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from sparsevit3d.progress import Progress, no_progress
 class Latency:
     """Milliseconds per call.
 
-    ``spread`` is the middle half's width over the median: the noise to read ratios against.
+    Args:
+        p50_ms (float): Median, in milliseconds.
+        p95_ms (float): 95th percentile, in milliseconds.
+        spread (float): The middle half's width over the median: the noise to read ratios against.
+        runs (int): Timed calls.
+        device (str): Name of the device, with its threads for a CPU.
+        dtype (str): Torch's name of the dtype.
     """
 
     p50_ms: float
@@ -41,8 +48,9 @@ class Latency:
 def measure_latency(
     net: nn.Module, shape: tuple[int, ...], runs: int = 30, warm_up: int = 5
 ) -> Latency:
-    """Time ``net`` in eval mode, without gradients, on random input of ``shape`` (B, C, H, W), on
-    its own device and dtype.
+    """Time ``net`` in eval mode, without gradients, on its own device and dtype.
+
+    The input is random, of ``shape`` (B, C, H, W).
     """
     parameter = next(net.parameters())
     images = torch.randn(shape, device=parameter.device, dtype=parameter.dtype)
@@ -63,7 +71,7 @@ def time_calls(
 ) -> dict[str, Latency]:
     """Time each call ``runs`` times after ``warm_up`` rounds, taking turns.
 
-    ``like``: a tensor of the device and dtype measured.
+    ``like`` is a tensor of the device and dtype measured. Raises ValueError for fewer than 2 runs.
     """
     if runs < 2:
         raise ValueError(f"{runs} runs: at least 2 are needed to tell a spread")

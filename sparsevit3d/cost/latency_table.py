@@ -1,11 +1,12 @@
-"""What a plan will cost, predicted: the parts of a backbone, timed once for each ratio, add up to
-any plan.
+"""What a plan will cost, predicted by adding up the timed parts of a backbone.
 
-In a pass under a uniform plan every block pair runs at the plan's ratio, in the place that it has
-in the network, with the caches as they are there. So a pass for each ratio of the grid times all
-parts at all ratios; passes take turns, so that drift meets all ratios alike. What is left of a
-stage is the ranking of its windows, which only pruning needs, and of a pass embedding, norms and
-merging.
+The parts are timed once for each ratio. In a pass under a uniform plan every block pair runs at the
+plan's ratio, in its own place in the network, with the caches as they are there. So one pass for
+each ratio of the grid times all parts at all ratios. Passes take turns, so that drift meets all
+ratios alike.
+
+What remains of a stage is the ranking of its windows, which only pruning needs. What remains of a
+pass is embedding, norms and merging.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ CHECKED = 20  # random plans that are also timed whole
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a latency is meant: ``device`` and ``dtype`` by torch's names, the device's own
-    ``name``, ``shape`` (B, C, H, W), and a CPU's ``threads``.
+    """Where and how a latency is meant.
+
+    Args:
+        device (str): The device, by torch's name.
+        name (str): The device's own name.
+        dtype (str): The dtype, by torch's name.
+        shape (tuple of int): (B, C, H, W) of the images.
+        threads (int): A CPU's threads.
     """
 
     device: str
@@ -58,7 +65,7 @@ class Machine:
     def here(
         cls, device: str, dtype: str, shape: tuple[int, int, int, int], threads: int | None = None
     ) -> Machine:
-        """This one, with as many threads as torch uses by itself unless told otherwise."""
+        """Describe this machine. ``threads`` None: as many as torch uses by itself."""
         name = device_name(device)
         if device == "cpu":
             name = f"{name}, {os.cpu_count()} cores"
@@ -66,8 +73,9 @@ class Machine:
 
     @contextmanager
     def takes(self, net: SparseSwin) -> Iterator[tuple[SparseSwin, Tensor]]:
-        """Yields a copy of ``net`` on the device, in the dtype, to time, and random images;
-        meanwhile torch uses the threads.
+        """Yield a copy of ``net`` to time, on the device and in the dtype, and random images.
+
+        Meanwhile torch uses the machine's threads.
         """
         threads = torch.get_num_threads()
         try:
@@ -83,8 +91,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Milliseconds: ``pairs[stage][pair]`` at each ratio of ``grid``, ``ranking[stage]`` once for a
-    stage that prunes, and the ``rest``.
+    """Milliseconds of the parts of a backbone.
+
+    Args:
+        grid (tuple of float): The ratios that were timed, in rising order.
+        pairs (tuple): Milliseconds of ``pairs[stage][pair]`` at each ratio of ``grid``.
+        ranking (tuple of float): Milliseconds of ``ranking[stage]``, spent once in a stage that
+            prunes.
+        rest (float): Milliseconds of all other parts.
     """
 
     grid: tuple[float, ...]
@@ -93,15 +107,15 @@ class LatencyTable:
     rest: float
 
     def predict(self, plan: SparsityPlan) -> float:
-        """Milliseconds of a pass under ``plan``; between two ratios of the grid, in proportion."""
+        """Predict the milliseconds of a pass under ``plan``. Between two ratios, interpolate linearly."""
         return self.rest + sum(
             self._stage(stage, ratios) for stage, ratios in enumerate(plan.ratios)
         )
 
     def fastest(self) -> SparsityPlan:
-        """Of all plans of the grid.
+        """Find the fastest of all plans of the grid.
 
-        Where a stage is small, to leave it dense may be faster than to rank its windows.
+        In a small stage, computing all windows may be faster than ranking them.
         """
         stages = (
             itertools.combinations_with_replacement(self.grid, len(pairs)) for pairs in self.pairs
@@ -120,8 +134,15 @@ class LatencyTable:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of predictions against times measured in the same run: relative errors, and how far two
-    halves of those times are apart.
+    """How far predictions are from times measured in the same run.
+
+    Noise compares two halves of the measured times.
+
+    Args:
+        median_error (float): Median of the relative errors.
+        worst_error (float): Largest relative error.
+        median_noise (float): Median of the relative differences between two halves.
+        worst_noise (float): Largest relative difference between two halves.
     """
 
     median_error: float
@@ -132,13 +153,18 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class MeasuredTable:
-    """A table, and how far it may be trusted."""
+    """A table, and how far it may be trusted.
+
+    Args:
+        table (LatencyTable): The times of the parts.
+        accuracy (Accuracy): How well they predict plans timed whole.
+    """
 
     table: LatencyTable
     accuracy: Accuracy
 
     def save(self, path: Path, **origin: Any) -> None:
-        """As JSON, whole or not at all."""
+        """Write the table as JSON, whole or not at all. ``origin`` is kept beside it."""
         write_json(path, asdict(self) | origin)
 
     @classmethod
@@ -151,8 +177,9 @@ class MeasuredTable:
 
 
 def table_for(net: SparseSwin, machine: Machine, progress: Progress = no_progress) -> MeasuredTable:
-    """Of this net, machine, dtype, shape and these versions: from the cache, or measured now, which
-    takes some minutes.
+    """Take the table from the cache, or measure it now, which takes some minutes.
+
+    A cached table is of this net, machine, dtype, shape and these versions.
     """
     origin = {
         "machine": asdict(machine),
@@ -161,7 +188,7 @@ def table_for(net: SparseSwin, machine: Machine, progress: Progress = no_progres
             _name(net.importance),
             net.stages[0].score_every,
             net.stages[0].blocks[0].pruned,
-        ],  # each takes a time of its own
+        ],  # each choice takes a time of its own
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -175,7 +202,7 @@ def table_for(net: SparseSwin, machine: Machine, progress: Progress = no_progres
     with machine.takes(net) as (placed, images):
         found = MeasuredTable(*measure_table(placed, images, progress=progress))
     with contextlib.suppress(OSError), sole_owner(path.parent, lambda: None):
-        found.save(path, **origin)  # otherwise it is measured again another time
+        found.save(path, **origin)  # if this fails, the table is measured again another time
     return found
 
 
@@ -199,12 +226,11 @@ def measure_table(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> tuple[LatencyTable, Accuracy]:
-    """Time the parts of ``net`` on ``images`` (B, C, H, W), and random plans as a whole beside
-    them.
+    """Time the parts of ``net`` on ``images`` (B, C, H, W), and random plans as a whole beside them.
 
     The plan of ``net`` stays as it is.
 
-    For where a pass goes through the layers one by one, that is on a CPU: a GPU replays it as a
+    This suits a CPU, where a pass goes through the layers one by one. A GPU replays a pass as a
     graph, which has no parts.
     """
     draw = random.Random(seed)
@@ -228,7 +254,13 @@ def measure_table(
 
 
 class Pass(NamedTuple):
-    """Milliseconds of one pass: of all of it, of each stage, and of its block pairs."""
+    """Milliseconds of one pass.
+
+    Args:
+        total (float): Milliseconds of the whole pass.
+        stages (tuple of float): Milliseconds of each stage.
+        pairs (tuple of tuple of float): Milliseconds of each stage's block pairs.
+    """
 
     total: float
     stages: tuple[float, ...]
@@ -236,7 +268,7 @@ class Pass(NamedTuple):
 
 
 def _typical(passes: Sequence[Pass]) -> Pass:
-    """The median of every part."""
+    """Take the median of every part."""
     stages = zip(*(one.stages for one in passes), strict=True)
     pairs = zip(*(one.pairs for one in passes), strict=True)
     return Pass(
@@ -247,7 +279,7 @@ def _typical(passes: Sequence[Pass]) -> Pass:
 
 
 def _table(uniform: Sequence[Pass]) -> LatencyTable:
-    """``uniform``: a typical pass at each ratio of the grid, of which the first is 0."""
+    """Build the table from a typical pass at each ratio of the grid, the first of which is 0."""
     pairs = zip(*(one.pairs for one in uniform), strict=True)
     left = [
         [stage - sum(pairs) for stage, pairs in zip(one.stages, one.pairs, strict=True)]
@@ -277,7 +309,7 @@ def _accuracy(table: LatencyTable, measured: Mapping[SparsityPlan, Sequence[floa
 
 @contextmanager
 def _timed(net: SparseSwin) -> Iterator[Callable[[Tensor], Pass]]:
-    """Yields a function that makes a pass and times it."""
+    """Yield a function that makes a pass and times it."""
     spent: dict[nn.Module, float] = {}
 
     def begin(module: nn.Module, arguments: object) -> None:

@@ -1,10 +1,9 @@
-"""What a plan costs, counted: multiply-accumulates of convolution, linear layers and attention, as
-is usual for Swin.
+"""What a plan costs, counted in multiply-accumulates.
 
-Linear layers are counted on real tokens alone, for window padding is never computed (SparseSwin
-fills it in as a constant); the attention of a window is counted whole. So the dense count of Swin-T
-at 256 x 704 is 16.3 G an image, where Swin as the paper runs it, computing its padding, spends 23.4
-G.
+Counted are convolution, linear layers and attention, as is usual for Swin. Linear layers are
+counted on real tokens alone. Window padding is never computed, because SparseSwin fills the padding
+in as a constant. The attention of a window is counted whole. So the dense count of Swin-T at 256 x
+704 is 16.3 G an image. Swin as the paper runs it computes its padding and spends 23.4 G.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ SHARE = 0.56  # of the dense MACs: where the paper's 3D detector runs
 def count_macs(
     net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan | None = None
 ) -> int:
-    """MACs of one image of ``image_size`` (height, width) through the backbone, under the plan as
-    set, or under ``plan``.
+    """Count the MACs of one image of ``image_size`` (height, width) through the backbone.
 
-    Where a map has padding, how many tokens the kept windows hold depends on the image. The plan is
-    charged the fullest windows that it can keep, so no image takes more; :func:`count_traced_macs`
-    says what one took.
+    Without ``plan``, the plan as set in ``net`` counts.
+
+    Where a map has padding, the tokens in the kept windows depend on the image. Then the plan is
+    charged for the fullest windows that it can keep, so no image takes more.
+    :func:`count_traced_macs` counts what one image took.
     """
     plan = plan or net.plan or SparsityPlan.uniform(0, net.depths)
     sizes = _map_sizes(net, image_size)
@@ -56,8 +56,9 @@ def count_macs(
 def kept_windows(
     net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan
 ) -> tuple[tuple[int, ...], ...]:
-    """How many windows each block of each stage computes of an image (height, width): plans that
-    agree in it are one to the network.
+    """Count the windows that each block of each stage computes of an image (height, width).
+
+    Plans with the same counts are one plan to the network.
     """
     plan.check(net.depths)
 
@@ -84,10 +85,11 @@ def _map_sizes(net: SparseSwin, image_size: tuple[int, int]) -> list[tuple[int, 
 
 
 def default_plans(net: SparseSwin, size: tuple[int, int]) -> list[SparsityPlan]:
-    """The plan that ``net`` has.
+    """The plan that ``net`` has, or else the usual ones.
 
-    If it has none: uniform 0.5 and 0.6, one drawn from the search's space that has the share of
-    MACs at which the paper's 3D detector runs, and for Swin-T the two that its authors published.
+    The usual ones are uniform 0.5 and 0.6, and a plan drawn from the search's space. The drawn plan
+    has the share of MACs at which the paper's 3D detector runs. Swin-T adds the two plans that its
+    authors published.
     """
     if net.plan is not None and not net.plan.is_dense:
         return [net.plan]
@@ -99,8 +101,9 @@ def default_plans(net: SparseSwin, size: tuple[int, int]) -> list[SparsityPlan]:
 def plan_of_share(
     net: SparseSwin, image_size: tuple[int, int], share: float, draws: int = 500, seed: int = 0
 ) -> SparsityPlan:
-    """Of so many plans drawn from the search's space, the one whose MACs come nearest to ``share``
-    of the dense network's.
+    """Draw plans from the search's space and return the one nearest to ``share`` of the dense MACs.
+
+    ``draws`` says how many plans are drawn.
     """
     draw = random.Random(seed)
     dense = count_macs(net, image_size, SparsityPlan.uniform(0, net.depths))
@@ -111,8 +114,9 @@ def plan_of_share(
 def size_of_equal_macs(
     net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan
 ) -> tuple[int, int]:
-    """(height, width): of the image sizes of the same shape, in whole patches, the largest that
-    dense costs no more than ``image_size`` under ``plan``.
+    """Find the largest image (height, width) that dense costs no more than the plan at ``image_size``.
+
+    Candidates are sizes of the same shape, in whole patches.
     """
     dense = SparsityPlan.uniform(0, net.depths)
     most = count_macs(net, image_size, plan)
@@ -126,7 +130,7 @@ def size_of_equal_macs(
 
 
 def block_macs(block: SwinBlock, tokens: int, windows: int) -> int:
-    """MACs of a block that computes so many ``windows``, with so many real ``tokens`` in them."""
+    """MACs of a block that computes ``windows`` windows, with ``tokens`` real tokens in them."""
     layers = (block.attn.qkv, block.attn.proj, block.fc1, block.fc2)
     # query x key, and weights x value
     attention = 2 * windows * block.window**4 * block.norm1.weight.numel()
@@ -134,11 +138,11 @@ def block_macs(block: SwinBlock, tokens: int, windows: int) -> int:
 
 
 def count_traced_macs(net: SparseSwin, trace: Sequence[BlockTrace]) -> NDArray[np.integer]:
-    """(B,) MACs that each image of one recorded forward pass took, by the rules of
-    :func:`count_macs`.
+    """(B,) MACs that each image of one recorded forward pass took.
 
-    They differ between images where a map has padding: windows at its edge hold fewer tokens, and
-    each image chose its own. Raises ValueError unless the trace is of one forward pass.
+    The rules are those of :func:`count_macs`. The counts differ between images where a map has
+    padding. Windows at the edge hold fewer tokens, and each image chose its own windows. Raises
+    ValueError unless the trace is of one forward pass.
     """
     if len(trace) != sum(net.depths):
         raise ValueError(

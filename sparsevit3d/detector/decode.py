@@ -1,4 +1,4 @@
-"""From a head's maps to boxes, without decoding what no box can come of."""
+"""From a head's maps to boxes, without decoding locations that can give no box."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from sparsevit3d.detector.mm_private import decode_candidates
 
 
 def decode(head: Any, maps: Any, metas: list[dict[str, Any]]) -> tuple[list[InstanceData], Any]:
-    """``head.predict_by_feat`` in network pixels: the same boxes, from the maps of FCOS3D's head
-    more quickly.
+    """Find the boxes of ``head.predict_by_feat`` in network pixels, more quickly for FCOS3D's head.
 
-    mmdet3d decodes the best ``nms_pre`` locations of every level and then drops those below
-    ``score_thr``, which are nearly all. Here they are dropped before, and what remains of an image
-    is decoded at once, by the head's own code.
+    mmdet3d decodes the best ``nms_pre`` locations of every level. It then drops locations below
+    ``score_thr``, which are nearly all. Here these locations are dropped before. The rest of an
+    image is decoded at once, by the head's own code.
     """
     if type(head) is not FCOSMono3DHead or not head.pred_attrs or not head.use_direction_classifier:
         return head.predict_by_feat(*maps, batch_img_metas=metas, rescale=False)
-    # of each: scores, boxes, directions, attributes, centerness, (N, C, H, W) all
+    # Each level has scores, boxes, directions, attributes and centerness, all (N, C, H, W).
     levels = list(zip(*maps, strict=True))
     points = head.get_points(
         [level[0].shape[-2:] for level in levels], maps[0][0].dtype, maps[0][0].device
     )
     candidates = [_candidates(level[0], level[4], head.test_cfg) for level in levels]
     config = copy(head.test_cfg)
-    config.nms_pre = -1  # that is done
+    config.nms_pre = -1  # _candidates did that
     found = []
     for image, meta in enumerate(metas):
         at = [of_level[image] for of_level in candidates]
@@ -51,8 +50,9 @@ def decode(head: Any, maps: Any, metas: list[dict[str, Any]]) -> tuple[list[Inst
 
 
 def _candidates(scores: Tensor, centerness: Tensor, config: Any) -> list[Tensor]:
-    """Of a level's maps, (N, classes, H, W) and (N, 1, H, W), each image's locations that some
-    class may find a box at.
+    """For each image, list a level's locations where some class may find a box.
+
+    ``scores`` is (N, classes, H, W), ``centerness`` is (N, 1, H, W).
     """
     best = (scores.sigmoid() * centerness.sigmoid()).amax(1).flatten(1)
     if 0 < config.get("nms_pre", -1) < best.shape[1]:

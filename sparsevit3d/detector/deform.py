@@ -1,9 +1,8 @@
-"""mmcv's modulated deformable convolution, for any memory format and without its slow sampling on a
-processor.
+"""mmcv's modulated deformable convolution, for any memory format and faster on a processor.
 
-mmcv's operator takes its inputs' memory to be channels-first without looking: given SparseSwin's
-channels-last features it computes nonsense on a CPU and refuses on a GPU. And on a CPU it samples
-one value after another, on one core.
+mmcv's operator takes its inputs' memory to be channels-first without looking. Given SparseSwin's
+channels-last features, the operator computes nonsense on a CPU and refuses on a GPU. On a CPU it
+also samples one value after another, on one core.
 """
 
 from __future__ import annotations
@@ -15,21 +14,33 @@ import torch.nn.functional as F
 from mmcv.ops import ModulatedDeformConv2dPack, modulated_deform_conv2d
 from torch import Tensor, nn
 
-TILE = 512  # output pixels; the samples of 3 x 3 places and 256 channels then fill a few MB
+TILE = 512  # output pixels. The samples of 3 x 3 places and 256 channels then fill a few MB
 
 
 class DeformConv(ModulatedDeformConv2dPack):
-    """The same weights, names and results as ``ModulatedDeformConv2dPack`` (DCNv2), whatever the
-    memory format of its input.
+    """``ModulatedDeformConv2dPack`` (DCNv2) for any memory format of its input.
+
+    Weights, names, results and arguments are mmcv's.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        kernel_size (int or tuple of int): Sides of the kernel, in pixels.
+        stride (int or tuple of int): Input pixels between two places of the kernel. Default: 1.
+        padding (int or tuple of int): Zeros around the input, in pixels. Default: 0.
+        dilation (int or tuple of int): Pixels between two points of the kernel. Default: 1.
+        groups (int): Groups of channels that are convolved apart. Default: 1.
+        deform_groups (int): Groups of channels with offsets of their own. Default: 1.
+        bias (bool or str): Whether there is a bias. Default: True.
     """
 
     @classmethod
     def like(cls, conv: ModulatedDeformConv2dPack) -> Self:
-        """With the shape and the weights of ``conv``."""
+        """Make one with the shape and the weights of ``conv``."""
         return _remade(conv, cls)
 
     def to_mmcv(self) -> ModulatedDeformConv2dPack:
-        """mmcv's own, with this one's shape and weights."""
+        """Make mmcv's own module with this one's shape and weights."""
         return _remade(self, ModulatedDeformConv2dPack)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,8 +60,10 @@ class DeformConv(ModulatedDeformConv2dPack):
         )
 
     def _sample(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """A sample is a weighted sum of four pixels' rows of channels, which is what an embedding
-        bag computes.
+        """Convolve by embedding bags.
+
+        A sample is a weighted sum of four pixels' rows of channels. An embedding bag computes such
+        sums.
         """
         images, channels = x.shape[:2]
         height, width = offset.shape[-2:]
@@ -77,16 +90,15 @@ class DeformConv(ModulatedDeformConv2dPack):
     def _corners(
         self, offset: Tensor, mask: Tensor, height: int, width: int
     ) -> tuple[Tensor, Tensor]:
-        """The four pixels around each sample, as rows of the maps laid end to end, and their
-        weights: (N, H', W', places, 4) both.
+        """Find the four pixels around each sample, and their weights, (N, H', W', places, 4) both.
 
-        ``offset`` is (N, 2 * places, H', W'), a row and a column for each place; what lies outside
-        the map weighs nothing.
+        Pixels are rows of the maps laid end to end. ``offset`` is (N, 2 * places, H', W'), a row
+        and a column for each place. Pixels outside the map weigh nothing.
         """
         offset = offset.unflatten(1, (-1, 2)).permute(0, 3, 4, 1, 2)  # (N, H', W', places, 2)
         row, column = (offset + self._regular_places(*offset.shape[1:3])).unbind(-1)
         row = row.nan_to_num(height)
-        column = column.nan_to_num(width)  # as mmcv: outside
+        column = column.nan_to_num(width)  # NaN lies outside the map, as for mmcv
         top = row.floor()
         left = column.floor()
         mask = mask.permute(0, 2, 3, 1)
@@ -103,7 +115,7 @@ class DeformConv(ModulatedDeformConv2dPack):
         return torch.stack(pixels, -1), torch.stack(weights, -1)
 
     def _regular_places(self, height: int, width: int) -> Tensor:
-        """Where an ordinary convolution looks: (height, width, places, 2), row and column."""
+        """List where an ordinary convolution looks: (height, width, places, 2), row and column."""
         across = [
             (torch.arange(length) * stride - padding)[:, None] + torch.arange(kernel) * dilation
             for length, stride, padding, kernel, dilation in zip(

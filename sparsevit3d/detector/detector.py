@@ -1,5 +1,6 @@
-"""FCOS3D and PGD on SparseSwin, registered for configs: ``type="SparseFCOS3D"`` with
-``backbone=dict(type="SparseSwin", ...)``.
+"""FCOS3D and PGD on SparseSwin, registered for configs.
+
+A config says ``type="SparseFCOS3D"`` with ``backbone=dict(type="SparseSwin", ...)``.
 """
 
 from __future__ import annotations
@@ -17,21 +18,26 @@ from sparsevit3d.detector.deform import use_any_memory_format
 
 Maps = list[list[Tensor | None]]  # a head's outputs: kind by kind, level by level (N, C, H, W)
 BOXES = 1
-DIRECTIONS = 2  # where they stand among a head's kinds of maps, FCOS3D's and PGD's
+DIRECTIONS = 2  # places of boxes and directions among a head's kinds of maps, FCOS3D's and PGD's
 CENTRE = 0  # the channel of the boxes' map that says how far to the left the centre lies
-AVERAGED = slice(0, 6)  # that one, how far above, depth and size
+AVERAGED = slice(0, 6)  # centre to the left, centre above, depth and size
 
 
 @MODELS.register_module()
 class SparseFCOS3D(FCOSMono3D):
-    """mmdet3d's FCOS3D, decoding in network pixels; with PGD's head, its PGD.
+    """mmdet3d's FCOS3D, decoding in network pixels. With PGD's head this is PGD.
 
-    ``FCOSMono3D`` asks its head to divide the predicted centre by the scale factor, and the head
-    then unprojects it with the camera of the *scaled* image: right at full size, metres off at any
-    other. FitCamera moves the camera with the image, so nothing is rescaled.
+    ``FCOSMono3D`` asks its head to divide the predicted centre by the scale factor. The head then
+    unprojects the centre with the camera of the *scaled* image. The result is right at full size
+    and metres off at any other size. FitCamera moves the camera with the image, so nothing is
+    rescaled.
 
-    Under mixed precision the head stays in float32: at 50 m a depth in bfloat16 has steps of 0.25
-    m. ``test_cfg.flip`` adds test-time augmentation as FCOS3D reports it.
+    Under mixed precision the head stays in float32, because at 50 m a depth in bfloat16 has steps
+    of 0.25 m. ``test_cfg.flip`` adds test-time augmentation as FCOS3D reports it.
+
+    Args:
+        *arguments: Positional arguments of mmdet3d's ``FCOSMono3D``.
+        **options: Keyword arguments of mmdet3d's ``FCOSMono3D``.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -64,11 +70,12 @@ class SparseFCOS3D(FCOSMono3D):
 
 
 def merge_flipped(maps: Maps, flipped: Maps, width: int, strides: list[int]) -> Maps:
-    """Average an image's maps with those of its mirror image, as FCOS3D does (section 4): all but
-    yaw, its direction and velocity, which are too inaccurate to gain by it.
+    """Average an image's maps with those of its mirror image, as FCOS3D does (section 4).
 
-    ``width``: of the network's image, in pixels. Where a level's cells do not divide it, the
-    mirror's cells stand up to half a cell beside; offsets take account of that, scores do not.
+    Yaw, its direction and velocity are not averaged, because they are too inaccurate to gain.
+    ``width`` is that of the network's image, in pixels. Where a level's cells do not divide
+    ``width``, the mirror's cells stand up to half a cell beside. Offsets take account of the shift,
+    scores do not.
     """
     merged: Maps = []
     for kind, (levels, mirrored) in enumerate(zip(maps, flipped, strict=True)):

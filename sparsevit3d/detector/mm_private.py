@@ -1,4 +1,4 @@
-"""All names of the mm* packages that the project uses although they are private there.
+"""All private names of the mm* packages that the project uses.
 
 ``tests/detector/test_mm_private.py`` names every one.
 """
@@ -16,5 +16,5 @@ def tree_of(config: Config) -> ConfigDict:
 
 
 def decode_candidates(head: Any, maps: list[Any], meta: dict[str, Any], config: Any) -> Any:
-    """Let ``head``, mmdet3d's FCOS3D head, decode one image. ``maps``: level by level."""
+    """Let ``head``, mmdet3d's FCOS3D head, decode one image. ``maps`` go level by level."""
     return head._predict_by_feat_single(*maps, img_meta=meta, cfg=config)

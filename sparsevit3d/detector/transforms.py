@@ -1,8 +1,7 @@
-"""Images with their cameras: loaded together and moved together, so that boxes survive target and
-decode at every size.
+"""Images with their cameras: loaded together and moved together.
 
-Metric centre, depth, size and yaw never change here: only ``cam2img``, ``centers_2d`` and the 2D
-boxes follow the pixels.
+So boxes survive target and decode at every size. Metric centre, depth, size and yaw never change
+here. Only ``cam2img``, ``centers_2d`` and the 2D boxes follow the pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from sparsevit3d.errors import InputError
 
-# of a camera held upright, 5 and above: width and height change places
+# EXIF orientation of the camera. From 5 on, width and height change places.
 ORIENTATION = ExifTags.Base.Orientation
 PER_OBJECT = (
     "gt_bboxes",
@@ -33,18 +32,20 @@ PER_OBJECT = (
 
 
 class ImageError(InputError):
-    """An image that is missing, unreadable, or of another size than its camera's."""
+    """An image that is missing, unreadable, or of another size than its camera's.
+
+    Args:
+        message (str): What is wrong and what to do. A worker's traceback before it is cut off.
+    """
 
     def __init__(self, message: str) -> None:
-        # From a loader's worker, torch brings it wrapped in the worker's traceback, which says no
-        # more than its last line.
+        # From a loader's worker, torch wraps the message in the worker's traceback. Only the
+        # traceback's last line says anything.
         super().__init__(message.rpartition("ImageError: ")[2].strip())
 
 
 def scaled_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of an image of ``size``, scaled until it covers ``wanted``, both (width,
-    height).
-    """
+    """Scale an image of ``size`` until it covers ``wanted``. All are (width, height)."""
     cover = max(wanted[0] / size[0], wanted[1] / size[1])
     return round(size[0] * cover), round(size[1] * cover)
 
@@ -52,10 +53,10 @@ def scaled_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, in
 def read_image(
     path: str, wanted: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """(H, W, 3) BGR, and the width and height of the file's; reduced if no more of it is needed to
-    cover ``wanted``, (width, height).
+    """Read (H, W, 3) BGR, and the width and height of the file.
 
-    Raises ImageError for one that is missing or damaged.
+    The image is reduced where a smaller one still covers ``wanted``, (width, height). Raises
+    ImageError for a file that is missing or damaged.
     """
     try:
         with Image.open(path) as file:
@@ -63,9 +64,9 @@ def read_image(
             found = (file.height, file.width) if turn >= 5 else file.size
             if wanted:
                 width, height = scaled_size(found, wanted)
-                # The smallest that is as large; does nothing for what is no JPEG.
+                # Picks the smallest size that still covers this one. Only JPEG files are reduced.
                 file.draft("RGB", (height, width) if turn >= 5 else (width, height))
-            # each of these steps copies the image
+            # Each of these steps copies the image.
             upright = file if turn == 1 else ImageOps.exif_transpose(file)
             image = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
@@ -81,12 +82,18 @@ def read_image(
 
 @TRANSFORMS.register_module()
 class LoadCalibratedImage(BaseTransform):
-    """Load an image and its camera's matrix, which has to be for an image of this size: for
-    another, every box would be elsewhere.
+    """Load an image and its camera's matrix, which has to be for an image of this size.
 
-    Given the network's ``width`` and ``height``, a JPEG is decoded no larger than FitCamera will
-    need it: at a half, a quarter or an eighth of its size, for which the decoder computes fewer of
-    its cosines. ``ori_shape`` is the file's own, whatever ``img`` is.
+    For an image of another size, every box would be elsewhere. Given the network's size, a JPEG is
+    decoded no larger than FitCamera will need: at a half, a quarter or an eighth of its size. The
+    decoder then computes fewer of its cosines. ``ori_shape`` is the file's own, whatever size
+    ``img`` has.
+
+    Args:
+        width (int or None): Width of the network's image, in pixels. None: decode in full. Default:
+            None.
+        height (int or None): Height of the network's image, in pixels. None: decode in full.
+            Default: None.
     """
 
     def __init__(self, width: int | None = None, height: int | None = None) -> None:
@@ -111,13 +118,18 @@ class LoadCalibratedImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class FitCamera(BaseTransform):
-    """Scale an image of any size until it covers ``width`` x ``height``, then crop to it: from the
-    top, where the sky is, and evenly from both sides. 1600 x 900 to 704 x 256 is the usual
-    nuScenes protocol: scale 0.44, crop the upper 140 rows.
+    """Scale an image of any size until it covers ``width`` x ``height``, then crop it to this size.
+
+    The crop takes from the top, where the sky is, and evenly from both sides. 1600 x 900 to 704 x
+    256 is the usual nuScenes protocol: scale 0.44, crop the upper 140 rows.
 
     Keeps ``ori_cam2img``, ``scale_factor`` (x, y) and ``img_crop_offset`` (left, top, in scaled
-    pixels), by which a network pixel is found in the original image: ``original = (network +
-    offset) / scale``. Objects that no longer show are dropped.
+    pixels). These find a network pixel in the original image: ``original = (network + offset) /
+    scale``. Objects that no longer show are dropped.
+
+    Args:
+        width (int): Width of the network's image, in pixels.
+        height (int): Height of the network's image, in pixels.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -131,7 +143,7 @@ class FitCamera(BaseTransform):
         )
         scale = np.array([scaled_width / old_width, scaled_height / old_height])
         offset = np.array([(scaled_width - self.width) // 2, scaled_height - self.height])
-        # Averaging over areas, not interpolating between points: at a quarter of the size, thin
+        # Average over areas instead of interpolating between points. At a quarter of the size, thin
         # things would flicker.
         method = "area" if scaled_width < results["img"].shape[1] else "bilinear"
         image = mmcv.imresize(results["img"], (scaled_width, scaled_height), interpolation=method)

@@ -11,6 +11,10 @@ from typing import Any
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 
+import sparsevit3d.detector.detector  # noqa: F401  configs name what these register
+import sparsevit3d.detector.transforms  # noqa: F401
+import sparsevit3d.stages.hooks  # noqa: F401
+import sparsevit3d.stages.submission  # noqa: F401
 from sparsevit3d.detector.mm_private import tree_of
 from sparsevit3d.errors import InputError
 

@@ -4,9 +4,9 @@ A plan is written as text, stages parted by ``|`` and block pairs by ``,``::
 
     0.3|0|0.1,0.2,0.2|0        Swin-T: 1, 1, 3 and 1 pairs
 
-The plain and the shifted block of a pair share a ratio, and within a stage the ratios never fall,
-so a window that was left out once never comes back (SparseViT, section 3.3). Whoever wants ratios
-that fall all the same has to say so, in the plan itself::
+The plain and the shifted block of a pair share a ratio. Within a stage the ratios never fall, so a
+window that was left out once never comes back (SparseViT, section 3.3). Ratios may fall only where
+the plan itself says so::
 
     falling:0.3|0|0.5,0.2,0.2|0
 """
@@ -32,7 +32,7 @@ FALLING = "falling:"
 
 
 class PlanError(InputError):
-    """A plan that breaks a rule; the message names the stage, the pair and the rule."""
+    """A plan that breaks a rule. The message names the stage, the pair and the rule."""
 
 
 def pairs_per_stage(depths: Sequence[int]) -> tuple[int, ...]:
@@ -41,21 +41,24 @@ def pairs_per_stage(depths: Sequence[int]) -> tuple[int, ...]:
 
 
 def kept_count(windows: int, ratio: float) -> int:
-    """How many of an image's ``windows`` a block computes: ``max(1, floor(windows * (1 -
-    ratio)))``, in exact decimals.
+    """Count how many of an image's ``windows`` a block computes.
 
-    In floats 10 * (1 - 0.8) is 1.9999999999999996, which would keep 1 window of 10 instead of 2.
+    The count is ``max(1, floor(windows * (1 - ratio)))``, in exact decimals. In floats 10 * (1 -
+    0.8) is 1.9999999999999996, which would keep 1 window of 10 instead of 2.
     """
     return max(1, math.floor(windows * (1 - Fraction(repr(float(ratio))))))
 
 
 @dataclass(frozen=True)
 class SparsityPlan:
-    """One ratio in [0, 1) for each block pair of each stage: ``ratios[stage][pair]``.
+    """One ratio in [0, 1) for each block pair of each stage.
 
-    Raises PlanError for anything else.
+    Args:
+        ratios (tuple of tuple of float): The share of windows left out: ``ratios[stage][pair]``.
+        may_fall (bool): Permits ratios that fall within a stage. Default: False.
 
-    ``may_fall`` permits ratios that fall within a stage.
+    Raises:
+        PlanError: A ratio, a stage or the whole plan breaks a rule.
     """
 
     ratios: tuple[tuple[float, ...], ...]
@@ -77,14 +80,14 @@ class SparsityPlan:
 
     @classmethod
     def parse(cls, text: str) -> SparsityPlan:
-        """The plan that ``str(plan)`` wrote."""
+        """Read the text that ``str(plan)`` wrote."""
         ratios = text.strip().removeprefix(FALLING)
         stages = tuple(tuple(stage.split(",")) for stage in ratios.split("|"))
         return cls(stages, may_fall=ratios != text.strip())  # type: ignore[arg-type]
 
     @classmethod
     def uniform(cls, ratio: float, depths: Sequence[int]) -> SparsityPlan:
-        """The same ratio in every pair of a network with ``depths`` blocks per stage."""
+        """Give every pair of a network with ``depths`` blocks per stage the same ratio."""
         return cls(tuple((ratio,) * pairs for pairs in pairs_per_stage(depths)))
 
     @classmethod
@@ -107,14 +110,16 @@ class SparsityPlan:
             raise PlanError(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike[str], **origin: Any) -> None:
-        """Write the plan as JSON, whole or not at all; ``origin`` (budget, score, seed ...) is kept
-        beside it.
+        """Write the plan as JSON, whole or not at all.
+
+        ``origin`` (budget, score, seed ...) is kept beside the plan.
         """
         write_json(Path(path), {"plan": str(self), **origin})
 
     def check(self, depths: Sequence[int]) -> None:
-        """Raise PlanError unless the plan has one ratio for each block pair of a network with these
-        ``depths``.
+        """Check that the plan fits a network with ``depths`` blocks per stage.
+
+        Raises PlanError unless the plan has one ratio for each block pair of the network.
         """
         expected = pairs_per_stage(depths)
         if len(self.ratios) != len(expected):
@@ -134,7 +139,7 @@ class SparsityPlan:
 
     @property
     def falls(self) -> bool:
-        """Do ratios fall within a stage?"""
+        """Whether ratios fall within a stage."""
         return any(list(stage) != sorted(stage) for stage in self.ratios)
 
     def __str__(self) -> str:
@@ -144,9 +149,9 @@ class SparsityPlan:
 
 
 def agreed_plan(carried: SparsityPlan | None, wanted: SparsityPlan | None) -> SparsityPlan | None:
-    """The plan for weights that carry one into a network that wants one; dense (None) gives way.
+    """Agree on one plan for weights that carry a plan and a network that wants one.
 
-    Raises PlanError where they differ.
+    Dense (None) gives way. Raises PlanError where the two plans differ.
     """
     if None not in (carried, wanted) and carried != wanted:
         raise PlanError(
@@ -180,19 +185,20 @@ def _checked_stage(stage: int, ratios: list[float], may_fall: bool) -> tuple[flo
 
 
 # The search space (section 3.3): random plans, mutants and crossovers. All randomness comes from
-# the caller's generator; ``grid`` are the ratios that there are, in rising order.
+# the caller's generator. ``grid`` lists the possible ratios, in rising order.
 
 
 def sample_plan(
     rng: random.Random, depths: Sequence[int], grid: Sequence[float] = RATIO_GRID
 ) -> SparsityPlan:
-    """A plan drawn uniformly from the grid: each stage is one of its non-decreasing sequences, all
-    equally likely.
+    """Draw a plan uniformly from the grid.
+
+    Each stage is one of its non-decreasing sequences, all equally likely.
     """
 
     def stage(pairs: int) -> tuple[float, ...]:
-        # Non-decreasing sequences correspond to plain subsets: spread the chosen steps, then take
-        # the spread out again.
+        # Non-decreasing sequences correspond to plain subsets. Draw steps from a spread grid, then
+        # take the spread out again.
         steps = sorted(rng.sample(range(len(grid) + pairs - 1), pairs))
         return tuple(grid[step - spread] for spread, step in enumerate(steps))
 
@@ -212,7 +218,7 @@ def mutate_plan(
 
 
 def cross_plans(rng: random.Random, one: SparsityPlan, other: SparsityPlan) -> SparsityPlan:
-    """Take each stage whole from one parent or the other, so that it still never decreases."""
+    """Take each stage whole from one parent or the other. So a stage still never decreases."""
     return SparsityPlan(
         tuple(rng.choice(pair) for pair in zip(one.ratios, other.ratios, strict=True)),
         may_fall=True,
@@ -220,7 +226,7 @@ def cross_plans(rng: random.Random, one: SparsityPlan, other: SparsityPlan) -> S
 
 
 def every_plan(depths: Sequence[int], grid: Sequence[float] = RATIO_GRID) -> Iterator[SparsityPlan]:
-    """All plans of the grid, in a fixed order."""
+    """Yield all plans of the grid, in a fixed order."""
     stages = [
         itertools.combinations_with_replacement(grid, pairs) for pairs in pairs_per_stage(depths)
     ]

@@ -1,4 +1,4 @@
-"""Which windows ran, as plain data for whoever wants to look."""
+"""Record which windows ran, as plain data."""
 
 from __future__ import annotations
 
@@ -17,18 +17,30 @@ from sparsevit3d.swin.windows import window_table
 
 @dataclass(frozen=True)
 class BlockTrace:
-    """What one block computed of a batch of B images."""
+    """What one block computed of a batch of B images.
+
+    Args:
+        stage (int): Number of the stage, from 0.
+        block (int): Number of the block within the stage, from 0.
+        map_size (tuple of int): Tokens down, tokens across.
+        stride (int): Image pixels per token, both ways.
+        window (int): Tokens per window, both ways.
+        shift (int): Tokens by which Swin rolls the map up and left. 0 for plain windows.
+        grid (tuple of int): Windows down, windows across. Window r * across + c is row r, column c
+            of the rolled map.
+        scores (array or None): (B, windows) importance. None where nothing was pruned.
+        kept (array): (B, windows) bool, whether the block computed the window.
+    """
 
     stage: int
     block: int
-    map_size: tuple[int, int]  # tokens down, tokens across
-    stride: int  # image pixels per token, both ways
-    window: int  # tokens per window, both ways
-    shift: int  # tokens by which Swin rolls the map up and left; 0 for plain windows
-    # windows down, windows across; window r * across + c is row r, column c of the rolled map
+    map_size: tuple[int, int]
+    stride: int
+    window: int
+    shift: int
     grid: tuple[int, int]
-    scores: NDArray[np.floating] | None  # (B, windows) importance; None where nothing was pruned
-    kept: NDArray[np.bool_]  # (B, windows)
+    scores: NDArray[np.floating] | None
+    kept: NDArray[np.bool_]
 
     @property
     def share(self) -> float:
@@ -43,8 +55,10 @@ class BlockTrace:
 
 @contextmanager
 def record_windows(net: SparseSwin) -> Iterator[list[BlockTrace]]:
-    """``with record_windows(net) as trace: net(images)`` appends one BlockTrace per block and
-    forward pass, in order.
+    """Record what the blocks of ``net`` compute.
+
+    ``with record_windows(net) as trace: net(images)`` appends one BlockTrace per block and forward
+    pass, in order.
     """
     trace: list[BlockTrace] = []
     size = [0, 0]

@@ -1,5 +1,6 @@
-"""Swin checkpoints from elsewhere: recognised by their tensors' names, told in ours, loaded whole
-or not at all.
+"""Load Swin checkpoints from elsewhere, whole or not at all.
+
+A layout is recognised by the names of its tensors. The names are then translated to ours.
 """
 
 from __future__ import annotations
@@ -21,20 +22,27 @@ from sparsevit3d.errors import InputError, first_line
 from sparsevit3d.swin.plan import PlanError, agreed_plan
 from sparsevit3d.swin.sparse_swin import SparseSwin, plan_of_state
 
-# for re.sub, one after the other
+# Patterns and replacements for re.sub, applied one after the other.
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 
 class Layout(NamedTuple):
-    """How a library writes a Swin down."""
+    """How a library writes a Swin down.
+
+    Args:
+        library (str): The library's name.
+        landmark (str): A pattern that matches one name of this layout and no name of the layouts
+            after it in LAYOUTS.
+        to_ours (tuple): Pairs for re.sub that turn the library's names into ours, one after the
+            other.
+        channel_last (bool): Whether patch merging joins (column, row, channel). mmdet and we join
+            (channel, row, column).
+    """
 
     library: str
-    # a pattern that matches one name of this layout and none of those further down the list
     landmark: str
     to_ours: Rules
-    channel_last: (
-        bool  # patch merging joins (column, row, channel); mmdet and we (channel, row, column)
-    )
+    channel_last: bool
 
 
 _MICROSOFT: Rules = (
@@ -43,8 +51,8 @@ _MICROSOFT: Rules = (
     (r"\.mlp\.fc", ".fc"),
     (r"^norm(\d+)\.", r"norms.\1."),
 )
-# From 0.9 on a timm stage begins with the patch merging that Microsoft's ends with; features_only
-# writes layers_0 for layers.0.
+# From 0.9 on a timm stage begins with the patch merging that Microsoft's stage ends with.
+# features_only writes layers_0 for layers.0.
 _TIMM: Rules = (
     (r"^layers_", "layers."),
     (r"^layers\.(\d+)\.downsample", lambda match: f"stages.{int(match[1]) - 1}.downsample"),
@@ -64,26 +72,26 @@ _MMDET: Rules = (
     (r"\.ffn\.layers\.1\.", ".fc2."),
     (r"^norm(\d+)\.", r"norms.\1."),
 )
-# mmsegmentation's and mmpretrain's as well
+# The layout of mmsegmentation and mmpretrain as well.
 MMDET = Layout("mmdet", r"stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight", _MMDET, False)
 LAYOUTS = (
     MMDET,
     Layout("torchvision", r"features\.0\.0\.weight", _TORCHVISION, True),
-    # timm's before 0.9 as well
+    # The layout of timm before 0.9 as well.
     Layout("Microsoft", r"layers\.0\.downsample\.norm\.weight", _MICROSOFT, True),
     Layout("timm", r"patch_embed\.proj\.weight", _TIMM, True),
     Layout("sparsevit3d", r"stages\.0\.blocks\.0\.attn\.qkv\.weight", (), False),
 )
-# What a backbone has no use for: a classifier's head, and what follows from the sizes of window and
-# image.
+# A backbone does not use a classifier's head, nor tables that follow from window and image size.
 _NO_WEIGHTS = re.compile(r"head\..*|.*\.relative_position_index|.*\.attn_mask")
-# output norms differ by use, and few networks learn their importance
+# Output norms differ by use. Few networks learn their importance.
 _OPTIONAL = ("norms.", "importance.")
 
 
 class WeightsError(InputError):
-    """Weights that do not fit; the message names every tensor that is missing, left over or of
-    another shape.
+    """Weights that do not fit.
+
+    The message names every tensor that is missing, left over or of another shape.
     """
 
 
@@ -92,14 +100,20 @@ class LoadedWeights:
     """What :func:`load_swin_weights` did.
 
     Tensors are called by their names in the network, the ignored ones as in the checkpoint.
+
+    Args:
+        layout (str): The library whose layout the checkpoint has.
+        loaded (tuple of str): Tensors that were loaded.
+        resized (tuple of str): Loaded relative position tables that came from another window size.
+        untouched (tuple of str): Tensors of the network that the checkpoint lacks.
+        ignored (tuple of str): Tensors of the checkpoint that are not the backbone's.
     """
 
     layout: str
     loaded: tuple[str, ...]
-    # of the loaded: relative position tables that came from another window size
     resized: tuple[str, ...]
-    untouched: tuple[str, ...]  # not in the checkpoint
-    ignored: tuple[str, ...]  # not the backbone's
+    untouched: tuple[str, ...]
+    ignored: tuple[str, ...]
 
     def __str__(self) -> str:
         text = f"{len(self.loaded)} tensors from {self.layout}'s layout"
@@ -117,18 +131,19 @@ class LoadedWeights:
 def load_swin_weights(
     net: SparseSwin, source: str | os.PathLike[str] | Mapping[str, Tensor]
 ) -> LoadedWeights:
-    """Load Swin weights in the layout of mmdet, Microsoft, timm or torchvision, or our own: a
-    backbone's, a classifier's, a detector's.
+    """Load Swin weights in the layout of mmdet, Microsoft, timm or torchvision, or our own.
 
-    ``source`` is a local file (torch's or safetensors) or a state dict. Relative position tables of
-    another window size are resized (bicubic), and a classifier's final norm becomes the last
-    stage's output norm. The plan of a pruned checkpoint of ours comes along. Nothing is loaded
-    unless every tensor of the backbone fits, and its plan if the network has one: raises
-    WeightsError otherwise.
+    The checkpoint may be a backbone's, a classifier's or a detector's. ``source`` is a local file
+    (torch's or safetensors) or a state dict. Relative position tables of another window size are
+    resized (bicubic). A classifier's final norm becomes the last stage's output norm. The plan of a
+    pruned checkpoint of ours comes along.
 
-    The features are the library's own wherever it runs the same Swin. On maps no larger than a
-    window Microsoft, timm and torchvision do not shift, and timm rolls a map before it pads it; the
-    rest is ours and mmdet's.
+    Nothing is loaded unless every tensor of the backbone fits, and the plan too if the network has
+    one. Otherwise this raises WeightsError.
+
+    The features are the library's own wherever the library runs the same Swin. On maps no larger
+    than a window Microsoft, timm and torchvision do not shift. timm rolls a map before padding the
+    map. Our code does both as mmdet does.
     """
     where, state = _read(source)
     layout, prefix = _recognise(where, state)
@@ -161,8 +176,10 @@ def load_swin_weights(
 def _fit(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], layout: Layout, prefix: str, stages: int
 ) -> tuple[dict[str, Tensor], list[str], list[str], list[str]]:
-    """The checkpoint's tensors by our names and at our shapes; which of them were resized, which
-    ignored, and what does not fit.
+    """Match the checkpoint's tensors to our names and shapes.
+
+    Returns the fitted tensors, the names of resized ones, the names of ignored ones, and what does
+    not fit.
     """
     fitted: dict[str, Tensor] = {}
     resized = []
@@ -191,14 +208,14 @@ def _fit(
 
 
 def translated(name: str, layout: Layout, stages: int) -> str:
-    """Our name of a tensor that ``layout`` calls ``name``, of a network of so many stages."""
+    """Translate a tensor's ``name`` in ``layout`` to ours, for a network of ``stages`` stages."""
     for pattern, ours in layout.to_ours:
         name = re.sub(pattern, ours, name)
     return re.sub(r"^norm\.", f"norms.{stages - 1}.", name)  # a classifier's final norm
 
 
 def _reshaped(name: str, value: Tensor, own: Tensor, layout: Layout) -> Tensor:
-    """A tensor in our channel order and, if it is a relative position table, at our window size."""
+    """A tensor in our channel order. A relative position table is resized to our window size."""
     if ".downsample." in name and layout.channel_last and value.shape[-1:] == own.shape[-1:]:
         order = torch.arange(value.shape[-1]).view(2, 2, -1).permute(2, 1, 0).flatten()
         return value[..., order]
@@ -219,7 +236,7 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, d
         if isinstance(source, Mapping)
         else (str(source), _read_file(source))
     )
-    # Mmengine's and Microsoft's checkpoints hold more than weights
+    # Checkpoints of mmengine and Microsoft hold more than weights.
     for key in ("state_dict", "model"):
         if isinstance(document, Mapping) and isinstance(document.get(key), Mapping):
             document = document[key]  # type: ignore[assignment]
@@ -259,7 +276,7 @@ def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
 
 
 def _recognise(where: str, state: Mapping[str, Tensor]) -> tuple[Layout, str]:
-    """The layout, and what stands before every name of the backbone, such as ``backbone.``"""
+    """Find the layout, and the prefix of every name of the backbone, such as ``backbone.``"""
     found: dict[str, Layout] = {}
     for layout in LAYOUTS:
         for name in state:

@@ -1,8 +1,8 @@
 """A map's tokens as windows: index tables for a size, a window and a shift.
 
-Swin pads a map to whole windows, rolls it by the shift and cuts it up. Here all three are one table
-of token indices, so that a window is gathered from where its tokens lie and written back there, and
-padding is never stored.
+Swin pads a map to whole windows, rolls the map by the shift and cuts the map up. Here all three are
+one table of token indices. A window is gathered from where its tokens lie and written back there.
+Padding is never stored.
 """
 
 from __future__ import annotations
@@ -17,22 +17,35 @@ FOREIGN = -100.0  # Swin's attention logit between tokens that only the cyclic s
 
 
 class WindowTable(NamedTuple):
-    """The windows of an H x W map, row by row; a window has ``window ** 2`` places."""
+    """The windows of an H x W map, row by row. A window has ``window ** 2`` places.
 
-    tokens: Tensor  # (windows, places) row-major index into the map; H * W marks padding
-    sizes: Tensor  # (windows,) how many of its places are on the map
-    offsets: Tensor  # (places, places) index of their relative position in Swin's bias table
-    mask: Tensor | None  # (windows, places, places), 0 or FOREIGN; None for plain windows
-    grid: tuple[int, int]  # windows down, windows across
-    size: tuple[int, int]  # H, W
+    Args:
+        tokens (Tensor): (windows, places) row-major index into the map. H * W marks padding.
+        sizes (Tensor): (windows,) how many places of the window are on the map.
+        offsets (Tensor): (places, places) index of the places' relative position in Swin's bias
+            table.
+        mask (Tensor or None): (windows, places, places), 0 or FOREIGN. None for plain windows.
+        grid (tuple of int): Windows down, windows across.
+        size (tuple of int): H, W, in tokens.
+        window (int): Side of a window, in tokens.
+        shift (int): Tokens by which the map is rolled up and left. 0 for plain windows.
+        edge (Tensor): (windows,) whether the window holds padding, or tokens that only the cyclic
+            shift made neighbours.
+    """
+
+    tokens: Tensor
+    sizes: Tensor
+    offsets: Tensor
+    mask: Tensor | None
+    grid: tuple[int, int]
+    size: tuple[int, int]
     window: int
     shift: int
-    # (windows,) does it hold padding, or tokens that only the cyclic shift made neighbours?
     edge: Tensor
 
     @property
     def padded(self) -> bool:
-        """Does any place lie outside the map?"""
+        """Whether any place lies outside the map."""
         return bool(self.size[0] % self.window or self.size[1] % self.window)
 
     @property
@@ -41,18 +54,18 @@ class WindowTable(NamedTuple):
         return self.size[0] * self.size[1]
 
     def most_tokens(self, kept: int) -> int:
-        """How many tokens the ``kept`` fullest windows hold: no ``kept`` windows hold more."""
+        """Count the tokens of the ``kept`` fullest windows. No ``kept`` windows hold more."""
         return _most_tokens(*self.size, self.window, self.shift, kept)
 
 
 def window_table(
     height: int, width: int, window: int, shift: int, device: torch.device | str = "cpu"
 ) -> WindowTable:
-    """The table for one map size; cached.
+    """Build the table for one map size, or take the cached one.
 
     ``shift`` is 0 for plain windows, else how many tokens Swin rolls the map by.
     """
-    # torch.export's stand-ins must not outlive its trace
+    # torch.export's stand-ins must not outlive the trace.
     traced = type(torch.empty(0, device="cpu")) is not Tensor
     build = _build_table if traced else _cached_table
     return build(height, width, window, shift, torch.device(device))
@@ -61,7 +74,7 @@ def window_table(
 def _build_table(
     height: int, width: int, window: int, shift: int, device: torch.device
 ) -> WindowTable:
-    # The table outlives the call that built it: it must serve training too
+    # The table outlives this call, and must serve training too.
     with torch.inference_mode(False):
         down = -(-height // window)
         across = -(-width // window)
@@ -113,15 +126,16 @@ def _cached_most_tokens(height: int, width: int, window: int, shift: int, kept: 
 
 
 def _real_places(length: int, window: int, shift: int) -> list[int]:
-    """Along one axis: how many places of each window are on the map."""
+    """Count, along one axis, the places of each window that are on the map."""
     padded = -(-length // window) * window
     real = [(place + shift) % padded < length for place in range(padded)]
     return [sum(real[start : start + window]) for start in range(0, padded, window)]
 
 
 def _relative_positions(window: int) -> Tensor:
-    """(places, places): row and column offset of one place from another, as one row of a (2 *
-    window - 1) ** 2 table.
+    """(places, places): the offset of one place from another, as a row of Swin's bias table.
+
+    The table has (2 * window - 1) ** 2 rows, one for each row and column offset.
     """
     side = torch.arange(window, device="cpu")
     position = torch.stack(torch.meshgrid(side, side, indexing="ij")).flatten(1)
@@ -130,8 +144,9 @@ def _relative_positions(window: int) -> Tensor:
 
 
 def _regions(length: int, window: int, shift: int) -> Tensor:
-    """Along one axis of the rolled map: 0 the untouched part, 1 and 2 the two that share the last
-    window after the roll.
+    """Number the regions along one axis of the rolled map: 0, 1 or 2 for each position.
+
+    0 is the untouched part. 1 and 2 share the last window after the roll.
     """
     position = torch.arange(length, device="cpu")
     return (position >= length - window).long() + (position >= length - shift).long()
@@ -149,24 +164,34 @@ def _partition(grid: Tensor, window: int) -> Tensor:
 
 
 class WindowTokens(NamedTuple):
-    """The windows that a block computes, image by image, and their real tokens as rows of a batch
-    of maps laid end to end.
+    """The windows that a block computes, image by image, and their real tokens.
+
+    The maps of a batch are laid end to end. A token is a row of these maps.
+
+    Args:
+        windows (int): How many windows, of all images together.
+        mask (Tensor or None): (windows, places, places), as in WindowTable.
+        offsets (Tensor): (places, places), as in WindowTable.
+        rows (Tensor): (tokens,) index into a (batch * H * W, C) map.
+        places (Tensor or None): (tokens,) which of the windows' places each token fills. None: the
+            tokens fill all places, in order.
+        image (Tensor): (tokens,) which image of the batch each token belongs to.
     """
 
-    windows: int  # how many, of all images together
-    mask: Tensor | None  # (windows, places, places), as in WindowTable
-    offsets: Tensor  # as in WindowTable
-    rows: Tensor  # (tokens,) index into a (batch * H * W, C) map
-    # (tokens,) which of the windows' places each one fills; None: they fill all, in order
+    windows: int
+    mask: Tensor | None
+    offsets: Tensor
+    rows: Tensor
     places: Tensor | None
-    image: Tensor  # (tokens,) which image of the batch each one belongs to
+    image: Tensor
 
 
 def window_tokens(
     table: WindowTable, windows: Tensor | None, batch: int, tokens: int
 ) -> WindowTokens:
-    """``windows``, (batch, kept), of each of ``batch`` maps of ``tokens`` tokens, in the order
-    given; None: all of them.
+    """Find the real tokens of the chosen windows in ``batch`` maps of ``tokens`` tokens.
+
+    ``windows`` is (batch, kept), in the order wanted. None: all windows.
     """
     index = table.tokens.expand(batch, -1, -1)
     mask = table.mask
@@ -183,8 +208,8 @@ def window_tokens(
         return WindowTokens(count, mask, table.offsets, rows, None, image)
     real = (index < tokens).flatten()
     if torch.compiler.is_compiling() and not torch.is_grad_enabled():
-        # A shape that follows from the plan alone: the most that the windows can hold. What is left
-        # over repeats a token.
+        # The shape has to follow from the plan alone: the most tokens that the windows can hold.
+        # Rows beyond the real tokens repeat a token.
         places = real.argsort(descending=True, stable=True)[
             : batch * table.most_tokens(index.shape[1])
         ]

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint
-from tests.support.console import CONSOLE, ROOT, SMALL, run
+from tests.support.console import CONSOLE, ROOT, SMALL, run, run_here
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,15 @@ def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
             "did you mean train_cfg.max_epochs?",
         ),
     ]:
-        done = run(*arguments, check=False)
+        done = run_here(*arguments, check=False)
         assert done.returncode == 1
         assert "Traceback" not in done.stdout + done.stderr
         assert words in " ".join(done.stdout.split())
     assert not (tmp_path / "w").exists()
+    done = run("data", "infos", tmp_path, check=False)  # in a process of its own, alike
+    assert done.returncode == 1
+    assert "has no tables at all" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_data_is_made_from_the_command_line(tmp_path):
@@ -134,7 +138,7 @@ def test_benchmark_holds_plans_against_rivals(tmp_path):
     ],
 )
 def test_benchmark_refuses(option, value):
-    done = run("benchmark", SMALL, option, value, check=False)
+    done = run_here("benchmark", SMALL, option, value, check=False)
     assert done.returncode == 1
     assert value in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -151,7 +155,7 @@ def test_a_plan_that_falls_is_refused(synthetic, untrained, tmp_path):
         "--work-dir",
         tmp_path / "w",
     )
-    done = run("finetune", SMALL, *arguments, check=False)
+    done = run_here("finetune", SMALL, *arguments, check=False)
     assert done.returncode == 1
     assert "falls below" in " ".join(done.stdout.split())
     assert not (tmp_path / "w").exists()
@@ -180,17 +184,19 @@ def test_eval_scores_a_checkpoint_with_flip_and_under_a_plan(synthetic, untraine
         "model.test_cfg.nms_pre=20",
     )
     flipped = json.loads(
-        run("eval", SMALL, untrained, *arguments, "--flip", "--plan", "dense").stdout.splitlines()[
-            -1
-        ]
+        run_here(
+            "eval", SMALL, untrained, *arguments, "--flip", "--plan", "dense"
+        ).stdout.splitlines()[-1]
     )
     assert (flipped["plan"], flipped["flip"]) == ("0|0|0|0", True)
     folder = untrained.with_name("eval_val_flip")  # where nobody said otherwise
     assert json.loads((folder / "score.json").read_text()) == flipped
     one = (folder / "results_nusc.json").read_text()
-    run("eval", SMALL, untrained, *arguments, "--plan", "dense", "--work-dir", tmp_path / "plain")
+    run_here(
+        "eval", SMALL, untrained, *arguments, "--plan", "dense", "--work-dir", tmp_path / "plain"
+    )
     assert (tmp_path / "plain/results_nusc.json").read_text() != one
-    again = run(
+    again = run_here(
         "eval", "--results", folder / "results_nusc.json", "--data", synthetic, "--split", "val"
     )
     again = json.loads(again.stdout.splitlines()[-1])
@@ -208,14 +214,14 @@ def test_eval_of_anyones_results_needs_a_root_and_takes_nothing_of_ours(syntheti
         ),
         ((), "give CONFIG and CHECKPOINT, or --results FILE"),
     ]:
-        done = run("eval", *arguments, check=False)
+        done = run_here("eval", *arguments, check=False)
         assert done.returncode == 2
         assert words in " ".join(done.stderr.replace("│", "").split())
     for split, words in (
         ("val", "not a nuScenes detection submission"),
         ("valid", "no split 'valid'; there are"),
     ):
-        done = run(
+        done = run_here(
             "eval",
             "--results",
             tmp_path / "results.json",

@@ -5,28 +5,18 @@ something is wrong.
 import json
 import shutil
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SMALL = ROOT / "configs/fcos3d_small_synthetic.py"
+from tests.support.console import SMALL, run_here
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """The front door within this process: a new one takes seconds to import what pictures need."""
-    from sparsevit3d.cli import main
-
-    def call(verb, *arguments, wanted=0):
-        monkeypatch.setattr("sys.argv", ["sparsevit3d", "visualize", verb, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert (ended.value.code or 0) == wanted, told.out + told.err
-        return "".join((told.out + told.err).replace("│", "").split())
-
-    return call
+def run(verb, *arguments, wanted=0):
+    """Call ``sparsevit3d visualize`` in this process; return what was said, without spaces."""
+    done = run_here("visualize", verb, *arguments, check=False)
+    told = done.stdout + done.stderr
+    assert done.returncode == wanted, told
+    return "".join(told.replace("│", "").split())
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +32,7 @@ def real_infos(real, tmp_path_factory):
     "split",
     ["val", *(pytest.param(split, marks=pytest.mark.slow) for split in ("real_train", "real_val"))],
 )
-def test_every_picture(run, request, untrained, tmp_path, split):
+def test_every_picture(request, untrained, tmp_path, split):
     """Of made and of real frames."""
     real = split != "val"
     root = request.getfixturevalue("real" if real else "synthetic")
@@ -87,7 +77,7 @@ def test_every_picture(run, request, untrained, tmp_path, split):
     assert (tmp_path / "comparison.png").stat().st_size > 50_000
 
 
-def test_another_plan_and_a_keyframe_that_is_not_there(run, synthetic, untrained, tmp_path):
+def test_another_plan_and_a_keyframe_that_is_not_there(synthetic, untrained, tmp_path):
     run("masks", SMALL, untrained, "--data", synthetic, "--plan", "0|0|0.5|0", "--out", tmp_path)
     assert [path.name for path in (tmp_path / "val_0000").glob("importance*")] == [
         "importance_stage2.png"
@@ -120,14 +110,14 @@ def test_another_plan_and_a_keyframe_that_is_not_there(run, synthetic, untrained
     )
 
 
-def test_what_cannot_be_written_is_told_first(run, tmp_path):
+def test_what_cannot_be_written_is_told_first(tmp_path):
     for verb, name in (("scene", "scene"), ("video", "drive.avi"), ("report", "report.pdf")):
         assert "isnofileendingin" in run(
             verb, SMALL, tmp_path / "no.pth", "--out", tmp_path / name, wanted=2
         )
 
 
-def test_a_drive_is_its_own_keyframes_alone(run, synthetic, untrained, tmp_path):
+def test_a_drive_is_its_own_keyframes_alone(synthetic, untrained, tmp_path):
     """``val`` has two scenes of two keyframes."""
     import imageio.v2 as imageio
 
@@ -147,7 +137,7 @@ def test_a_drive_is_its_own_keyframes_alone(run, synthetic, untrained, tmp_path)
             assert len(list(frames.iter_data())) == 2
 
 
-def test_a_report_of_a_search_shows_its_plans(run, synthetic, untrained, tmp_path):
+def test_a_report_of_a_search_shows_its_plans(synthetic, untrained, tmp_path):
     plans = ["0.5|0.5|0.4|0.4", "0.2|0.2|0.4|0.4", "0.4|0.4|0.4|0.4"]
     request = {
         "score": "mAP",
@@ -197,7 +187,7 @@ def test_a_report_of_a_search_shows_its_plans(run, synthetic, untrained, tmp_pat
     ],
     ids=["missing image", "cut-off lidar", "box of NaN", "wrong size"],
 )
-def test_what_is_wrong_with_the_data_is_told(run, synthetic, untrained, tmp_path, harm, words):
+def test_what_is_wrong_with_the_data_is_told(synthetic, untrained, tmp_path, harm, words):
     root = tmp_path / "root"
     shutil.copytree(synthetic, root)
     harm(root)
@@ -231,7 +221,7 @@ def smaller(path):
     Image.open(path).resize((320, 180)).save(path)
 
 
-def test_a_comparison_needs_a_plan_that_prunes(run, synthetic, untrained, tmp_path):
+def test_a_comparison_needs_a_plan_that_prunes(synthetic, untrained, tmp_path):
     image = first(synthetic, "CAM_FRONT")
     assert "prunesanything" in run(
         "compare", image, untrained, "--plan", "dense", "--out", tmp_path / "c.png", wanted=2

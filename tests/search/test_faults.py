@@ -182,7 +182,7 @@ def test_a_lost_workers_plan_goes_to_another_and_the_answer_is_that_of_one_worke
 
 def test_a_plan_that_kills_every_worker_ends_the_search_with_a_remedy(undisturbed, tmp_path):
     question = LightQuestion(tmp_path / "log", victim=undisturbed["asked"][17], deaths=99)
-    with pytest.raises(InputError, match="try fewer --workers"):
+    with pytest.raises(InputError, match="Use fewer --workers"):
         light_search.search(tmp_path, question, 2)
     assert question.victim not in judged(tmp_path)
     light_search.search(tmp_path, LightQuestion(tmp_path / "log"))  # what was judged is not lost

@@ -14,7 +14,7 @@ from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.predict import Detector, read_calibration
 from sparsevit3d.stages.views import Boxes, CameraView
 from sparsevit3d.swin.plan import PlanError
-from tests.support.console import run
+from tests.support.console import run, run_here
 from visualize.frames import LEAST_SCORE, save_frame
 
 MATRIX = [[500.0, 0, 320], [0, 500.0, 180], [0, 0, 1]]
@@ -143,13 +143,17 @@ def test_a_folder_of_one_camera_needs_no_pattern(synthetic, untrained, tmp_path)
     run("predict", tmp_path / "photos", *arguments, "--out", tmp_path / "out")
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())["images"]) == 3
     (tmp_path / "photos/torn.jpg").write_bytes(b"torn")
-    done = run("predict", tmp_path / "photos", *arguments, "--out", tmp_path / "out", check=False)
+    done = run_here(
+        "predict", tmp_path / "photos", *arguments, "--out", tmp_path / "out", check=False
+    )
     assert done.returncode == 1
     assert "torn.jpg: not a readable image" in " ".join(done.stdout.split())
     # what was there is kept
     assert json.loads((tmp_path / "out/predictions.json").read_text())["images"] != []
     (tmp_path / "alone.pth").write_bytes(untrained.read_bytes())
-    done = run("predict", tmp_path / "photos", *arguments[:3], tmp_path / "alone.pth", check=False)
+    done = run_here(
+        "predict", tmp_path / "photos", *arguments[:3], tmp_path / "alone.pth", check=False
+    )
     assert done.returncode == 1
     assert "alone.pth: has no config.py beside it; name its experiment with --config" in " ".join(
         done.stdout.split()

@@ -75,13 +75,13 @@ def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
     whole = trained if stage == "train" else run_stage(stage, synthetic, tmp_path / "run", trained)
     shutil.copytree(whole.parent, tmp_path / "cut")
     (tmp_path / "cut/epoch_0002.pth").unlink()
-    (tmp_path / "cut/epoch_0002.pth.partial").write_bytes(b"torn")
+    (tmp_path / "cut/.partial.epoch_0002.pth").write_bytes(b"torn")
     stamp = (tmp_path / "cut/epoch_0001.pth").stat().st_mtime_ns
     resumed = run_stage(stage, synthetic, tmp_path / "cut", trained)
     assert (tmp_path / "cut/epoch_0001.pth").stat().st_mtime_ns == stamp
     assert_same_bits(whole, resumed)
     assert read_checkpoint(resumed)["meta"]["iter"] == 6
-    assert not list((tmp_path / "cut").glob("*.partial"))
+    assert not list((tmp_path / "cut").glob(".partial.*"))
     assert get_unsafe_globals_in_checkpoint(str(resumed)) == []
 
 
@@ -116,7 +116,7 @@ def test_killed_again_and_again_a_stage_ends_with_the_same_weights(
     again = command(stage, synthetic, tmp_path / "run", trained)
     for sign, patience in (
         ("provenance.json", 1.0),
-        ("epoch_0001.pth.partial", 0.0),
+        (".partial.epoch_0001.pth", 0.0),
         ("epoch_0002.pth", 0.2),
     ):
         process = subprocess.Popen(again, stdout=subprocess.DEVNULL)
@@ -127,7 +127,7 @@ def test_killed_again_and_again_a_stage_ends_with_the_same_weights(
         assert process.wait() == -signal.SIGKILL
     subprocess.run(again, check=True, stdout=subprocess.DEVNULL)
     assert_same_bits(tmp_path / "whole/epoch_0003.pth", tmp_path / "run/epoch_0003.pth")
-    assert not list((tmp_path / "run").glob("*.partial"))
+    assert not list((tmp_path / "run").glob(".partial.*"))
     assert len(json.loads((tmp_path / "run/provenance.json").read_text())["runs"]) == 4
 
 
@@ -245,12 +245,12 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(synthetic, trained, tmp_path
     try:
         with pytest.raises(
             InputError,
-            match=r"epoch_0002\.pth: cannot be written .*Make room; .* goes on from "
+            match=r"epoch_0002\.pth: cannot be written .*Make room.* goes on from "
             r".*epoch_0001\.pth",
         ):
             train(config_of(synthetic), tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["epoch_0001.pth"]
-    assert not list((tmp_path / "run").glob("*.partial"))
+    assert not list((tmp_path / "run").glob(".partial.*"))
     assert_same_bits(trained, train(config_of(synthetic), tmp_path / "run"))

@@ -130,7 +130,7 @@ def test_a_config_says_each_stage(synthetic):
     adapting = load_config(CONFIG, synthetic, stage="adapt")
     assert (base.train_cfg.max_epochs, adapting.train_cfg.max_epochs) == (6, 1)
     assert base.model == adapting.model
-    assert [schedule.end for schedule in adapting.param_scheduler] == [1]
+    assert "end" not in adapting.param_scheduler[0]  # so it ends with training
     with pytest.raises(
         InputError, match="has no stage 'depth'; its stages are train, adapt, finetune"
     ):

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from sparsevit3d import SparseSwin, SparsityPlan, load_swin_weights
 from tests.support.networks import SHAPE, assert_same_features, randomised
-from tests.support.reference_swin import Reference
+from tests.support.reference_swin import Reference, Shape
 
 SwinTransformer = pytest.importorskip("mmdet.models.backbones").SwinTransformer
 ConfigDict = pytest.importorskip("mmengine.config").ConfigDict
+WEIGHTS = Shape(16, (2, 2, 1), (1, 2, 4), 4)
 
 
 def pair(window, **changes):
@@ -39,11 +40,11 @@ def test_dense_equals_mmdet_at_any_size(height, width, batch, window, zeros):
 
 
 def test_mmdets_own_swin_gives_its_weights():
-    theirs = SwinTransformer(**SHAPE.arguments())
+    theirs = SwinTransformer(**WEIGHTS.arguments())
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     theirs.eval()
-    net = SparseSwin(**SHAPE.arguments())
+    net = SparseSwin(**WEIGHTS.arguments())
     images = torch.randn(2, 3, 96, 130)
     assert load_swin_weights(net, theirs.state_dict()).layout == "mmdet"
     assert_same_features(net, images, theirs(images))
@@ -52,12 +53,12 @@ def test_mmdets_own_swin_gives_its_weights():
 @pytest.mark.parametrize("window", [3, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_tables_of_another_window_are_resized_as_mmdet_does(window, dtype, tmp_path):
-    state = {name: value.to(dtype) for name, value in Reference("mmdet", SHAPE).state.items()}
+    state = {name: value.to(dtype) for name, value in Reference("mmdet", WEIGHTS).state.items()}
     torch.save(
         {"state_dict": {f"backbone.{name}": value for name, value in state.items()}},
         tmp_path / "window4.pth",
     )
-    shape = SHAPE._replace(window_size=window)
+    shape = WEIGHTS._replace(window_size=window)
     theirs = SwinTransformer(
         **shape.arguments(),
         init_cfg=ConfigDict(type="Pretrained", checkpoint=str(tmp_path / "window4.pth")),

@@ -28,10 +28,10 @@ _WINDOWS = [triton.Config({}, num_warps=warps) for warps in (2, 4, 8)]
 def attend_windows(
     qkv: Tensor, table: WindowTable, rows: Rows, attention: WindowAttention
 ) -> Tensor:
-    """Attention within windows, with position bias and shift mask: (rows, 3 C) to (rows, C).
+    """Attend within windows, with position bias and shift mask: (rows, 3 C) to (rows, C).
 
-    A padded place's query, key and value are the bias of ``attention.qkv``, as in Swin, or zero
-    where there is none.
+    A padded place's query, key and value are the bias of ``attention.qkv``, as in Swin. Without a
+    bias they are zero.
     """
     channels = qkv.shape[1] // 3
     heads = attention.heads
@@ -74,9 +74,9 @@ def attend_windows(
 
 @triton.jit
 def _position_bias(bias_table, positions, heads, places, side, PLACES: tl.constexpr):
-    """Of one head, in order: gathered once for all windows.
+    """Gather the position bias of one head, in order, once for all windows.
 
-    What fills them up to a power of two is nobody's key.
+    Places are filled up to a power of two. No query sees the extra places as keys.
     """
     head = tl.program_id(0)
     place = tl.arange(0, PLACES)
@@ -140,7 +140,7 @@ def _attend_windows(
     key = tl.load(source + channels, mask=real[:, None], other=0)
     value = tl.load(source + 2 * channels, mask=real[:, None], other=0)
     at_edge = tl.load(edge + window)
-    if qkv_bias is not None:  # noqa: SIM102  Triton's `and` would load what is not there
+    if qkv_bias is not None:  # noqa: SIM102  Triton's `and` would load a missing bias
         if at_edge:
             key = tl.where(real[:, None], key, tl.load(qkv_bias + channels + channel).to(key.dtype))
             value = tl.where(

@@ -18,8 +18,8 @@ from sparsevit3d.swin.kernels.triton_windows import (
     scale_of,
 )
 
-# A tile of rows and of output channels, and how deep its products go at once. The fastest is found
-# when a size first comes.
+# Tiles: rows, output channels, and the depth of one product. The fastest tile is found when a size
+# first comes.
 _TILES = [
     triton.Config({"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
     for m, n, k, warps, stages in (
@@ -37,7 +37,7 @@ _TILES = [
 
 @triton.jit
 def _layer_norm(value, k, channels, eps, weight, bias):
-    """Of (rows, channels filled up to a power of two with zeros), in float32."""
+    """Normalise (rows, channels filled up to a power of two with zeros), in float32."""
     value = tl.where(k < channels, value - (tl.sum(value, 1) / channels)[:, None], 0)
     scaling = 1 / tl.sqrt(tl.sum(value * value, 1) / channels + eps)
     value = value * scaling[:, None] * tl.load(weight + k, mask=k < channels, other=0)
@@ -47,7 +47,7 @@ def _layer_norm(value, k, channels, eps, weight, bias):
 def normalise(x: Tensor, rows: Rows, norm: nn.LayerNorm) -> Tensor:
     """LayerNorm of the maps' rows, ``x`` (B * tokens, C), packed: (rows, C).
 
-    What rows that are not used become is left open.
+    Rows that are not used stay undefined.
     """
     channels = x.shape[1]
     out = torch.empty(rows.total, channels, dtype=x.dtype, device=x.device)
@@ -97,7 +97,7 @@ def _normalise(
 
 
 def merge_patches(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Each 2 x 2 tokens of the maps, (B, H, W, C), side by side and normalised: (B * ..., 4 C).
+    """Join and normalise each 2 x 2 tokens of the maps, (B, H, W, C): (B * ..., 4 C).
 
     An odd edge is padded with zeros.
     """
@@ -157,7 +157,7 @@ def _merge_patches(
 
 
 def embed_patches(images: Tensor, projection: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
-    """Patches of the images, (B, in_channels, H, W), projected and normalised: (B, tokens, C).
+    """Project and normalise patches of the images, (B, in_channels, H, W): (B, tokens, C).
 
     Edges are filled up with zeros.
     """
@@ -254,10 +254,11 @@ def _embed_patches(
 def _gelu(x):
     """GELU by a logistic function, whose polynomial was fitted to the normal distribution.
 
-    Off by 1.3e-6 at most. Beside rounding to half precision that shows only where next to nothing
-    is left. It takes fewer instructions than erf, which at few channels are what a block waits for.
+    The error is 1.3e-6 at most. Beside rounding to half precision the error shows only where the
+    result is next to zero. The function takes fewer instructions than erf. At few channels a block
+    waits for these instructions.
     """
-    square = tl.minimum(x * x, 30.0)  # beyond, all is 0 or x
+    square = tl.minimum(x * x, 30.0)  # beyond 30, GELU is 0 or x
     logit = 5.608794477621058e-06 - 1.1361043112066319e-07 * square
     logit = -1.152474669165e-04 + square * (-9.46503653056957e-05 + square * logit)
     logit = x * (1.5957455553969464 + square * (0.07273059645566404 + square * logit))
@@ -265,7 +266,7 @@ def _gelu(x):
 
 
 def linear_gelu(part: Tensor, layer: nn.Linear) -> Tensor:
-    """``layer`` and GELU of ``part``, (rows, C): (rows, layer's width)."""
+    """Apply ``layer`` and GELU to ``part``, (rows, C): (rows, layer's width)."""
     out = torch.empty(len(part), layer.out_features, dtype=part.dtype, device=part.device)
     _launch_linear(part, layer, out, all_rows(len(part)), add=False)
     return out

@@ -1,11 +1,12 @@
-"""Which rows a block computes, settled on the GPU, as Triton kernels: scores of windows, their
-ranks, and the rows of the chosen ones.
+"""Triton kernels that settle on the GPU which rows a block computes.
 
-Kernels take the *rows* to compute: row m of what lies between two kernels is token ``tokens[m]`` of
-the maps laid end to end. How many rows there are follows from the plan alone (a CUDA graph needs
-that): each image has ``bound`` of them, as many as its windows can hold at most, and those before
-the end of its last window are used. Without pruning there is nothing to gather: rows are the map's
-tokens in order.
+They score windows, rank them, and list the rows of the chosen ones.
+
+Kernels take the *rows* to compute. Row m between two kernels is token ``tokens[m]`` of the maps
+laid end to end. The number of rows follows from the plan alone, because a CUDA graph needs a fixed
+number. Each image has ``bound`` rows, as many as its windows can hold at most. The rows before the
+end of its last window are used. Without pruning nothing is gathered: rows are the map's tokens in
+order.
 """
 
 from __future__ import annotations
@@ -22,32 +23,40 @@ from triton.testing import do_bench
 
 from sparsevit3d.swin.windows import WindowTable
 
-INTERPRETED = knobs.runtime.interpret  # nothing to time there
+INTERPRETED = knobs.runtime.interpret  # Triton's interpreter has nothing to time
 # Milliseconds. Some hundred tiles are timed when a net is first called.
 TIME = partial(do_bench, warmup=5, rep=20)
-# These vary with the plan and the image. Nothing is compiled anew for them.
+# These arguments vary with the plan and the image. Triton compiles nothing anew for them.
 VARYING = ["total", "bound", "kept", "padding", "scale", "stride", "count"]
 
 
 class Rows(NamedTuple):
-    """Which tokens to compute."""
+    """Which tokens to compute, of B maps laid end to end.
 
-    tokens: Tensor | None  # (B * bound,) int32 row of the maps laid end to end; None: all, in order
-    # (B, kept) int32 the row, within its image's, that comes after each window's
+    Args:
+        tokens (Tensor or None): (B * bound,) int32 row of the maps. None: all rows, in order.
+        ends (Tensor or None): (B, kept) int32, the row of the image that comes after each window.
+        windows (Tensor or None): (B, kept) int32, the chosen windows. None: all windows.
+        bound (int): Rows of an image.
+        total (int): Rows of all images.
+        kept (int): Windows of an image.
+    """
+
+    tokens: Tensor | None
     ends: Tensor | None
-    windows: Tensor | None  # (B, kept) int32
-    bound: int  # rows of an image
-    total: int  # rows of all
-    kept: int  # windows of an image
+    windows: Tensor | None
+    bound: int
+    total: int
+    kept: int
 
 
 def all_rows(count: int) -> Rows:
-    """The rows of a (count, C) tensor as they are."""
+    """Use the rows of a (count, C) tensor as they are."""
     return Rows(None, None, None, count, count, 0)
 
 
 def score_windows(x: Tensor, table: WindowTable, pooling: str) -> Tensor:
-    """(B, tokens, C) features to (B, windows) scores in float32.
+    """Score windows: (B, tokens, C) features to (B, windows) in float32.
 
     ``pooling`` is one of :data:`sparsevit3d.swin.importance.POOLINGS`.
     """
@@ -99,7 +108,7 @@ def _score_windows(
     elif POOLING == "mean":
         score = total / tl.load(sizes + window)
     else:
-        # A maximum would pass over what is no number.
+        # A maximum would pass over NaN.
         score = tl.where(total == total, tl.max(magnitude), total)
     tl.store(scores + image * tl.num_programs(0) + window, score)
 
@@ -128,8 +137,7 @@ def _rank_windows(scores, order, count, BLOCK: tl.constexpr, MANY: tl.constexpr)
     for start in range(0, count, MANY):
         other = start + tl.arange(0, MANY)
         rival = tl.load(scores + first + other, mask=other < count, other=0)
-        # What is no number goes first, as torch sorts it: comparisons alone would give two windows
-        # one rank.
+        # NaN goes first, as torch sorts it. Comparisons alone would give two windows one rank.
         above = (rival > score) | ((rival != rival) & (score == score))
         level = (rival == score) | ((rival != rival) & (score != score))
         before = (above | (level & (other < mine[:, None]))) & (other < count)
@@ -138,7 +146,7 @@ def _rank_windows(scores, order, count, BLOCK: tl.constexpr, MANY: tl.constexpr)
 
 
 def choose_rows(table: WindowTable, windows: Tensor | None, batch: int) -> Rows:
-    """``windows``, (B, kept), or None for all, as the rows of their real tokens."""
+    """List the rows of the real tokens of ``windows``, (B, kept). None: all windows."""
     if windows is None:
         return Rows(None, None, None, table.padding, batch * table.padding, len(table.tokens))
     windows = windows if windows.stride(1) == 1 else windows.contiguous()
@@ -204,7 +212,7 @@ def _choose_rows(
 
 @triton.jit
 def row_of(rows, ends, m, total, bound, kept):
-    """The map's rows that rows ``m`` are, and whether they are used."""
+    """Translate rows ``m`` to the map's rows, and tell whether they are used."""
     used = m < total
     row = m
     if rows is not None:
@@ -214,12 +222,13 @@ def row_of(rows, ends, m, total, bound, kept):
 
 
 def scale_of(rows: int) -> int:
-    """For autotune's key alone: tiles are timed anew for sizes that differ much, not for every
-    plan.
+    """Round ``rows`` up to a power of two, for autotune's key alone.
+
+    Tiles are timed anew for sizes that differ much, not for every plan.
     """
     return triton.next_power_of_2(rows)
 
 
 def precision_of(x: Tensor) -> str:
-    # the latter is for float32 alone, and named where nothing is meant
+    # "tf32" matters for float32 alone. Other dtypes name it without effect.
     return "ieee" if x.dtype == torch.float32 else "tf32"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Test the core on each Python from 3.10 to 3.13 that this machine has: 'pip install .' into an empty
+# venv, ten lines of the README from elsewhere, and the core's tests. A venv takes up to 7 GB.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+find_python() {
+  for each in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python "python$1"; do
+    if "$each" -c 'import venv, ensurepip' 2>/dev/null; then
+      echo "$each"
+      return
+    fi
+  done
+}
+
+tested=0
+for version in 3.10 3.11 3.12 3.13; do
+  python=$(find_python "$version")
+  if [ -z "$python" ]; then
+    echo "core: no Python $version here, so it is not tested"
+    continue
+  fi
+  echo "core: Python $version, pip install . into an empty venv"
+  venv=$scratch/venv
+  "$python" -m venv --clear "$venv"
+  "$venv/bin/pip" install --quiet . 2> >(grep -v '^WARNING: Location' >&2)
+  awk '/^```python$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' README.md >"$scratch/lines.py"
+  (cd "$scratch" && "$venv/bin/python" lines.py)
+  "$venv/bin/pip" install --quiet pytest pytest-xdist hypothesis 2> >(grep -v '^WARNING: Location' >&2)
+  "$venv/bin/pytest" tests/swin tests/cost
+  tested=$((tested + 1))
+done
+[ "$tested" -gt 0 ] || { echo "core: no Python from 3.10 to 3.13 found"; exit 1; }
