@@ -26,7 +26,10 @@ KEYFRAMES = 10
 
 
 def run(tool: str, root: Path, scenes: int, answer: Connection) -> None:
-    """One tool in this process; sends its seconds, and its peak and starting memory in MiB."""
+    """Run one tool in this process and send its figures.
+
+    The figures are its seconds, and its peak and starting memory in MiB.
+    """
     from data_tools.check.run import check
     from data_tools.convert import write_infos
     from data_tools.statistics import statistics
@@ -58,7 +61,7 @@ def measure(tool: str, root: Path, scenes: int) -> dict[str, float]:
         target=run, args=(tool, root, scenes, there)
     )
     process.start()
-    there.close()  # so that a process that dies is noticed
+    there.close()  # without this the death of the process would go unnoticed
     answer: dict[str, float] = here.recv()
     process.join()
     return answer | {"keyframes_per_second": scenes * KEYFRAMES / answer["seconds"]}

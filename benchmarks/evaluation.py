@@ -67,11 +67,11 @@ def main() -> None:
 
 
 def measure(name: str, root: Path, folder: Path) -> dict[str, Any]:
-    torch.set_num_threads(usual_workers())  # of which an objective leaves one
+    torch.set_num_threads(usual_workers())  # the objective leaves one worker unused
     config = load_config(
         Path(__file__).parent.parent / f"configs/{name}.py", root, options=EVERYTHING
     )
-    config.model.backbone.pop("init_cfg", None)  # weights that nobody may have
+    config.model.backbone.pop("init_cfg", None)  # the initial weights may not be available
     torch.manual_seed(0)
     model = MODELS.build(config.model)
     model.init_weights()

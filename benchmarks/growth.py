@@ -100,7 +100,7 @@ def measure(name: str, height: int, width: int, runs: int) -> dict[str, float]:
     elif not name.endswith("dense"):
         net.plan = SparsityPlan.uniform(float(name.split()[1]), (2, 2, 6, 2))
     with torch.no_grad():
-        net(torch.randn(1, 3, 64, 64))  # what libraries set up once is not the image's
+        net(torch.randn(1, 3, 64, 64))  # one-time set-up of libraries is not counted for the image
         images = torch.randn(1, 3, height, width)
         before = _forget_the_peak()
         net(images)
@@ -112,13 +112,14 @@ def measure(name: str, height: int, width: int, runs: int) -> dict[str, float]:
 
 def _forget_the_peak() -> float:
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed, and would be taken again unnoticed
+    # Without this call freed memory would be reused and the reuse would go unnoticed.
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return _memory("VmRSS")
 
 
 def _memory(field: str) -> float:
-    """Of this process, in KiB."""
+    """Return a memory field of this process, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return float(next(line for line in lines if line.startswith(field)).split()[1])
 

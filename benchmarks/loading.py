@@ -46,8 +46,10 @@ def rate(work: Callable[[], int]) -> float:
 
 
 def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, float]:
-    """Images a second, medians: whole JPEGs, as small as they may be, and the pipeline with all
-    workers.
+    """Measure images a second, as medians.
+
+    The figures are for whole JPEGs, for JPEGs decoded as small as possible, and for the pipeline
+    with all workers.
     """
     config = load_config(HERE.parent / f"configs/{config_name}.py", root, infos)
     config.train_dataloader.dataset.ann_file = str(
@@ -85,7 +87,7 @@ def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, 
     def pipeline() -> int:
         return sum(len(batch["inputs"]["img"]) for batch in loader)
 
-    pipeline()  # workers start
+    pipeline()  # starts the workers
     rates["pipeline"] = [rate(pipeline) for _ in range(ROUNDS)]
     return {name: statistics.median(values) for name, values in rates.items()} | {
         "workers": workers
@@ -93,7 +95,7 @@ def measure(config_name: str, root: Path, infos: Path, split: str) -> dict[str, 
 
 
 def appetite() -> float:
-    """Images a second of the fastest detector that has been measured on six cameras."""
+    """Return images a second of the fastest detector that was measured on six cameras."""
     result = json.loads((HERE / "results/cpu_6x3x256x704.json").read_text())
     return 6000 / min(row["p50_ms"] for row in result["detector"].values())
 

@@ -41,7 +41,7 @@ from sparsevit3d.terminal import console, progress_bar
 CONFIG = Path(__file__).parent.parent / "configs/fcos3d_small_synthetic.py"
 SIZE = (384, 192)
 GRID = (0.0, 0.2, 0.4, 0.6, 0.8)
-KEYFRAMES = {"search": None, "val": 20}  # of each split
+KEYFRAMES = {"search": None, "val": 20}  # keyframes of each split
 
 
 def main() -> None:
@@ -120,7 +120,10 @@ def windows_per_stage(net: SparseSwin) -> list[int]:
 def judge_all(
     question: Question, plans: list[SparsityPlan], path: Path
 ) -> dict[SparsityPlan, dict[str, float]]:
-    """What every plan scores; each result is on disk before the next is sought."""
+    """Return the scores of every plan.
+
+    Each result is on disk before the next plan is judged.
+    """
     with (
         closing(Journal(path, question.identity)) as journal,
         closing(hire(question, len(os.sched_getaffinity(0)))) as judge,

@@ -41,9 +41,9 @@ from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.terminal import console
 
 BUDGETS = (0.5, 0.6, 0.75)  # shares of the dense MACs
-NEAR = 0.01  # of the best
+NEAR = 0.01  # share of the best score that a near plan may lack
 SEEDS = 50
-LONG = Settings(population=12, parents=4, generations=80)  # until nothing is left to ask
+LONG = Settings(population=12, parents=4, generations=80)  # until no plan is left to ask for
 KINDS: dict[str, type[Algorithm]] = {
     "evolution": Evolution,
     "random": RandomSearch,
@@ -58,12 +58,12 @@ COLOURS = {
 }
 FRONT_BUDGETS = (0.45, 0.55, 0.65, 0.75, 0.85)
 FRONT_SETTINGS = Settings(population=20, parents=8, generations=9)
-# cut off after its part of the front's evaluations
+# Settings of a single search, which is cut off after its part of the front's evaluations.
 SINGLE_SETTINGS = Settings(population=8, parents=3, generations=12)
 
 
 class Plans:
-    """The table: by plan its share of the MACs, and mAP on both splits."""
+    """The table of plans: by plan its share of the MACs, and mAP on both splits."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         rows = {SparsityPlan.parse(text): row for text, row in document["plans"].items()}
@@ -84,7 +84,7 @@ class Plans:
         seed: int,
         enough: float = np.inf,
     ) -> list[SparsityPlan]:
-        """All plans that a search asks for, in its order, until one scores ``enough``."""
+        """Return all plans that a search asks for, in its order, until a plan scores ``enough``."""
         algorithm = kind(self.depths, self.budget(most), settings, seed, self.grid)
         while (plans := algorithm.ask()) and max(algorithm.scores.values(), default=0.0) < enough:
             algorithm.tell({plan: self.search[plan] for plan in plans})
@@ -118,7 +118,10 @@ def main() -> None:
 
 
 def under(plans: Plans, most: float) -> dict[str, Any]:
-    """Of a budget: the best that there is, and how each algorithm came near it."""
+    """Compare the algorithms under one budget.
+
+    The result holds the best score that exists and how each algorithm came near the best score.
+    """
     allowed = [plan for plan, share in plans.share.items() if share <= most]
     best = max(allowed, key=plans.search.__getitem__)
     enough = plans.search[best] * (1 - NEAR)
@@ -143,15 +146,17 @@ def under(plans: Plans, most: float) -> dict[str, Any]:
 
 
 def needed(asked: list[SparsityPlan], plans: Plans, enough: float) -> int | None:
-    """Evaluations until one scored ``enough``; None: it never did."""
+    """Count the evaluations until a plan scored ``enough``, or return None if none did."""
     return next(
         (number for number, plan in enumerate(asked, 1) if plans.search[plan] >= enough), None
     )
 
 
 def summary(counts: list[int | None]) -> dict[str, Any]:
-    """A seed that never got there counts as infinitely many; where that makes a median or an end of
-    an interval, it is null.
+    """Summarise the evaluations that each seed needed.
+
+    A seed that never got there counts as infinitely many. If the median or an end of an interval is
+    infinite, the value is null.
     """
     values = np.array([np.inf if count is None else count for count in counts])
     low, high = interval(values, lambda sample: np.quantile(sample, 0.5, method="higher"))
@@ -168,7 +173,7 @@ def summary(counts: list[int | None]) -> dict[str, Any]:
 def interval(
     values: np.ndarray, statistic: Callable[[np.ndarray], float], draws: int = 2000
 ) -> tuple[float, float]:
-    """95%, by bootstrap."""
+    """Return the 95% interval by bootstrap."""
     draw = np.random.default_rng(0)
     found = np.sort([statistic(draw.choice(values, len(values))) for _ in range(draws)])
     return float(found[int(0.025 * draws)]), float(found[int(0.975 * draws)])
@@ -183,8 +188,10 @@ def rank_correlation(plans: Plans) -> float:
 
 
 def fronts(plans: Plans) -> dict[str, Any]:
-    """The area of (share, mAP) that the plans found beat, from share 1 and mAP 0, over that which
-    the best of all plans beat.
+    """Compare the hypervolume of a front search with that of single searches.
+
+    The hypervolume is the area of (share, mAP) that the found plans beat, from share 1 and mAP 0.
+    The hypervolume is divided by the area that the best of all plans beat.
     """
     measure = HV(ref_point=np.array([1.0, 0.0]))
 
@@ -194,8 +201,9 @@ def fronts(plans: Plans) -> dict[str, Any]:
         )
 
     def singles(seed: int) -> list[SparsityPlan]:
-        """A search each for the budgets, that share what they know: each may evaluate so many plans
-        that are new.
+        """Run one search for each budget, where the searches share what they know.
+
+        Each search may evaluate an equal share of the front's evaluations, on new plans only.
         """
         found: list[SparsityPlan] = []
         for number, most in enumerate(FRONT_BUDGETS):

@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def computed_tokens(block: BlockTrace) -> Tensor:
-    """(B, H, W), 1 where the block computed."""
+    """Return (B, H, W): 1 where the block computed."""
     (height, width) = block.map_size
     found = torch.zeros(len(block.kept), block.map_size[0] * block.map_size[1] + 1)
     table = window_table(height, width, block.window, block.shift).tokens
@@ -89,12 +89,12 @@ def computed_tokens(block: BlockTrace) -> Tensor:
 
 
 def widened(kept: Tensor, distance: int) -> Tensor:
-    """What lies within so many pixels of what was computed."""
+    """Mark what lies within ``distance`` pixels of the computed tokens."""
     return F.max_pool2d(kept[:, None], 2 * distance + 1, 1, distance)[:, 0]
 
 
 def macs_by_distance(head: Any) -> dict[int, int]:
-    """MACs at one pixel, by how many 3 x 3 convolutions still follow."""
+    """Return MACs at one pixel, by how many 3 x 3 convolutions still follow."""
     found: dict[int, int] = {}
     for name, module in head.named_modules():
         if not isinstance(module, (torch.nn.Conv2d, DeformConv)):

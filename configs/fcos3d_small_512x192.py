@@ -10,22 +10,22 @@
     sparsevit3d finetune THIS --work-dir work_dirs/sparse --from work_dirs/adapted/epoch_0001.pth \\
         --plan work_dirs/search/plan.json
 
-The stages above are one seed of one arm; `python -m benchmarks.accuracy` runs all of them. On one
-core of an Intel Xeon with AMX ten images a second, so 50 minutes for the first stage; processors
-that do not multiply in bfloat16 train in float32. Window 4 divides the maps of this size into 384,
-96, 24 and 8 windows without padding.
+The stages above are one seed of one arm. `python -m benchmarks.accuracy` runs all of them. One core
+of an Intel Xeon with AMX trains ten images a second, so the first stage takes 50 minutes.
+Processors that do not multiply in bfloat16 train in float32. Window 4 divides the maps of this size
+into 384, 96, 24 and 8 windows without padding.
 """
 
 _base_ = "fcos3d_small_synthetic.py"
 
 data_root = "data/standard"
 image_size = (512, 192)
-# smaller and larger inputs are 384 x 144 and 576 x 224
+# Smaller and larger inputs of the study are 384 x 144 and 576 x 224.
 model = dict(data_preprocessor=dict(pad_size_divisor=16))
-# runs share the cores; to decode an image takes a twentieth of a step
+# Runs share the cores. Decoding an image takes a twentieth of a step.
 train_dataloader = dict(num_workers=0)
-# At twice this rate, clipped at 35, one seed of two never learnt anything: gradients five times as
-# long as usual threw it back again and again.
+# At twice this rate, clipped at 35, one seed of two never learnt anything. Gradients five times as
+# long as usual threw the run back again and again.
 optim_wrapper = dict(
     type="AutocastOptimWrapper", optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=10)
 )

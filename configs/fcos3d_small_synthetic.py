@@ -1,5 +1,4 @@
-"""A detector small enough to learn on two CPU cores: the demo's, on synthetic nuScenes at 384 x
-128.
+"""The demo's detector, small enough to learn on two CPU cores, on synthetic nuScenes at 384 x 128.
 
     sparsevit3d data synth data/synthetic --scenes 60 5 20 --size 640 360
     sparsevit3d data infos data/synthetic
@@ -9,8 +8,8 @@
     sparsevit3d finetune THIS --work-dir work_dirs/sparse --from work_dirs/adapted/epoch_0001.pth \\
         --plan work_dirs/search/plan.json
 
-The control, which trains as long and is never pruned: adapt --dense, then finetune --plan dense.
-Window 4 divides the maps of this size into 192, 48, 12 and 3 windows without padding.
+The control trains as long and is never pruned: adapt --dense, then finetune --plan dense. Window 4
+divides the maps of this size into 192, 48, 12 and 3 windows without padding.
 """
 
 _base_ = ["_base_/nuscenes.py", "_base_/runtime.py", "_base_/fcos3d_sparse_swin-t.py"]
@@ -33,9 +32,9 @@ model = dict(
         regress_ranges=((-1, 100), (100, 200), (200, 1e8)),
         bbox_coder=dict(
             base_depths=((20.0, 10.0),),
-            # Mean length, height, width by class, in the classes' order: the head predicts a ratio
-            # to them, as PGD does. Learning sizes and depth from exp(0) = 1 metre would take longer
-            # than all of the demo.
+            # Mean length, height, width by class, in the classes' order. The head predicts a ratio
+            # to these means, as PGD does. Learning sizes and depth from exp(0) = 1 metre would take
+            # longer than the whole demo.
             base_dims=(
                 (4.7, 1.5, 1.85),
                 (7.4, 3.1, 2.5),
@@ -57,12 +56,12 @@ model = dict(
         loss_attr=dict(loss_weight=0.2),
         dcn_on_last_conv=False,  # deformable convolution has no fast CPU form
     ),
-    # Centres decide mAP: depth counts for more than as published, sizes for less.
+    # Centres decide mAP, so depth counts for more than published, and sizes for less.
     train_cfg=dict(code_weight=[1.0, 1.0, 0.5, 0.3, 0.3, 0.3, 1.0, 0.05, 0.05]),
     test_cfg=dict(nms_pre=300, nms_thr=0.05, max_per_img=60, score_thr=0.03),
 )
-# No flip: in so few epochs nothing is learned by heart, and traffic that keeps to the right tells
-# front from back.
+# No flip: in so few epochs nothing is learnt by heart. Traffic that keeps to the right tells front
+# from back.
 train_pipeline = [
     {{_base_.load}},
     {{_base_.load_truth}},

@@ -1,8 +1,8 @@
 """FCOS3D on SparseSwin-S, nuScenes at full size. Not yet run on nuScenes: no result to expect.
 
-The commands are those of fcos3d_swin-t_704x256.py, for eight GPUs. Estimated from MACs, not run:
-450 GMACs an image, 16 GB of GPU memory for two in training, on eight A100 about 6 hours for 12
-epochs.
+The commands are those of fcos3d_swin-t_704x256.py, for eight GPUs. These figures are estimated from
+MACs, not run. An image takes 450 GMACs. Training takes 16 GB of GPU memory for two images. Eight
+A100 need about 6 hours for 12 epochs.
 """
 
 _base_ = "fcos3d_swin-s_704x256.py"

@@ -1,7 +1,8 @@
 """FCOS3D on SparseSwin-S, nuScenes at 704 x 256. Not yet run on nuScenes: no result to expect.
 
-The commands are those of fcos3d_swin-t_704x256.py. Estimated from MACs, not run: 55 GMACs an image,
-5 GB of GPU memory for two in training, 1.4 times the hours of Swin-T.
+The commands are those of fcos3d_swin-t_704x256.py. These figures are estimated from MACs, not run.
+An image takes 55 GMACs. Training takes 5 GB of GPU memory for two images, and 1.4 times the hours
+of Swin-T.
 """
 
 _base_ = "fcos3d_swin-t_704x256.py"

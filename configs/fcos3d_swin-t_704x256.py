@@ -17,11 +17,12 @@ Not yet run on nuScenes: no result to expect.
 The control that trains as long: adapt --dense, then finetune --plan dense. On one GPU leave out
 torchrun and its options, and say --set train_dataloader.batch_size=16 (at this size).
 
-Estimated from MACs, not run: 40 GMACs an image; 3 GB of GPU memory for two images in training; on
-eight A100 half an hour for 12 epochs if the loaders keep up, on one about 4 hours.
+These figures are estimated from MACs, not run. An image takes 40 GMACs. Training takes 3 GB of GPU
+memory for two images. Eight A100 need half an hour for 12 epochs if the loaders keep up, one A100
+about 4 hours.
 
-Swin-T's ImageNet weights lie in weights/, Microsoft's file or timm's, torchvision's or mmdet's
-under that name. To begin without any: --set model.backbone.init_cfg=null
+Swin-T's ImageNet weights lie in weights/. The file may be Microsoft's, or timm's, torchvision's or
+mmdet's under that name. To begin without any: --set model.backbone.init_cfg=null
 """
 
 _base_ = ["_base_/nuscenes.py", "_base_/recipe.py", "_base_/fcos3d_sparse_swin-t.py"]

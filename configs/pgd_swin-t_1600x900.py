@@ -1,10 +1,9 @@
-"""PGD on SparseSwin-T, nuScenes at full size: FCOS3D's successor, with depth as a distribution as
-well.
+"""PGD on SparseSwin-T, nuScenes at full size. PGD succeeds FCOS3D.
 
-Not yet run: no result to expect.
+PGD also predicts depth as a distribution. Not yet run: no result to expect.
 
 The commands are those of fcos3d_swin-t_704x256.py. With ResNet-101 PGD reports up to mAP 36.8 and
-NDS 43.1 (24 epochs, the stage `depth`, flip). Estimated from MACs, not run: memory and hours as
+NDS 43.1 (24 epochs, the stage `depth`, flip). Memory and hours are estimated from MACs, not run: as
 fcos3d_swin-t_1600x900.py.
 """
 
@@ -55,7 +54,7 @@ model = dict(
                     1.70,
                     1.28,
                     0.60,
-                ),  # the bicycle; mmdetection3d's config repeats the construction vehicle here
+                ),  # the bicycle. mmdetection3d's config repeats the construction vehicle here
                 (2.11, 1.46, 0.78),
                 (0.73, 1.77, 0.67),
                 (0.41, 1.08, 0.41),

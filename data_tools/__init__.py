@@ -1,3 +1,1 @@
-"""nuScenes as the detector wants it: infos from any root, and a small synthetic nuScenes made from
-a seed.
-"""
+"""nuScenes for the detector: info files of any root, and a small synthetic nuScenes from a seed."""

@@ -1,9 +1,11 @@
-"""Info files of whole splits: on all cores, in memory that does not grow, whole or not at all, and
-going on where they were cut off.
+"""Write the info files of whole splits.
 
-Work lies in a hidden folder beside the info files until they are written: the tables as SQLite, and
-a file for every 64 keyframes. The same tables give the same bytes, for any number of workers and
-after any interruption.
+Conversion can use all cores. Memory does not grow with the split. An info file is
+written whole or not at all. An interrupted call is continued by the next one.
+
+Until the info files are written, work lies in a hidden folder beside them. The folder holds the
+tables as SQLite and one file for every 64 keyframes. The same tables give the same bytes, for any
+number of workers and after any interruption.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from sparsevit3d.files import sole_owner, whole_file, write_bytes, write_json
 from sparsevit3d.processes import in_order
 from sparsevit3d.progress import Progress, no_progress
 
-CHUNK = 64  # keyframes of a piece of work
+CHUNK = 64  # keyframes in one piece of work
 
 
 def info_path(folder: Path, split: str) -> Path:
@@ -42,15 +44,17 @@ def write_infos(
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> dict[str, int]:
-    """Write the info files of ``splits`` into ``out`` (None: the root); returns the number of
-    keyframes of each.
+    """Write the info files of ``splits`` and return the number of keyframes of each split.
 
-    That of ``train`` leaves out ``search``. Raises InputError where the tables are not what they
-    should be, and OSError where nothing can be written; what earlier calls wrote stays.
+    The files go into ``out``, or into the root if ``out`` is None. The info file of ``train``
+    leaves out the scenes of ``search``.
+
+    Raises InputError if the tables are not valid, and OSError if nothing can be written. Files that
+    earlier calls wrote stay in place.
     """
     out = out or root
     tables = root / version
-    # a mistake is better told before the work
+    # Unknown splits are reported here, before any work starts.
     wanted = {split: training_scenes(root, version, split) for split in splits}
     out.mkdir(parents=True, exist_ok=True)
     scratch = out / f".infos-{version}"
@@ -66,13 +70,13 @@ def write_infos(
                     index, tables, split, scenes, info_path(out, split), workers, progress
                 )
         finally:
-            _tables.cache_clear()  # after an error the next call may read mended tables
+            _tables.cache_clear()  # after an error the next call may read corrected tables
         shutil.rmtree(scratch)
     return counts
 
 
 def _claim(scratch: Path, tables: str) -> None:
-    """Make an empty folder to work in, or find what an interrupted call left of these tables."""
+    """Make an empty work folder, or keep the one that an interrupted call left for these tables."""
     marker = scratch / "tables.txt"
     if not marker.exists() or marker.read_text() != tables:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -129,7 +133,7 @@ def _write_split(
 
 
 def _convert(index: Path, folder: Path, tokens: list[str], path: Path) -> Path:
-    """One worker's piece of work, unless an earlier call did it."""
+    """Convert one worker's piece of work, unless an earlier call did."""
     if not path.exists():
         tables = _tables(index, folder)
         names = set()
@@ -148,14 +152,16 @@ def _tables(index: Path, folder: Path) -> Tables:
 
 
 def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) -> int:
-    """Write mmdet3d's own info file of a split of ``root``, a pickle, as JSON into ``out``; returns
-    its number of keyframes.
+    """Convert mmdet3d's own info file of a split, a pickle, to JSON in ``out``.
 
-    It does not say how large the images are, which is read off them, nor of which scenes it is,
-    which the tables of ``version`` do.
+    Returns the number of keyframes. The pickle does not say how large the images are. The image
+    sizes are read from the image files in ``root``. Nor does the pickle name the split's scenes.
+    The scenes are looked up in the tables of ``version``.
 
-    Reading a pickle runs whatever code is in it: only for files whose maker is trusted. Raises
-    InputError where it holds another schema than 1.1, the cameras of another order, or no cameras.
+    Reading a pickle runs whatever code is in the pickle, so use only files whose maker is trusted.
+
+    Raises InputError if the schema is not 1.1, if the cameras are in another order, or if there are
+    no cameras.
     """
     try:
         with source.open("rb") as file:
@@ -172,7 +178,7 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
         ]
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # a pickle can fail in every way
+    except Exception as error:  # reading a pickle can raise any exception
         raise InputError(
             f"{source}: is no info file of mmdet3d 1.x ({error!r}); make info files anew with "
             f"'sparsevit3d data infos ROOT'"
@@ -199,7 +205,7 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
 
 
 def _scenes_of(folder: Path, samples: set[str], source: Path) -> list[str]:
-    """Names of the scenes of samples."""
+    """Return the sorted names of the scenes that the samples belong to."""
     scenes = {
         row["token"]: row["scene_token"]
         for row in rows_of(folder / "sample.json")

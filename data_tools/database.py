@@ -1,7 +1,7 @@
-"""nuScenes' tables as an SQLite file: read once as a stream, then asked row by row, so that memory
-does not grow with the dataset.
+"""nuScenes' tables as an SQLite file, so that memory does not grow with the dataset.
 
-(The devkit holds all tables at once: for v1.0-trainval some 8 GB, in every process.)
+The tables are read once as a stream and then queried row by row. (The devkit holds all tables in
+memory: some 8 GB for v1.0-trainval, in every process.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sparsevit3d.files import whole_path
 from sparsevit3d.progress import Progress
 
 CHUNK = 1 << 20  # characters read at a time
-LONGEST = 32 << 20  # characters of a row; one that has no end by then has none
+LONGEST = 32 << 20  # most characters of a row: a row that does not end by then is an error
 INDEXES = (
     *((table, "token") for table in TABLES),
     ("sample", "scene_token"),
@@ -35,11 +35,12 @@ Row = dict[str, Any]
 
 
 def rows_of(path: Path) -> Iterator[Any]:
-    """The entries of a JSON list, one by one.
+    """Yield the entries of a JSON list, one by one.
 
-    NaN and Infinity are read as Python's json does, and as the devkit therefore does.
+    NaN and Infinity are read as Python's json module reads them, and therefore as the devkit does.
 
-    Raises InputError that names the file where it is missing, not UTF-8, cut off or no list.
+    Raises InputError, which names the file, if the file is missing, not UTF-8, cut off or not a
+    list.
     """
     decoder = json.JSONDecoder()
     buffer = ""
@@ -84,7 +85,10 @@ def rows_of(path: Path) -> Iterator[Any]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Changes when a table does: from names, sizes and times of change."""
+    """Hash the tables' names, sizes and modification times.
+
+    The hash changes when a table changes.
+    """
     stats = [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(folder.glob("*.json"))
@@ -95,7 +99,7 @@ def fingerprint(folder: Path) -> str:
 def build(folder: Path, path: Path, progress: Progress) -> None:
     """Write the tables of ``folder`` into a new SQLite file at ``path``, whole or not at all.
 
-    Raises InputError for a table that cannot be read, or has a row without its fields.
+    Raises InputError if a table cannot be read or if a row lacks one of its fields.
     """
     with new_database(path) as database:
         for number, table in enumerate(TABLES):
@@ -110,12 +114,16 @@ def build(folder: Path, path: Path, progress: Progress) -> None:
 
 @contextmanager
 def new_database(path: Path) -> Iterator[sqlite3.Connection]:
-    """An SQLite file to store tables in; it gets its name, and its indexes, when the block ends."""
+    """Open a new SQLite file to store tables in.
+
+    When the block ends, the indexes are created and the file gets its final name.
+    """
     with whole_path(path) as partial:
         partial.unlink(missing_ok=True)
         try:
             with closing(sqlite3.connect(partial, isolation_level=None)) as database:
-                database.execute("PRAGMA journal_mode=OFF")  # who is interrupted begins anew
+                # No rollback is needed, because an interrupted call starts again.
+                database.execute("PRAGMA journal_mode=OFF")
                 database.execute("PRAGMA synchronous=OFF")
                 yield database
                 for table, field in INDEXES:
@@ -125,7 +133,12 @@ def new_database(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def store(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
-    """Add a table. What a row lacks, or has as None, is stored as NULL."""
+    """Add a table to the database.
+
+    A field that a row lacks, or has as None, is stored as NULL.
+
+    Raises InputError if a value is of the wrong kind.
+    """
     fields = TABLES[table]
     values = (
         [row.get("token"), *(_stored(kind, row.get(field)) for field, kind in fields.items())]
@@ -172,22 +185,28 @@ def _stored(kind: str, value: Any) -> Any:
 
 
 class Tables:
-    """Rows of one root's tables by token.
+    """The rows of one root's tables, by token.
 
-    Rows come back as the tables have them; ``samples`` and ``anns`` in the tables' order.
+    Rows hold the values that the tables have. Methods that return several rows keep the table's
+    order.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
-        """``path``: the SQLite file that :func:`build` wrote of ``folder``, which error messages
-        name.
+        """Open the SQLite file ``path``, which :func:`build` wrote.
+
+        ``folder`` is the folder of tables that ``path`` was built from. Error messages name
+        ``folder``.
         """
         self.folder = folder
         self.database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        # What many rows share is asked for once.
+        # Rows that many other rows refer to are queried once and cached.
         self.shared = lru_cache(4096)(self.get)
 
     def get(self, table: str, token: str) -> Row:
-        """One row. Raises InputError where the table does not have it."""
+        """Return one row.
+
+        Raises InputError if the table does not have the row.
+        """
         row = self.database.execute(f"SELECT * FROM {table} WHERE token = ?", (token,)).fetchone()
         if row is None:
             raise InputError(
@@ -198,23 +217,23 @@ class Tables:
 
     @staticmethod
     def parse(text: str | None) -> Any:
-        """A vector, matrix or list as a query of ``database`` gives it."""
+        """Parse a vector, matrix or list from the text that a query of ``database`` returns."""
         return None if text is None else json.loads(text)
 
     def where(self, table: str, field: str, value: str) -> list[Row]:
-        """All rows whose ``field`` is ``value``, in the table's order."""
+        """Return all rows whose ``field`` is ``value``, in the table's order."""
         rows = self.database.execute(
             f"SELECT * FROM {table} WHERE {field} = ? ORDER BY rowid", (value,)
         )
         return [_loaded(table, row) for row in rows]
 
     def all(self, table: str) -> Iterator[Row]:
-        """All rows, in the table's order."""
+        """Yield all rows, in the table's order."""
         for row in self.database.execute(f"SELECT * FROM {table} ORDER BY rowid"):
             yield _loaded(table, row)
 
     def samples(self, scenes: set[str]) -> Iterator[str]:
-        """Tokens of the samples of the named scenes, in the table's order."""
+        """Yield the tokens of the named scenes' samples, in the table's order."""
         query = (
             "SELECT sample.token, scene.name FROM sample JOIN scene ON scene.token = "
             "sample.scene_token ORDER BY sample.rowid"
@@ -224,7 +243,7 @@ class Tables:
                 yield token
 
     def channels(self, sample: str) -> dict[str, Row]:
-        """A sample's own rows of sample_data by the channel of their sensor."""
+        """Return a sample's keyframe rows of sample_data by the channel of their sensor."""
         found = {}
         for row in self.where("sample_data", "sample_token", sample):
             if row["is_key_frame"]:

@@ -1,4 +1,4 @@
-"""Random frames of a root, in memory that does not grow with it."""
+"""Random frames of a root, in memory that does not grow with the root."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from sparsevit3d.errors import InputError
 
 
 def random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple[Path, str]]:
-    """``count`` camera keyframes drawn evenly (by reservoir sampling), with their scene's
-    description and channel, in file order.
+    """Draw ``count`` camera keyframes evenly, by reservoir sampling.
 
-    Raises InputError where there are none, or the tables are not what they should be.
+    Returns (image path, caption) pairs in file order. A caption holds the scene's description and
+    the channel.
+
+    Raises InputError if the root has no camera keyframe or if the tables are not valid.
     """
     try:
         return _random_frames(root, version, count, seed)

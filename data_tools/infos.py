@@ -1,9 +1,11 @@
-"""A keyframe as mmdet3d 1.4 describes it (info schema 1.1), from nuScenes' tables.
+"""A keyframe as mmdet3d 1.4 describes one (info schema 1.1), from nuScenes' tables.
 
-Frames and conventions are mmdet3d's: ``instances`` are in the lidar frame (x, y, z of the centre,
-length, width, height, yaw), and ``cam_instances`` in each camera's own frame at its own time
-(centre, length, height, width, yaw), with the 2D box that the image shows. Cameras stand in the
-order on which mmdet3d's metric relies.
+Frames and conventions are mmdet3d's:
+
+- ``instances`` are in the lidar frame (x, y, z of the centre, length, width, height, yaw). -
+``cam_instances`` are in each camera's own frame at the camera's own time (centre, length,
+  height, width, yaw). They include the 2D box that the image shows.
+- Cameras stand in the order on which mmdet3d's metric relies.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from data_tools.database import Row, Tables
 from data_tools.schema import ATTRIBUTES, CAMERAS, LIDAR, label_of
 from sparsevit3d.errors import InputError
 
-SWEEPS = 10  # lidar turns before the keyframe's own, as mmdet3d keeps them
-# seconds over which the devkit still trusts a velocity; twice that where it has a box on either
-# side
+SWEEPS = 10  # lidar sweeps before the keyframe's own, as mmdet3d keeps them
+# Seconds over which the devkit still trusts a velocity. The limit is twice as long for a box that
+# has both a box before it and a box after it.
 LONGEST_GAP = 1.5
 
 Matrix = NDArray[np.float64]
@@ -35,8 +37,9 @@ Matrix = NDArray[np.float64]
 
 @contextmanager
 def held_together(tables: Tables, token: str) -> Iterator[None]:
-    """Whatever goes wrong in a sample, said as InputError: values that no check has looked at can
-    fail in every way.
+    """Convert any error in a sample to InputError.
+
+    The tables may hold unchecked values, and such values can fail in many ways.
     """
     try:
         yield
@@ -57,9 +60,9 @@ def held_together(tables: Tables, token: str) -> Iterator[None]:
 
 
 def keyframe(tables: Tables, token: str) -> Row:
-    """The info of a sample, all but its ``sample_idx``.
+    """Return the info of a sample, without its ``sample_idx``.
 
-    Raises InputError where the tables lack what it needs.
+    Raises InputError if the tables lack a keyframe of one of the sensors.
     """
     sample = tables.get("sample", token)
     data = tables.channels(token)
@@ -87,15 +90,17 @@ def keyframe(tables: Tables, token: str) -> Row:
         info["lidar_sweeps"] = sweeps
     annotations = tables.where("sample_annotation", "sample_token", token)
     info["instances"] = [_instance(tables, row, lidar2global) for row in annotations]
-    if not tables.folder.name.endswith("test"):  # to which nobody has the truth
+    # Nobody has the ground truth of the test tables.
+    if not tables.folder.name.endswith("test"):
         seen_by = partial(_camera_instances, tables, annotations)
         info["cam_instances"] = {name: seen_by(data[name]) for name in CAMERAS}
     return info
 
 
 def undetected(tables: Tables, token: str) -> set[str]:
-    """Categories in a sample that are none of the ten classes; mmdet3d's metainfo lists them with
-    the label -1.
+    """Return the categories in a sample that are none of the ten classes.
+
+    mmdet3d's metainfo lists these categories with the label -1.
     """
     rows = tables.where("sample_annotation", "sample_token", token)
     return {name for row in rows if label_of(name := _category(tables, row)) < 0}
@@ -103,8 +108,8 @@ def undetected(tables: Tables, token: str) -> set[str]:
 
 def _image(tables: Tables, data: Row, lidar2global: Matrix) -> Row:
     cam2ego = _mount(tables, data)
-    # Cameras fire before the lidar does, so this goes through the global frame and each sensor's
-    # own ego pose.
+    # Cameras fire before the lidar does. The transform therefore goes through the global frame and
+    # each sensor's own ego pose.
     lidar2cam = np.linalg.inv(_pose(tables, data) @ cam2ego) @ lidar2global
     return {
         "img_path": Path(data["filename"]).name,
@@ -119,8 +124,9 @@ def _image(tables: Tables, data: Row, lidar2global: Matrix) -> Row:
 
 
 def _sweeps(tables: Tables, lidar: Row, lidar2global: Matrix) -> list[Row]:
-    """The lidar's turns before a keyframe's own, newest first; ``lidar2sensor`` is from the
-    keyframe's lidar to the sweep's.
+    """Return up to ten lidar sweeps before a keyframe's own, newest first.
+
+    ``lidar2sensor`` maps from the keyframe's lidar frame to the sweep's lidar frame.
     """
     sweeps: list[Row] = []
     while lidar["prev"] and len(sweeps) < SWEEPS:
@@ -145,7 +151,7 @@ def _sweeps(tables: Tables, lidar: Row, lidar2global: Matrix) -> list[Row]:
 
 
 def _instance(tables: Tables, row: Row, lidar2global: Matrix) -> Row:
-    """One annotation in the lidar frame."""
+    """Return one annotation in the lidar frame."""
     box = _box(row)
     velocity = np.linalg.inv(lidar2global[:3, :3]) @ _velocity(tables, row)
     _move(box, np.linalg.inv(lidar2global))
@@ -163,8 +169,9 @@ def _instance(tables: Tables, row: Row, lidar2global: Matrix) -> Row:
 
 
 def _camera_instances(tables: Tables, annotations: list[Row], data: Row) -> list[Row]:
-    """The objects of the ten classes that a camera's image shows, in that camera's frame at its own
-    time.
+    """Return the objects of the ten classes that a camera's image shows.
+
+    Boxes are in the camera's own frame at the camera's own time.
     """
     intrinsic = np.array(_intrinsic(tables, data))
     global2cam = np.linalg.inv(_pose(tables, data) @ _mount(tables, data))
@@ -209,20 +216,24 @@ def _camera_instances(tables: Tables, annotations: list[Row], data: Row) -> list
 
 
 def image_box(box: Box, intrinsic: Matrix, width: int, height: int) -> list[float] | None:
-    """Left, top, right, bottom of what an image shows of a box in the camera frame; None if
-    nothing.
+    """Return left, top, right and bottom of the visible part of a box, in image pixels.
+
+    The box is in the camera frame. The result is None if the image shows no part of the box.
     """
     corners = box.corners()
     corners = view_points(corners[:, corners[2] > 0], intrinsic, normalize=True)[:2].T
     if (corners.max(0) < 0).any() or (corners.min(0) > (width, height)).any():
-        return None  # most of them: not worth a polygon
+        return None  # most boxes end here, without the cost of a polygon
     seen = MultiPoint(corners).convex_hull.intersection(rectangle(0, 0, width, height))
     return list(seen.bounds) if isinstance(seen, Polygon) and not seen.is_empty else None
 
 
 def _velocity(tables: Tables, row: Row) -> Matrix:
-    """(3,) metres per second in the global frame along the ground, from the boxes before and after,
-    as the devkit has it; NaN where there is neither, or they are too far away in time.
+    """Return an object's velocity as the devkit computes velocities.
+
+    The result is (3,) metres per second in the global frame, along the ground. The velocity is the
+    difference between the boxes before and after. The result is NaN if there is neither box, or if
+    the boxes are too far apart in time.
     """
     before = tables.get("sample_annotation", row["prev"]) if row["prev"] else row
     after = tables.get("sample_annotation", row["next"]) if row["next"] else row
@@ -254,12 +265,12 @@ def _intrinsic(tables: Tables, data: Row) -> list[list[float]]:
 
 
 def _mount(tables: Tables, data: Row) -> Matrix:
-    """4 x 4, sensor to ego."""
+    """Return the 4 x 4 transform from the sensor to the ego frame."""
     return _transform(tables.shared("calibrated_sensor", data["calibrated_sensor_token"]))
 
 
 def _pose(tables: Tables, data: Row) -> Matrix:
-    """4 x 4, ego to global at the sensor's time."""
+    """Return the 4 x 4 transform from the ego to the global frame at the sensor's time."""
     return _transform(tables.shared("ego_pose", data["ego_pose_token"]))
 
 

@@ -1,10 +1,10 @@
-"""The 13 tables of nuScenes (schema v1.0), field by field, and the names that they may hold."""
+"""The 13 tables of nuScenes (schema v1.0) with their fields, and the names that they may hold."""
 
 from __future__ import annotations
 
 from nuscenes.eval.detection.utils import category_to_detection_name
 
-# mmdet3d's order
+# Cameras in mmdet3d's order.
 CAMERAS = (
     "CAM_FRONT",
     "CAM_FRONT_RIGHT",
@@ -26,7 +26,7 @@ CLASSES = (
     "traffic_cone",
     "barrier",
 )
-ATTRIBUTES = (  # as mmdet3d numbers them; the last stands for none
+ATTRIBUTES = (  # in mmdet3d's order, where the last one means no attribute
     "cycle.with_rider",
     "cycle.without_rider",
     "pedestrian.moving",
@@ -63,9 +63,14 @@ CATEGORIES = (
     "vehicle.truck",
 )
 
-# What each field is: text; count (a whole number), number, flag; vector3, vector4 (a quaternion w,
-# x, y, z), matrix3 (3 x 3, or [] for what is no camera); "> table": the token of a row there, ">
-# table?": or "", "> table*": a list of them.
+# The kind of each field:
+#
+# text, count (a whole number), number, flag
+# vector3, vector4 (a quaternion w, x, y, z)
+# matrix3: 3 x 3, or [] if the sensor is not a camera
+# "> table": the token of a row in that table
+# "> table?": such a token, or ""
+# "> table*": a list of such tokens
 TABLES: dict[str, dict[str, str]] = {
     "log": {"logfile": "text", "vehicle": "text", "date_captured": "text", "location": "text"},
     "map": {"log_tokens": "> log*", "category": "text", "filename": "text"},
@@ -130,8 +135,9 @@ TABLES: dict[str, dict[str, str]] = {
 
 
 def label_of(category: str) -> int:
-    """The number of a category's detection class, as the devkit assigns them; -1 for one that is
-    not detected.
+    """Return the number of a category's detection class, as the devkit assigns classes.
+
+    The result is -1 for a category that is not detected.
     """
     name = category_to_detection_name(category)
     return CLASSES.index(name) if name else -1

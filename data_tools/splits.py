@@ -1,8 +1,8 @@
-"""Which scenes belong to a split: a root's own ``splits.json`` goes before nuScenes' official
-splits.
+"""Which scenes belong to a split.
 
-``search``, on which plans are judged and which nuScenes does not have, is every 14th scene of its
-``train``: 50 of 700.
+A root's own ``splits.json`` takes precedence over nuScenes' official splits. nuScenes has no split
+``search``, on which plans are judged. Here ``search`` is every 14th scene of nuScenes' ``train``:
+50 of 700.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ USUAL = {
 
 
 def find_version(root: Path, version: str | None) -> str:
-    """The folder of tables in ``root``: ``version``, or the only one there.
+    """Return the name of the folder of tables in ``root``: ``version``, or the only one there.
 
-    Raises InputError where that is not clear.
+    Raises InputError if there is no such folder, or if ``version`` is None and there is not exactly
+    one.
     """
     found = sorted(
         path.name
@@ -52,16 +53,19 @@ def find_version(root: Path, version: str | None) -> str:
 
 
 def read_splits(folder: Path) -> dict[str, list[str]]:
-    """Scene names of every split that a folder of tables can have.
+    """Return the scene names of every split that a folder of tables can have.
 
-    Raises InputError for a ``splits.json`` that is no such thing.
+    Raises InputError if ``splits.json`` is not valid.
     """
     official = {name: list(scenes) for name, scenes in create_splits_scenes().items()}
     return official | {"search": sorted(official["train"])[::14]} | own_splits(folder)
 
 
 def own_splits(folder: Path) -> dict[str, list[str]]:
-    """Of the folder's own ``splits.json``, if it has one."""
+    """Return the splits of the folder's own ``splits.json``, or {} if there is no such file.
+
+    Raises InputError if ``splits.json`` is not valid.
+    """
     path = folder / "splits.json"
     if not path.exists():
         return {}
@@ -80,8 +84,10 @@ def own_splits(folder: Path) -> dict[str, list[str]]:
 
 
 def usual_splits(root: Path, version: str) -> list[str]:
-    """The splits that people mean who name none: train, search and val where the root has its own,
-    else all its own, else official ones.
+    """Return the splits to use when the user names none.
+
+    The choice is train, search and val if the root has its own. Otherwise the choice is all of the
+    root's own splits. If there are none, the choice is the official splits of the version.
     """
     own = [name for name, scenes in own_splits(root / version).items() if scenes]
     return (
@@ -92,7 +98,10 @@ def usual_splits(root: Path, version: str) -> list[str]:
 
 
 def scene_names(folder: Path) -> list[str]:
-    """Of all scenes in the tables."""
+    """Return the names of all scenes in the tables.
+
+    Raises InputError if a row has no name.
+    """
     try:
         return [row["name"] for row in rows_of(folder / "scene.json")]
     except (KeyError, TypeError) as error:
@@ -103,9 +112,9 @@ def scene_names(folder: Path) -> list[str]:
 
 
 def scenes_of_split(root: Path, version: str, split: str) -> set[str]:
-    """Scene names of a split that are in the tables.
+    """Return the scene names of a split that are in the tables.
 
-    Raises InputError where there is no such split, or none of its scenes.
+    Raises InputError if there is no such split or if none of its scenes is in the tables.
     """
     splits = read_splits(root / version)
     if split not in splits:
@@ -117,13 +126,15 @@ def scenes_of_split(root: Path, version: str, split: str) -> set[str]:
 
 
 def missing_scenes(root: Path, version: str, split: str) -> int:
-    """How many scenes of a split are not in the tables."""
+    """Count the scenes of a split that are not in the tables."""
     return len(set(read_splits(root / version)[split]) - set(scene_names(root / version)))
 
 
 def training_scenes(root: Path, version: str, split: str) -> set[str]:
-    """The same as :func:`scenes_of_split`; but ``train`` leaves out those that ``search`` borrows,
-    so that the two share none.
+    """Return the scenes of a split for training: ``train`` without the scenes of ``search``.
+
+    Other splits are the same as in :func:`scenes_of_split`. nuScenes' ``search`` is taken from
+    ``train``, so the two share no scene here.
     """
     scenes = scenes_of_split(root, version, split)
     return scenes - set(read_splits(root / version)["search"]) if split == "train" else scenes

@@ -1,5 +1,6 @@
-"""What a nuScenes root is like, in numbers that can be held against another's: of the ten classes
-alone, from the tables alone.
+"""Statistics of a nuScenes root, in numbers that can be compared with another root's.
+
+Only the ten classes count, and only the tables are read.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.processes import in_order
 from sparsevit3d.progress import Progress, no_progress
 
-CHUNK = 16  # keyframes of a piece of work
-CELLS = (90, 160)  # rows, columns by which it is counted how much of an image boxes cover
+CHUNK = 16  # keyframes in one piece of work
+# Rows and columns of the grid that measures how much of an image the 2D boxes cover.
+CELLS = (90, 160)
 
-# Bounds of the bars: metres from the lidar, metres per second, lidar points, pixels (root of a 2D
-# box's area at 1600 x 900).
+# Bounds of the histogram bars: metres from the lidar, metres per second, lidar points, and pixels
+# (square root of a 2D box's area at 1600 x 900).
 EDGES = {
     "distance": (0, 10, 20, 30, 40, 50, 60, 80, 120),
     "speed": (0, 0.2, 1, 2, 5, 10, 15, 20, 60),
@@ -35,18 +37,18 @@ EDGES = {
     "pixels": (0, 10, 20, 40, 80, 160, 320, 640, 1600),
 }
 
-# v1.0-trainval as the devkit's list_categories() prints it: boxes, and mean width, length, height
-# in metres. 34,149 keyframes.
+# v1.0-trainval as the devkit's list_categories() prints it: the number of boxes, and the mean
+# width, length and height in metres. v1.0-trainval has 34,149 keyframes.
 PUBLISHED_KEYFRAMES = 34_149
 PUBLISHED: dict[str, tuple[int, tuple[float, float, float]]] = {
     "car": (493_322, (1.95, 4.62, 1.73)),
     "truck": (88_519, (2.51, 6.93, 2.84)),
     "trailer": (24_860, (2.90, 12.29, 3.87)),
-    "bus": (16_321, (2.93, 11.07, 3.47)),  # rigid and bendy, by their numbers
+    "bus": (16_321, (2.93, 11.07, 3.47)),  # rigid and bendy buses, weighted by their counts
     "construction_vehicle": (14_671, (2.85, 6.37, 3.19)),
     "bicycle": (11_859, (0.60, 1.70, 1.28)),
     "motorcycle": (12_617, (0.77, 2.11, 1.47)),
-    # Adults, children, construction workers, police officers. The size is that of adults.
+    # Adults, children, construction workers and police officers. The size is the adults' alone.
     "pedestrian": (220_194, (0.67, 0.73, 1.77)),
     "traffic_cone": (97_959, (0.41, 0.41, 1.07)),
     "barrier": (152_087, (2.53, 0.50, 0.98)),
@@ -55,13 +57,13 @@ PUBLISHED: dict[str, tuple[int, tuple[float, float, float]]] = {
 
 @dataclass
 class Statistics:
-    """Sums, so that those of two pieces can be added."""
+    """Sums over keyframes. The sums of two pieces of work can be added."""
 
     keyframes: int = 0
     boxes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASSES), np.int64))
-    # summed width, length, height
+    # summed width, length, height of each class, metres
     sizes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), 3)))
-    # nuScenes' four levels
+    # boxes at each of nuScenes' four levels
     visibility: NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))
     covered: float = 0.0  # summed share of each image that 2D boxes cover
     bars: dict[str, NDArray[np.int64]] = field(
@@ -83,7 +85,10 @@ class Statistics:
             self.bars[name] += bars
 
     def as_dict(self) -> dict[str, Any]:
-        """Means and shares, ready for a table or a picture; None where a root says nothing."""
+        """Return means and shares for a table or a picture.
+
+        A value is None if the root does not say it.
+        """
         total = int(self.boxes.sum())
         return {
             "keyframes": self.keyframes,
@@ -114,7 +119,10 @@ def _shares(bars: NDArray[np.int64]) -> list[float] | None:
 
 
 def published() -> dict[str, Any]:
-    """What is published of nuScenes v1.0-trainval, in the same form. None for the rest."""
+    """Return the published figures of nuScenes v1.0-trainval in the same form as ``as_dict``.
+
+    Figures that are not published are None.
+    """
     total = sum(count for count, _ in PUBLISHED.values())
     return {
         "keyframes": PUBLISHED_KEYFRAMES,
@@ -130,7 +138,10 @@ def published() -> dict[str, Any]:
 def statistics(
     root: Path, version: str, workers: int, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Of all keyframes of a root. Raises InputError where the tables do not hold together."""
+    """Return the statistics of all keyframes of a root.
+
+    Raises InputError if there is no keyframe or if the tables are not consistent.
+    """
     total = Statistics()
     folder = root / version
     with tempfile.TemporaryDirectory() as scratch:

@@ -35,10 +35,15 @@ rm -f .venv/.pins
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 pip() { .venv/bin/pip "$@" 2> >(grep -v -e '^WARNING: Location' -e DEPRECATION >&2); }
 
-# Print a line for each tenth of TOTAL: show_tenths WHAT TOTAL, with a line of input for each one done.
+# Print a line of progress for each tenth of TOTAL lines of input: show_tenths WHAT TOTAL.
+# Lines that begin with "set-up:" are passed on.
 show_tenths() {
-  awk -v what="$1" -v total="$2" '
-    int(10 * NR / total) > int(10 * (NR - 1) / total) { printf "set-up: %s, %d of %d\n", what, NR, total; fflush() }'
+  local done=0 line
+  while IFS= read -r line; do
+    case $line in set-up:*) echo "$line"; continue ;; esac
+    done=$((done + 1))
+    [ $((10 * done / $2)) -eq $((10 * (done - 1) / $2)) ] || echo "set-up: $1, $done of $2"
+  done
 }
 
 # A package whose installation was cut off looks installed to pip. Only its last file, INSTALLER, says that it is.
@@ -56,19 +61,15 @@ torch=$(.venv/bin/python -c 'import torch; print(torch.__version__)')
 key=$mmcv-torch$torch
 wheels=${XDG_CACHE_HOME:-$HOME/.cache}/sparsevit3d/mmcv/$key
 scratch=$(mktemp -d)
-building=
-end() { [ -z "$building" ] || kill -- -"$building" 2>/dev/null || true; rm -rf "$scratch"; }
-trap end EXIT
-trap 'exit 130' INT TERM
+trap 'rm -rf "$scratch"' EXIT
 
 build_mmcv() {
-  echo "set-up: compiling mmcv's C++ operators, 77 files, some 5 minutes on two cores. Once: the wheel is kept in $wheels"
+  echo "set-up: compiling mmcv's C++ operators, 77 files, some 4 minutes on two cores. Once: the wheel is kept in $wheels"
   mkdir "$scratch/headers"
   # The compiler parses torch's headers once instead of 77 times, see the script.
-  CXX=$PWD/scripts/cxx_with_precompiled_torch.sh REAL_CXX=$compiler PRECOMPILED=$scratch/headers \
+  CXX=$PWD/scripts/cxx_with_precompiled_torch.sh REAL_CXX=$compiler PRECOMPILED=$scratch/headers MAX_JOBS=$(nproc) \
     pip wheel --verbose --no-cache-dir --no-deps --no-build-isolation --wheel-dir "$scratch/wheel" "$mmcv" 2>&1 |
-    tee "$scratch/mmcv.log" | { grep --line-buffered -oE '\[[0-9]+/77\]|set-up: .*' || true; } |
-    awk '/^set-up/ { print > "/dev/stderr"; next } { print; fflush() }' | show_tenths "mmcv's files compiled" 77 ||
+    tee "$scratch/mmcv.log" | { grep --line-buffered -oE '\[[0-9]+/77\]|set-up: .*' || true; } | show_tenths "files of mmcv compiled" 77 ||
     fail "mmcv did not build. The end of its log:
 $(tail -n 20 "$scratch/mmcv.log")"
   mkdir -p "$wheels"
@@ -76,34 +77,25 @@ $(tail -n 20 "$scratch/mmcv.log")"
 }
 
 install_mmcv() {
-  pip install --quiet --force-reinstall --no-deps "$wheels"/mmcv-*.whl && .venv/bin/python scripts/check_mmcv.py >"$scratch/check.log" 2>&1
+  pip install --quiet --force-reinstall --no-deps "$wheels"/mmcv-*.whl && is_working
 }
 
-install_others() {
-  grep -v '^mmcv==' requirements.txt >"$scratch/others.txt"
-  others=$(grep -c == "$scratch/others.txt")
-  echo "set-up: $others packages, some 800 MB"
-  pip install --progress-bar off -r "$scratch/others.txt" 2>&1 | tee "$scratch/pip.log" |
-    awk '/^(Collecting|Requirement already)/ { print; fflush() } /^Installing collected/ { print "set-up: unpacking the packages" > "/dev/stderr" }' |
-    show_tenths "packages fetched" "$others" ||
-    fail "pip failed. The end of its log:
-$(tail -n 20 "$scratch/pip.log")"
-}
-
-has_wheel() { ls "$wheels"/mmcv-*.whl >/dev/null 2>&1; }
+is_working() { .venv/bin/python scripts/check_mmcv.py >"$scratch/check.log" 2>&1; }
 is_installed() { [ "$(cat .venv/.mmcv 2>/dev/null)" = "$key" ]; }
+has_wheel() { ls "$wheels"/mmcv-*.whl >/dev/null 2>&1; }
 
-# The other packages come while the compiler works. It has a process group of its own, to be ended with.
-if ! has_wheel && ! is_installed; then
-  set -m
-  build_mmcv &
-  building=$!
-  set +m
-fi
-install_others
-[ -z "$building" ] || wait "$building" || exit 1
-building=
-if ! is_installed || ! .venv/bin/python scripts/check_mmcv.py >"$scratch/check.log" 2>&1; then
+has_wheel || is_installed || build_mmcv
+
+grep -v '^mmcv==' requirements.txt >"$scratch/others.txt"
+others=$(grep -c == "$scratch/others.txt")
+echo "set-up: $others other packages, some 800 MB, 3 minutes on two cores"
+pip install --progress-bar off -r "$scratch/others.txt" 2>&1 | tee "$scratch/pip.log" |
+  sed -u -n -e '/^Installing collected/ s/.*/set-up: unpacking them/p' -e '/^Collecting/p' -e '/^Requirement already/p' |
+  show_tenths "packages fetched" "$others" ||
+  fail "pip failed. The end of its log:
+$(tail -n 20 "$scratch/pip.log")"
+
+if ! is_installed || ! is_working; then
   if ! { has_wheel && install_mmcv; }; then
     echo "set-up: mmcv as it was kept does not work with torch $torch, so it is built anew"
     rm -rf "$wheels" "$scratch/headers"

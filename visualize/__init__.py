@@ -1,1 +1,1 @@
-"""Plain data to pictures. Nothing here knows a dataset or a model."""
+"""Turn plain data into pictures. Nothing here knows a dataset or a model."""

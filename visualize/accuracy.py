@@ -1,4 +1,4 @@
-"""What pruning does to accuracy, from what the accuracy study measured."""
+"""Pictures of how pruning changes accuracy, from the results of the accuracy study."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ WIDE = "#8b949e"
 
 
 def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
-    """mAP over what the backbone takes and over what it takes from image to boxes, as far as that
-    was timed; every arm is a point and every seed a small one.
+    """Draw mAP over the backbone's time and over the time from image to boxes.
+
+    Every arm is a large point and every seed a small one. If an arm was not timed, the time is left
+    out. If no time is left, the axis is the backbone's GMACs.
     """
     arms = [arm for arm in arms if arm["group"] == "a"]
     timed = ("backbone, ms", "image to boxes, ms")
@@ -56,10 +58,10 @@ def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def save_differences(differences: Sequence[dict[str, Any]], widest: float, path: Path) -> None:
-    """Paired differences with their intervals, mAP on the left, NDS on the right; grey: too wide to
-    show anything.
+    """Draw paired differences with their intervals, mAP on the left and NDS on the right.
 
-    One seed's know nothing of other seeds, and say so.
+    An interval is grey if half its width exceeds ``widest``. A grey interval is too wide to show
+    anything. A difference of one seed says nothing about other seeds and is labelled "one seed".
     """
     figure = Figure(figsize=(13, 1.2 + 0.19 * len(differences)), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("mAP", "NDS"), strict=True):
@@ -79,8 +81,9 @@ def save_differences(differences: Sequence[dict[str, Any]], widest: float, path:
 def save_failures(
     found: dict[str, dict[str, dict[str, float]]], arm: str, other: str, path: Path
 ) -> None:
-    """By class, distance, size, speed and light: how many more objects ``arm`` finds than
-    ``other``.
+    """Draw how many more objects ``arm`` finds than ``other``.
+
+    The rows are classes, distances, sizes, speeds and lights.
     """
     rows = [
         (of, value, row)
@@ -104,15 +107,16 @@ def save_failures(
 
 
 def save_ratios(sweeps: Sequence[dict[str, Any]], path: Path) -> None:
-    """What a ratio does to weights that were adapted but not finetuned: on the left in all stages,
-    on the right in one alone.
+    """Draw what a ratio does to weights that were adapted but not finetuned.
 
-    A sweep is of one seed, its first plan dense.
+    The left half prunes all stages, the right half one stage alone. A sweep is of one seed, and its
+    first plan is dense.
     """
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     everywhere, alone = figure.subplots(1, 2, sharey=True)
     for sweep in sweeps:
-        # by the stage that alone is pruned: ratio, difference and its interval
+        # Rows of (ratio, difference, interval) by the one pruned stage. The key None means all
+        # stages.
         lines: dict[int | None, list[tuple[float, ...]]] = {}
         for row in sweep["plans"]:
             ratios = [max(map(float, stage.split(","))) for stage in row["plan"].split("|")]

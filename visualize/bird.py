@@ -1,5 +1,6 @@
-"""A keyframe from above: lidar, truth and predictions, in the ego frame, the car in the middle and
-pointing up.
+"""Draw a keyframe from above: lidar, truth and predictions, in the ego frame.
+
+The car is in the middle and points up.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from numpy.typing import NDArray
 from sparsevit3d.stages.views import Boxes, CameraView, Keyframe
 from visualize.frames import BACKGROUND, COLOURS, box_handles, clear_boxes
 
-REACH = 55.0  # metres to each side; nuScenes scores cars up to 50
+REACH = 55.0  # metres to each side (nuScenes scores cars up to 50)
 RINGS = (10, 20, 30, 40, 50)  # metres
-# the ego car, its origin over the rear axle
+# Outline of the ego car, in metres. The origin lies over the rear axle.
 CAR = np.array([[3.1, 0.0], [2.3, 0.9], [-1.0, 0.9], [-1.0, -0.9], [2.3, -0.9]])
 
 
 def bird_sheet(keyframe: Keyframe, title: str) -> Figure:
-    """One square picture, with a legend."""
+    """Draw one square picture with a legend."""
     figure = Figure(figsize=(9, 9.9), facecolor=BACKGROUND)
     axis = figure.add_axes((0.01, 0.05, 0.98, 0.98 * 9 / 9.9))
     draw_bird(axis, keyframe)
@@ -49,7 +50,11 @@ def bird_sheet(keyframe: Keyframe, title: str) -> Figure:
 
 
 def draw_bird(axis: Axes, keyframe: Keyframe) -> None:
-    """Forward is up, left is left: x of the ego frame along the axis' y, y against its x."""
+    """Draw a keyframe with forward pointing up and left pointing left.
+
+    The x axis of the ego frame runs along the picture's y axis. The y axis of the ego frame runs
+    against the picture's x axis.
+    """
     axis.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", facecolor="#0d1014")
     axis.set_xticks([])
     axis.set_yticks([])
@@ -70,7 +75,7 @@ def draw_bird(axis: Axes, keyframe: Keyframe) -> None:
             bbox={"color": "#0d1014", "pad": 0.5},
         )
     points = keyframe.points
-    # what stands high is bright
+    # Higher points are brighter.
     lighter = np.clip((points[:, 2] + 0.5) / 4, 0, 1) if len(points) else np.zeros(0)
     across, up = _above(points).T
     axis.scatter(
@@ -90,7 +95,7 @@ def draw_bird(axis: Axes, keyframe: Keyframe) -> None:
 
 
 def _above(places: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(..., 2) of the picture for (..., 2 or 3) of the ego frame."""
+    """Convert (..., 2 or 3) places in the ego frame to (..., 2) places in the picture."""
     return np.stack([-places[..., 1], places[..., 0]], -1)
 
 
@@ -106,7 +111,7 @@ def _draw(axis: Axes, boxes: Boxes, colour: str | None, thickness: float) -> Non
 
 
 def _seen(view: CameraView) -> NDArray[np.floating]:
-    """The wedge that a camera sees, up to the picture's reach."""
+    """Return the wedge that a camera sees, up to the picture's reach."""
     width = view.image.shape[1]
     focal = view.intrinsic[0, 0]
     middle = view.intrinsic[0, 2]

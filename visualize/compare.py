@@ -1,5 +1,7 @@
-"""The article's Figure 1 for any image: at equal cost, all of a shrunken image, or the windows that
-matter of the whole one.
+"""Draw the article's Figure 1 for any image.
+
+The figure compares two ways to the same cost: shrinking the whole image, or computing only the
+windows that matter of the full-size image.
 """
 
 from __future__ import annotations
@@ -30,8 +32,14 @@ def save_comparison(
     gmacs: tuple[float, float, float],
     path: Path,
 ) -> Path:
-    """``traces`` of the view's pass alone; ``small``: (width, height) of the shrunken input;
-    ``gmacs`` of dense, shrunken and pruned.
+    """Save the comparison of a dense, a shrunken and a pruned pass, and return its path.
+
+    Args:
+        view (CameraView): the image to compare on.
+        traces (Sequence[BlockTrace]): traces of the pass of this view alone.
+        small (tuple[int, int]): width and height of the shrunken input.
+        gmacs (tuple[float, float, float]): GMACs of the dense, shrunken and pruned pass.
+        path (Path): the picture to write.
     """
     blocks = stage_blocks(traces)
     seen = as_the_network_sees(view)
@@ -77,7 +85,7 @@ def save_comparison(
 
 
 def as_the_network_sees(view: CameraView) -> CameraView:
-    """The view of the pixels that went into the network, at the network's size."""
+    """Return the view with the pixels that went into the network, at the network's size."""
     large = tuple(
         round(side * factor)
         for side, factor in zip(view.image.shape[1::-1], view.scale, strict=True)
@@ -100,8 +108,9 @@ def as_the_network_sees(view: CameraView) -> CameraView:
 def detail(
     view: CameraView, trace: BlockTrace, shrunken: NDArray[np.uint8]
 ) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the part, a fourth of the image wide, whose kept windows hold
-    most of what shrinking loses.
+    """Choose the part of the image in which shrinking loses most of what the kept windows hold.
+
+    Returns left, top, right and bottom. The part is a fourth of the image wide.
     """
     height, width = view.image.shape[:2]
     part = (width // ZOOM, height // ZOOM)

@@ -1,5 +1,6 @@
-"""Camera frames with boxes on them: one, or the six of a keyframe on a sheet as nuScenes lays them
-out.
+"""Camera frames with boxes on them.
+
+A picture shows one frame, or the six frames of a keyframe in nuScenes' layout.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ WIDTH = 528  # pixels of a frame on a sheet
 
 
 def clear_boxes(boxes: Boxes) -> Boxes:
-    """The predictions that are worth drawing."""
+    """Keep the predictions that are worth drawing."""
     return boxes if boxes.scores is None else boxes[boxes.scores >= LEAST_SCORE]
 
 
 def shrink(view: CameraView, width: int = WIDTH) -> CameraView:
-    """The same view with a frame of ``width`` pixels, if its own has more."""
+    """Return the same view with a frame of ``width`` pixels, if its own frame is wider."""
     factor = width / view.image.shape[1]
     if factor >= 1:
         return view
@@ -64,7 +65,7 @@ def shrink(view: CameraView, width: int = WIDTH) -> CameraView:
 
 
 def show_frame(axis: Axes, image: NDArray[np.uint8]) -> None:
-    """An image that fills its axis, a unit of which is a pixel."""
+    """Show an image that fills its axis, where one unit of the axis is one pixel."""
     height, width = image.shape[:2]
     axis.imshow(image, extent=(0, width, height, 0), aspect="auto")
     axis.set(xlim=(0, width), ylim=(height, 0))
@@ -74,8 +75,9 @@ def show_frame(axis: Axes, image: NDArray[np.uint8]) -> None:
 def draw_boxes(
     axis: Axes, view: CameraView, boxes: Boxes, colour: str | None, thickness: float, style: str
 ) -> None:
-    """Their edges, in one colour or each class in its own; what is behind the camera or outside the
-    frame is cut off.
+    """Draw the edges of boxes, in one colour or each class in its own.
+
+    Edges behind the camera or outside the frame are cut off.
     """
     height, width = view.image.shape[:2]
     lines = [box_lines(corners, view.intrinsic, (width, height)) for corners in boxes.corners]
@@ -93,7 +95,7 @@ def draw_boxes(
 
 
 def draw_all_boxes(axis: Axes, view: CameraView) -> None:
-    """Truth dotted in white, predictions in the colours of their classes."""
+    """Draw truth dotted in white and predictions in the colours of their classes."""
     draw_boxes(axis, view, view.truth, "white", 0.9, ":")
     draw_boxes(axis, view, clear_boxes(view.predictions), None, 1.3, "-")
 
@@ -113,10 +115,10 @@ def draw_label(axis: Axes, view: CameraView, text: str = "") -> None:
 def camera_sheet(
     views: Sequence[CameraView], title: str, draw: Callable[[Axes, CameraView, int], None]
 ) -> Figure:
-    """The six cameras; ``draw`` is called with each one's axis, the view, shrunk, and its place
-    among ``views``.
+    """Draw the six cameras on one sheet.
 
-    Where not all of them are nuScenes', they come in their order.
+    ``draw`` is called with each camera's axis, the shrunk view, and the view's place among
+    ``views``. If not all cameras are nuScenes', they keep the order of ``views``.
     """
     channels = [channel for row in LAYOUT for channel in row]
     places = {channel: place for place, channel in enumerate(channels)}
@@ -141,7 +143,7 @@ def camera_sheet(
 
 
 def box_handles(found: Iterable[Boxes], style: Literal[":", "-"] = ":") -> list[Artist]:
-    """A legend's: truth, and the classes ``found``."""
+    """Return a legend's handles: truth, and the classes ``found``."""
     names = {name for boxes in found for name in clear_boxes(boxes).names}
     truth = Line2D([], [], color="white", linestyle=style, label="ground truth")
     return [
@@ -155,12 +157,15 @@ def box_handles(found: Iterable[Boxes], style: Literal[":", "-"] = ":") -> list[
 
 
 def plain(name: str) -> str:
-    """A class or camera as people write it."""
+    """Return a class or camera name as people write it."""
     return name.removeprefix("CAM_").replace("_", " ").lower()
 
 
 def in_layout(views: Sequence[CameraView]) -> list[int]:
-    """Their places, as nuScenes lays cameras out, row by row; others after these."""
+    """Return the places of views in nuScenes' layout, row by row.
+
+    Other cameras come last.
+    """
     order = {
         channel: place for place, channel in enumerate(channel for row in LAYOUT for channel in row)
     }
@@ -176,7 +181,7 @@ def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def box_sheet(keyframe: Keyframe, title: str) -> Figure:
-    """The six cameras with truth and predictions."""
+    """Draw the six cameras with truth and predictions."""
 
     def draw(axis: Axes, view: CameraView, number: int) -> None:
         draw_all_boxes(axis, view)
@@ -192,21 +197,21 @@ def box_sheet(keyframe: Keyframe, title: str) -> Figure:
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
-    """(H, W, 3) of a figure."""
+    """Return a figure as (H, W, 3) pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
-    """(H, W, 3) RGB as a file."""
+    """Encode (H, W, 3) RGB pixels as a JPEG file."""
     _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return bytes(np.asarray(encoded, np.uint8))
 
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> Path:
-    """Whole or not at all."""
-    # half the time of the usual 6, for a tenth more bytes
+    """Save a figure, whole or not at all, and return its path."""
+    # Level 2 takes half the time of the usual level 6 and makes files a tenth larger.
     quick = {"compress_level": 2} if path.suffix == ".png" else {}
     with whole_path(path) as partial:
         figure.savefig(partial, dpi=dpi, facecolor=figure.get_facecolor(), pil_kwargs=quick)
@@ -214,7 +219,10 @@ def save(figure: Figure, path: Path, dpi: int = 100) -> Path:
 
 
 def save_frame(view: CameraView, path: Path) -> None:
-    """The whole frame with the boxes found in it, each with its class, score and distance."""
+    """Save the whole frame with the boxes found in it.
+
+    Each box has its class, score and distance.
+    """
     height, width = view.image.shape[:2]
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     axis = figure.add_axes((0, 0, 1, 1))
@@ -222,7 +230,7 @@ def save_frame(view: CameraView, path: Path) -> None:
     boxes = clear_boxes(view.predictions)
     draw_boxes(axis, view, boxes, None, max(1.2, width / 900), "-")
     scores = np.ones(len(boxes.names)) if boxes.scores is None else boxes.scores
-    for number in np.argsort(scores):  # the best on top
+    for number in np.argsort(scores):  # the best is drawn last, on top
         _label(axis, view, boxes.corners[number], boxes.names[number], scores[number])
     save(figure, path)
 

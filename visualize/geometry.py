@@ -14,18 +14,19 @@ from sparsevit3d.swin.trace import BlockTrace
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
-# A box's 12 edges, by corner: two faces and what joins them.
+# The 12 edges of a box by their corners: two faces and the edges between them.
 EDGES = (
     [(i, (i + 1) % 4) for i in range(4)]
     + [(4 + i, 4 + (i + 1) % 4) for i in range(4)]
     + [(i, 4 + i) for i in range(4)]
 )
-NEAR = 0.1  # metres in front of the camera, from where on things are drawn
+NEAR = 0.1  # metres in front of the camera from which on things are drawn
 
 
 def window_rectangles(trace: BlockTrace, window: int) -> list[Rectangle]:
-    """The network pixels that a window's tokens came from: one rectangle, or up to four where a
-    shifted window wraps around the map.
+    """Return the network pixels that a window's tokens came from.
+
+    The result is one rectangle, or up to four if a shifted window wraps around the map.
     """
     down, across = trace.grid
     row, column = divmod(window, across)
@@ -40,8 +41,9 @@ def window_rectangles(trace: BlockTrace, window: int) -> list[Rectangle]:
 
 
 def _runs(index: int, count: int, window: int, shift: int, length: int) -> list[tuple[int, int]]:
-    """Along one axis: the runs of tokens [first, last) of a window after a cyclic shift, without
-    what is padding.
+    """Return the runs of tokens [first, last) of a window along one axis.
+
+    The window is shifted cyclically. Padding is left out.
     """
     padded = count * window
     first = index * window + shift
@@ -51,8 +53,9 @@ def _runs(index: int, count: int, window: int, shift: int, length: int) -> list[
 
 
 def window_map(view: CameraView, trace: BlockTrace) -> NDArray[np.int64]:
-    """(H, W) of the view's frame: the window whose tokens each pixel's centre fell to; -1 where the
-    network saw nothing.
+    """Return (H, W) of the view's frame: the window that holds the token of each pixel's centre.
+
+    The value is -1 where the network saw nothing.
     """
     height, width = view.image.shape[:2]
     row = _windows_along(height, view.scale[1], view.offset[1], view.network_size[1], trace, 0)
@@ -63,8 +66,9 @@ def window_map(view: CameraView, trace: BlockTrace) -> NDArray[np.int64]:
 def _windows_along(
     length: int, scale: float, offset: float, size: int, trace: BlockTrace, axis: int
 ) -> NDArray[np.int64]:
-    """Along one axis of a frame: each pixel's row or column of windows, -1 outside of what the
-    network saw.
+    """Return each pixel's row or column of windows along one axis of a frame.
+
+    The value is -1 outside the part that the network saw.
     """
     pixels = np.floor((np.arange(length) + 0.5) * scale - offset + 1e-9).astype(np.int64)
     token = pixels // trace.stride
@@ -75,23 +79,28 @@ def _windows_along(
 
 
 def paint(view: CameraView, trace: BlockTrace, values: NDArray[Any], unseen: Any) -> NDArray[Any]:
-    """(H, W) of the view's frame: at each pixel its window's of the ``values`` (windows,)."""
+    """Return (H, W) of the view's frame, with each pixel's value that of its window.
+
+    ``values`` has shape (windows,). Pixels in no window get ``unseen``.
+    """
     return np.append(values, np.array(unseen, values.dtype))[window_map(view, trace)]
 
 
 def window_mask(
     view: CameraView, trace: BlockTrace, chosen: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """(H, W) of the view's frame: which pixels lie in windows that are ``chosen`` (windows,)."""
+    """Return (H, W) of the view's frame: which pixels lie in ``chosen`` windows.
+
+    ``chosen`` has shape (windows,).
+    """
     return paint(view, trace, chosen, False)
 
 
 def survival(view: CameraView, traces: Sequence[BlockTrace], image: int) -> NDArray[np.float64]:
-    """(H, W) of the view's frame: in how many of the blocks each pixel was computed, as a share of
-    those that there are; NaN: unseen.
+    """Return (H, W) of the view's frame: the share of blocks that computed each pixel.
 
-    The article's last figure shows it through the layers. ``image``: the view's place in the
-    traces' batch.
+    The value is NaN where the network saw nothing. ``image`` is the view's place in the traces'
+    batch. The article's last figure shows the survival of windows through the layers.
     """
     total = np.zeros(view.image.shape[:2])
     for trace in traces:
@@ -104,8 +113,10 @@ def box_lines(
     intrinsic: NDArray[np.floating],
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.float64]:
-    """(E, 2, 2) line segments in frame pixels of one box's edges (8, 3), cut off where they pass
-    behind the camera, and, of a frame of ``size`` (width, height), where they leave it.
+    """Return one box's edges as (E, 2, 2) line segments in frame pixels.
+
+    ``corners`` has shape (8, 3). Edges are cut off where they pass behind the camera. If ``size``
+    (width, height) is given, edges are also cut off at the border of the frame.
     """
     lines = []
     for one, other in EDGES:
@@ -125,8 +136,9 @@ def box_lines(
 
 
 def clip_line(line: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64] | None:
-    """(2, 2) what of a segment lies within a frame of ``size`` (width, height), by Liang and Barsky
-    (1984); None: nothing.
+    """Clip a segment to a frame of ``size`` (width, height), by Liang and Barsky (1984).
+
+    Returns a (2, 2) segment, or None if the segment lies outside the frame.
     """
     start = line[0]
     along = line[1] - line[0]
@@ -146,8 +158,10 @@ def clip_line(line: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.fl
 def box_outline(
     corners: NDArray[np.floating], intrinsic: NDArray[np.floating], size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """(V, 2) the polygon in frame pixels that one box (8, 3) covers of a frame of ``size``, in
-    order round; none: it is not in it.
+    """Return the polygon (V, 2) in frame pixels that a box (8, 3) covers of a frame of ``size``.
+
+    The corners are in order around the polygon. The polygon has no corners if the box is not in the
+    frame.
     """
     ends = box_lines(corners, intrinsic).reshape(-1, 2)
     if len(ends) < 3:

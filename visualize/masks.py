@@ -1,5 +1,7 @@
-"""Window masks on camera frames: what the backbone computed is clear, what it left out is dimmed;
-how important windows were, and how long they lasted through the layers.
+"""Draw window masks on camera frames.
+
+A mask shows computed windows clear and pruned windows dimmed. Other sheets show how important the
+windows were, and how long windows lasted through the layers.
 """
 
 from __future__ import annotations
@@ -37,15 +39,16 @@ from visualize.geometry import paint, survival, window_map, window_rectangles
 
 GRID_LINE = "#7fffd4"
 UNSEEN = (0.26, 0.28, 0.33)
-IMPORTANCE = "inferno"
-LAYERS = "viridis"  # colour maps
-THUMBNAIL = 320  # pixels
+IMPORTANCE = "inferno"  # colour map of importance
+LAYERS = "viridis"  # colour map of survival
+THUMBNAIL = 320  # pixels of a frame's width
 
 
 def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
-    """For each stage its plain block that computes least.
+    """Return for each stage the block without shift that computes least.
 
-    Windows scored once per stage, as usual: all others compute these as well.
+    Windows are usually scored once per stage. All other blocks of the stage then compute these
+    windows as well.
     """
     if not traces:
         raise InputError("the trace is empty; run the network within record_windows(net)")
@@ -59,7 +62,7 @@ def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
 
 
 def stage_block(traces: Sequence[BlockTrace], stage: int) -> BlockTrace:
-    """The one of these that is of ``stage``."""
+    """Return the block of :func:`stage_blocks` that belongs to ``stage``."""
     blocks = {trace.stage: trace for trace in stage_blocks(traces)}
     if stage not in blocks:
         raise InputError(f"there is no stage {stage}; there are {', '.join(map(str, blocks))}")
@@ -69,10 +72,11 @@ def stage_block(traces: Sequence[BlockTrace], stage: int) -> BlockTrace:
 def save_masks(
     keyframe: Keyframe, folder: Path, title: str, each_block: bool = False
 ) -> list[Path]:
-    """All pictures of a keyframe's windows: a mask and an importance sheet for each stage, every
-    block small on one, and survival.
+    """Save all pictures of a keyframe's windows and return their paths.
 
-    ``each_block``: masks and importance of each block, shifted ones too, on sheets of their own.
+    The pictures are a mask sheet and an importance sheet for each stage, a sheet with every block
+    as a thumbnail, and a survival sheet. ``each_block`` adds separate sheets with mask and
+    importance for each block, shifted blocks included.
     """
     if each_block:
         shown = {f"stage{trace.stage}_block{trace.block}": trace for trace in keyframe.trace}
@@ -95,7 +99,10 @@ def save_masks(
 
 
 def mask_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Figure:
-    """The windows of one block over all cameras; ``views`` in the order of the trace's batch."""
+    """Draw the windows of one block over all cameras.
+
+    ``views`` are in the order of the trace's batch.
+    """
 
     def draw(axis: Axes, view: CameraView, number: int) -> None:
         kept = trace.kept[number]
@@ -125,14 +132,15 @@ def _caption(trace: BlockTrace) -> str:
 
 
 def draw_mask(axis: Axes, view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> None:
-    """The frame with what was pruned dimmed, and the outlines of what was kept."""
+    """Draw the frame with pruned windows dimmed and kept windows outlined."""
     show_frame(axis, dimmed(view, trace, kept))
     _outline_windows(axis, view, trace, kept, 0.45, 0.6)
 
 
 def dimmed(view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The frame with pruned windows darkened, and behind fog where the network saw nothing because
-    the image was cropped.
+    """Return the frame with pruned windows darkened.
+
+    Parts that the network did not see, because the image was cropped, lie behind fog.
     """
     numbers = window_map(view, trace)
     image = view.image.astype(np.float32)
@@ -147,7 +155,7 @@ def dimmed(view: CameraView, trace: BlockTrace, kept: NDArray[np.bool_]) -> NDAr
 
 
 def fog(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What becomes of (H, W, 1) pixels that the network did not see."""
+    """Return the colour of (H, W, 1) grey pixels that the network did not see."""
     return np.asarray(0.3 * grey + 255 * np.array(UNSEEN, np.float32))
 
 
@@ -172,7 +180,7 @@ def _outline_windows(
 def _outline(
     view: CameraView, rectangle: tuple[float, float, float, float]
 ) -> list[tuple[float, float]]:
-    width, height = view.network_size  # tokens at the edge may reach beyond
+    width, height = view.network_size  # edge tokens may reach past the image
     left, top, right, bottom = view.to_frame(
         (*rectangle[:2], min(rectangle[2], width), min(rectangle[3], height))
     )
@@ -180,8 +188,9 @@ def _outline(
 
 
 def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str) -> Figure:
-    """How important the windows of a block were, as a heat map whose scale all cameras share; what
-    was kept is outlined.
+    """Draw how important the windows of a block were, as a heat map.
+
+    All cameras share one scale. Kept windows are outlined.
     """
     if trace.scores is None:
         raise InputError(
@@ -236,7 +245,10 @@ def survival_sheet(keyframe: Keyframe, title: str) -> Figure:
 def heated(
     view: CameraView, values: NDArray[np.float64], scale: Normalize, colours: str
 ) -> NDArray[np.uint8]:
-    """The frame in grey under the colours of (H, W) ``values``; NaN: behind fog."""
+    """Return the frame in grey under the colours of (H, W) ``values``.
+
+    Pixels with NaN lie behind fog.
+    """
     grey = view.image.mean(-1, keepdims=True).astype(np.float32)
     warm = 255 * colormaps[colours](scale(np.nan_to_num(values)))[..., :3]
     mixed = 0.6 * warm + 0.4 * grey
@@ -251,7 +263,10 @@ def _scale(figure: Figure, scale: Normalize, colours: str, label: str) -> None:
 
 
 def block_sheet(keyframe: Keyframe, title: str) -> Figure:
-    """Every block in its row, plain and shifted windows alternating, every camera in its column."""
+    """Draw every block in its row and every camera in its column.
+
+    Plain and shifted windows alternate.
+    """
     numbers = in_layout(keyframe.views)
     views = [shrink(keyframe.views[number], THUMBNAIL) for number in numbers]
     height = max(view.image.shape[0] for view in views)

@@ -1,7 +1,8 @@
-"""Did the pedestrian stay in?
+"""Measure how much of the true objects the kept windows contain. Did the pedestrian stay in?
 
-Of the pixels inside the boxes of true objects, and of the objects, the share that lies in kept
-windows, beside as many windows at random and as many that are chosen for just these objects.
+Two shares lie in kept windows: the share of the pixels inside the boxes of true objects, and the
+share of the objects. Both are shown beside two other choices of as many windows: random windows,
+and windows chosen for just these objects.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from visualize.geometry import box_outline, window_map
 from visualize.masks import stage_blocks
 
 DISTANCES = (0, 10, 20, 30, 50, np.inf)  # metres
-ENOUGH = 0.5  # share of an object's pixels from which on it counts as kept
+ENOUGH = 0.5  # share of an object's pixels from which on the object counts as kept
 MEASURES = ("share_of_pixels", "share_of_objects")
-DRAWS = 400  # of random windows, to tell how many objects they keep
+DRAWS = 400  # random choices of windows, to estimate how many objects they keep
 LABELS = {
     "kept": "the plan",
     "random": "as many windows at random",
@@ -38,18 +39,16 @@ CHOICES = {"kept": "#c2571a", "random": "#8b949e", "best": "#1f5fa8"}
 
 @dataclass(frozen=True)
 class Objects:
-    """M objects as one camera shows them, over the W windows of one stage; the same under every
-    plan.
-    """
+    """M objects as one camera shows them, over the W windows of one stage, under any plan."""
 
     names: NDArray[np.str_]  # (M,)
-    metres: NDArray[np.float64]  # (M,) from the camera
-    # (M, W) pixels of the frame, within the object's outline, that fell to a window
+    metres: NDArray[np.float64]  # (M,) distance from the camera
+    # (M, W) pixels of the frame that lie within the object's outline and in the window
     counts: NDArray[np.int64]
 
 
 def find_objects(keyframe: Keyframe) -> list[Objects]:
-    """For each stage, and in it for each camera."""
+    """Find the objects of each stage, and within a stage of each camera."""
     return [
         _count(view, trace) for trace in stage_blocks(keyframe.trace) for view in keyframe.views
     ]
@@ -60,9 +59,9 @@ class Sight:
     """Objects under a plan."""
 
     stage: int
-    kept: NDArray[np.bool_]  # (W,)
+    kept: NDArray[np.bool_]  # (W,) windows that the plan keeps
     objects: Objects
-    # (M,) how probably the object is kept by as many windows at random
+    # (M,) probability that as many random windows keep the object
     by_chance: NDArray[np.float64]
 
     def only(self, rows: NDArray[np.bool_]) -> Sight:
@@ -76,13 +75,15 @@ class Sight:
 
 
 class Tally:
-    """Counts keyframes under one plan, one after the other.
+    """Counts over keyframes under one plan, added one after the other.
 
-    A stage counts by its plain block that computes least (see stage_blocks). Objects are true boxes
-    as each camera sees them, as far as the network saw them: what two cameras show counts in both,
-    and boxes overlap as they are. At random: as many windows as the plan keeps, each equally
-    likely. Best: as many, chosen for just what is counted, as all pedestrians; for pixels that is
-    exact, for whole objects a greedy choice, so that there may be a better one still.
+    A stage is counted by its block without shift that computes least (see stage_blocks). Objects
+    are true boxes as each camera sees them, as far as the network saw them. An object that two
+    cameras show counts in both. Overlapping boxes are counted as they are.
+
+    Random: as many windows as the plan keeps, each equally likely. Best: as many windows, chosen
+    for just the counted group, for example all pedestrians. For pixels the best choice is exact.
+    For whole objects the best choice is greedy, so a better one may exist.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -93,8 +94,10 @@ class Tally:
         self._keyframes = 0
 
     def add(self, keyframe: Keyframe, objects: Sequence[Objects] | None = None) -> None:
-        """``objects``: what find_objects made of this moment, whatever the plan, if that has been
-        done.
+        """Count one keyframe.
+
+        ``objects`` is the result of find_objects for this moment, if that is at hand. The result is
+        the same for every plan.
         """
         self._plan = keyframe.plan
         self._keyframes = self._keyframes + 1
@@ -109,7 +112,7 @@ class Tally:
         return Sight(stage, kept, objects, by_chance)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: by stage, and within each by class and by distance."""
+        """Return the counts for JSON: by stage, and within each stage by class and by distance."""
         stages = []
         for stage, shares in self._shares.items():
             own = [sight for sight in self._sights if sight.stage == stage]
@@ -145,8 +148,10 @@ def _with_objects(groups: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
-    """How many objects, and for each choice of windows the share of their pixels and of them; None
-    where there are none.
+    """Return the number of objects and the shares that each choice of windows keeps.
+
+    The shares are of the objects' pixels and of the objects. A share is None if there are no
+    objects.
     """
     pixels = dict.fromkeys(CHOICES, 0.0)
     objects = dict.fromkeys(CHOICES, 0.0)
@@ -177,13 +182,14 @@ def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
 
 
 def _needed(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(M,) pixels from which on an object counts as kept."""
+    """Return (M,) pixels from which on an object counts as kept."""
     return np.asarray(ENOUGH * counts.sum(1))
 
 
 def _greedy(counts: NDArray[np.int64], most: int) -> int:
-    """How many objects ``most`` windows keep that are chosen so: always those of the object that
-    needs the fewest more.
+    """Return how many objects ``most`` windows keep if they are chosen greedily.
+
+    Each step takes the windows of the object that needs the fewest more.
     """
     left = counts.astype(np.int64)
     held = np.zeros(len(counts))
@@ -211,7 +217,7 @@ def _count(view: CameraView, trace: BlockTrace) -> Objects:
     counts = []
     chosen = []
     for number, corners in enumerate(view.truth.corners):
-        # to where a pixel's centre is a whole number
+        # Shift by half a pixel, so that pixel centres have whole-number coordinates.
         outline = box_outline(corners, view.intrinsic, (width, height)) - 0.5
         if not len(outline):
             continue
@@ -240,13 +246,14 @@ def _bin_name(low: float, high: float) -> str:
 
 
 def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
-    """``found``: what Tally.as_dict gave.
+    """Save a picture of ``found``, the result of Tally.as_dict.
 
-    A row for pixels and one for objects; by stage, by class and by distance.
+    One row is for pixels and one for objects. The columns are by stage, by class and by distance.
     """
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     axes = figure.subplots(2, 3, sharey=True, width_ratios=(1, 2.4, 1.2))
-    pruned = min(found["stages"], key=lambda stage: stage["kept_windows"])  # where it matters most
+    # The stage that keeps fewest windows is where recall matters most.
+    pruned = min(found["stages"], key=lambda stage: stage["kept_windows"])
     by_stage = {
         f"{stage['stage']}\n{stage['kept_windows']:.0%} kept": stage["all"]
         for stage in found["stages"]
@@ -288,8 +295,10 @@ def _bars(axes: Axes, groups: dict[str, dict[str, Any]], measure: str, title: st
 
 
 def recall_rows(found: dict[str, Any]) -> Sequence[tuple[str, ...]]:
-    """As a table: stage, windows kept, of what, how many; then of pixels and of objects the share
-    kept: by the plan, at random, at best.
+    """Return the results as table rows.
+
+    The columns are stage, share of windows kept, group, and number of objects. Two more columns
+    give the kept share of pixels and of objects: by the plan, at random, at best.
     """
     rows = []
     for stage in found["stages"]:

@@ -1,7 +1,6 @@
-"""One HTML file to look around in: keyframes, cameras, stages and plans, with charts whose points
-open their masks.
+"""Build one HTML file to explore keyframes, cameras, stages and plans.
 
-It needs no network.
+The points of the charts open their masks. The file needs no network.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from visualize.masks import stage_blocks
 from visualize.recall import Tally, find_objects
 
 TEMPLATE = "report.html"
-WIDTH = 800
-QUALITY = 72  # of a frame, pixels and JPEG's
+WIDTH = 800  # pixels of a frame
+QUALITY = 72  # of a frame's JPEG
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,22 @@ class ReportedPlan:
     """What is known of a plan beforehand."""
 
     name: str
-    share: float  # of the dense backbone's MACs
-    score: float | None = None  # of a search
+    share: float  # share of the dense backbone's MACs
+    score: float | None = None  # score of the plan in a search
 
 
 class Report:
-    """Takes keyframes one after the other, each under all plans, and keeps no more of them than
-    goes into the file.
+    """Keyframes collected one after the other, each under all plans, for one HTML file.
 
-    ``judged``: all plans of a search, "share" and "score" each, for the chart of scores; ``score``:
-    their name. Plans with a score are joined as the front.
+    Only the data that goes into the file is kept.
+
+    Args:
+        title (str): title of the report.
+        plans (Sequence[ReportedPlan]): the plans to show. Plans with a score are joined as the
+            front.
+        judged (Sequence[Mapping[str, float]]): all plans of a search for the chart of scores, each
+            with "share" and "score". The default is none.
+        score (str): name of the scores. The default is "mAP".
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class Report:
         self._stages: list[dict[str, Any]] = []
 
     def add(self, looks: Sequence[Keyframe]) -> None:
-        """``looks``: one moment under each plan, in their order."""
+        """Add one moment: ``looks`` holds a keyframe under each plan, in the plans' order."""
         first = looks[0]
         objects = find_objects(first)
         for tally, look in zip(self._tallies, looks, strict=True):
@@ -85,7 +90,10 @@ class Report:
         self._frames.append({"name": first.name, "cameras": cameras})
 
     def save(self, path: Path) -> Path:
-        """Whole or not at all. Raises InputError where there is nothing to show."""
+        """Save the report, whole or not at all, and return its path.
+
+        Raises InputError if there is nothing to show.
+        """
         if not self._frames:
             raise InputError(f"{path}: there is no keyframe to report on")
         recalls = [tally.as_dict()["stages"] for tally in self._tallies]
@@ -111,8 +119,9 @@ class Report:
 
 
 def _of_camera(view: CameraView, blocks: Sequence[BlockTrace]) -> dict[str, Any]:
-    """What a camera shows under every plan: its frame, the truth, and where the windows of each
-    stage lie.
+    """Return what a camera shows under every plan.
+
+    The result holds the frame, the truth, and where the windows of each stage lie.
     """
     height, width = view.image.shape[:2]
     return {
@@ -125,8 +134,9 @@ def _of_camera(view: CameraView, blocks: Sequence[BlockTrace]) -> dict[str, Any]
 
 
 def _of_plan(view: CameraView, blocks: Sequence[BlockTrace], number: int) -> dict[str, Any]:
-    """What a plan made of it: boxes found, and of each stage the windows kept, and how important
-    all were.
+    """Return the result of one plan: the boxes found, and the windows of each stage.
+
+    A stage has the windows kept and the importance of all windows.
     """
     return {
         "found": _lines(view, clear_boxes(view.predictions)),
@@ -139,7 +149,7 @@ def _of_plan(view: CameraView, blocks: Sequence[BlockTrace], number: int) -> dic
 
 
 def _edges(view: CameraView, trace: BlockTrace) -> dict[str, list[float]]:
-    """Frame pixels of the lines between plain windows, as far as the network saw."""
+    """Return the lines between plain windows in frame pixels, as far as the network saw."""
     columns, rows = (
         np.arange(count + 1) * trace.window * trace.stride for count in trace.grid[::-1]
     )
@@ -150,7 +160,7 @@ def _edges(view: CameraView, trace: BlockTrace) -> dict[str, list[float]]:
 
 
 def _bytes(scores: NDArray[np.floating], number: int) -> NDArray[np.uint8]:
-    """0 to 255, on a scale that the cameras share."""
+    """Scale one camera's scores to 0 to 255, on a scale that all cameras share."""
     low = float(scores.min())
     high = float(scores.max())
     return np.asarray(np.round(255 * (scores[number] - low) / max(high - low, 1e-12)), np.uint8)
@@ -161,7 +171,7 @@ def _text(values: NDArray[np.uint8]) -> str:
 
 
 def _lines(view: CameraView, boxes: Boxes) -> list[dict[str, Any]]:
-    """Boxes of which something is in the frame, as lines of frame pixels."""
+    """Return the boxes that are at least partly in the frame, as lines in frame pixels."""
     height, width = view.image.shape[:2]
     rows = []
     for name, corners in zip(boxes.names, boxes.corners, strict=True):

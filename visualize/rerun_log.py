@@ -1,7 +1,6 @@
-"""A drive as a recording for Rerun (https://rerun.io): cameras, boxes, lidar and window masks on
-one timeline.
+"""Save a drive as a recording for Rerun (https://rerun.io).
 
-Needs ``rerun-sdk``.
+The recording shows cameras, boxes, lidar and window masks on one timeline. Needs ``rerun-sdk``.
 """
 
 from __future__ import annotations
@@ -22,20 +21,23 @@ from visualize.geometry import paint
 from visualize.masks import stage_block
 from visualize.scene import make_scene
 
-# RGBA over a frame
+# RGBA colours of the window masks over a frame.
 STATES = [
     (1, "pruned", (6, 8, 12, 190)),
     (2, "kept", (0, 0, 0, 0)),
     (3, "cropped", (60, 66, 82, 190)),
 ]
-WIDTH = 800
-QUALITY = 80  # of a frame, pixels and JPEG's
+WIDTH = 800  # pixels of a frame
+QUALITY = 80  # of a frame's JPEG
 
 
 def save_recording(keyframes: Iterable[Keyframe], path: Path, stage: int = 1) -> Path:
-    """``path``, which ``rerun PATH`` opens; whole or not at all. Masks are those of ``stage``."""
+    """Save a recording, whole or not at all, and return its path.
+
+    The command ``rerun PATH`` opens the file. The masks are those of ``stage``.
+    """
     recording = rerun.new_recording("sparsevit3d")
-    # strict: else what cannot be logged is only warned of
+    # Without strict, Rerun only warns of data that cannot be logged.
     log = partial(rerun.log, recording=recording, strict=True)
     with whole_path(path) as unfinished:
         try:
@@ -74,11 +76,13 @@ def _log(log: Callable[..., None], keyframe: Keyframe, stage: int) -> None:
 
 
 def _boxes(boxes: Boxes) -> rerun.Boxes3D:
-    """By their three axes: a corner of the front face to the one below, to the one beside, to the
-    one behind it.
+    """Return boxes for Rerun, oriented by their three axes.
+
+    The axes lead from a corner of the front face to the corner below, to the corner beside, and to
+    the corner behind.
     """
     corner, beside, below, behind = (boxes.corners[:, number] for number in (0, 1, 3, 4))
-    # columns: forward, left, up
+    # The columns are forward, left and up.
     axes = np.stack([corner - behind, corner - beside, corner - below], -1)
     sizes = np.linalg.norm(axes, axis=1)
     turns = (

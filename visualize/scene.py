@@ -1,8 +1,9 @@
-"""A keyframe in three dimensions: lidar points in the colours that the cameras saw, dark where the
-network left them out, boxes, frusta and ground.
+"""A keyframe in three dimensions: lidar points, boxes, camera frusta and ground.
 
-In a window where there is a display; as a picture anywhere, by casting rays: Open3D's own renderer
-needs EGL, and without it aborts the process.
+Lidar points have the colours that the cameras saw. Points are dark where the network pruned them.
+
+The scene opens in a window if there is a display. Ray casting renders a picture on any machine.
+Open3D's own renderer needs EGL and aborts the process without EGL.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from visualize.masks import stage_block
 Array = NDArray[np.float64]
 
 EYE = np.array([-24.0, 0.0, 19.0])
-TARGET = np.array([11.0, 0.0, 0.0])  # ego frame, metres: from behind, over the roof
+TARGET = np.array([11.0, 0.0, 0.0])  # ego frame, metres: seen from behind, over the roof
 SIZE = (1600, 900)  # pixels
-FIELD = 55.0  # degrees, across
-DARK = 0.3  # share of its light that a pruned point keeps
-POINT = 0.0016
-LINE = 0.0008  # half widths, as a share of the distance from the eye
-FRUSTUM = 1.6
-REACH = 75.0
-RING = 10.0  # metres: how deep a camera's is drawn, how far the ground, where its circles are
+FIELD = 55.0  # degrees of view across
+DARK = 0.3  # share of its brightness that a pruned point keeps
+POINT = 0.0016  # half width of a point, as a share of the distance from the eye
+LINE = 0.0008  # half width of a line, as a share of the distance from the eye
+FRUSTUM = 1.6  # metres: how deep a camera's frustum is drawn
+REACH = 75.0  # metres: how far the ground is drawn
+RING = 10.0  # metres between the circles on the ground
 GROUND = np.array([0.115, 0.13, 0.155])
 CIRCLE = np.array([0.24, 0.27, 0.31])
 SKY = np.array(to_rgb(BACKGROUND))
@@ -51,7 +52,7 @@ FACES = np.array(
 
 @dataclass(frozen=True)
 class Scene:
-    """Points and lines of the ego frame, metres, each with a colour from 0 to 1."""
+    """Points and lines in the ego frame, in metres, each with a colour from 0 to 1."""
 
     points: Array  # (P, 3)
     point_colours: Array  # (P, 3)
@@ -60,7 +61,9 @@ class Scene:
 
 
 def make_scene(keyframe: Keyframe, stage: int = 0) -> Scene:
-    """Truth is white, predictions are in the colours of their classes; points are dark where
+    """Make the scene of a keyframe.
+
+    Truth is white, and predictions have the colours of their classes. Points are dark where
     ``stage`` computed no window.
     """
     parts = [_frustum(view) for view in keyframe.views]
@@ -99,15 +102,17 @@ def _frustum(view: CameraView) -> tuple[Array, Array]:
 
 
 def _seen_colours(keyframe: Keyframe, points: Array, stage: int) -> Array:
-    """Of each point the pixel that a camera has of it, darkened where its window was pruned; grey
-    what the network saw nothing of.
+    """Return the colour that a camera sees at each point.
+
+    A point is darkened if its window was pruned. A point is grey if the network did not see the
+    point.
     """
     colours = np.tile(UNSEEN, (len(points), 1)) * (0.6 + 0.4 * np.clip(points[:, 2:] / 3, 0, 1))
     trace = stage_block(keyframe.trace, stage)
     met = np.zeros(len(points), bool)
     for number, view in enumerate(keyframe.views):
         height, width = view.image.shape[:2]
-        there = (points - view.to_ego[:3, 3]) @ view.to_ego[:3, :3]  # in the camera's frame
+        there = (points - view.to_ego[:3, 3]) @ view.to_ego[:3, :3]  # camera frame
         pixels = there @ view.intrinsic.T
         columns, rows = np.floor(pixels[:, :2] / np.maximum(pixels[:, 2:], NEAR)).astype(int).T
         inside = np.flatnonzero(
@@ -120,17 +125,21 @@ def _seen_colours(keyframe: Keyframe, points: Array, stage: int) -> Array:
         light = paint(view, trace, np.where(trace.kept[number], 1.0, DARK), np.nan)[
             rows[inside], columns[inside]
         ]
-        seen = inside[np.isfinite(light)]  # by the network; what was cropped stays grey
+        seen = inside[np.isfinite(light)]  # seen by the network: cropped points stay grey
         bright = 0.35 + 0.65 * view.image[rows[seen], columns[seen]] / 255
         found = light[np.isfinite(light), None] * bright
-        # of two cameras the one that kept it
+        # If two cameras see a point, the brighter colour wins: that of the camera that kept the
+        # point.
         colours[seen] = np.where(met[seen, None], np.maximum(colours[seen], found), found)
         met[seen] = True
     return colours
 
 
 def show(scene: Scene, title: str) -> None:
-    """In a window that can be turned. Raises InputError where there is no display."""
+    """Show the scene in a window that can be turned.
+
+    Raises InputError if there is no display.
+    """
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     viewer = open3d.visualization.Visualizer()
     if not display or not viewer.create_window(title, *SIZE):
@@ -167,7 +176,7 @@ def _edges(lines: Array, colours: Array) -> Any:
 
 
 def _circles() -> Array:
-    """(L, 2, 3) around the ego, on the ground."""
+    """Return circles around the ego on the ground as (L, 2, 3) lines."""
     angles = np.linspace(0, 2 * np.pi, 97)
     circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(97)], -1)
     rings = np.arange(RING, REACH, RING)[:, None, None] * circle
@@ -177,7 +186,10 @@ def _circles() -> Array:
 def render(
     scene: Scene, size: tuple[int, int] = SIZE, eye: Array = EYE, target: Array = TARGET
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) of a view from ``eye`` towards ``target``; two rays a pixel each way."""
+    """Render (H, W, 3) pixels of the view from ``eye`` towards ``target``.
+
+    Each pixel takes two rays in each direction, across and down.
+    """
     vertices, faces, colours = _solids(scene, eye)
     caster = open3d.t.geometry.RaycastingScene()
     caster.add_triangles(
@@ -198,8 +210,10 @@ def render(
 
 
 def _solids(scene: Scene, eye: Array) -> tuple[Array, NDArray[np.int64], Array]:
-    """Rays meet solids alone: points as octahedra, lines as square bars, as thick as looks the same
-    from wherever they are.
+    """Convert points to octahedra and lines to square bars, because rays meet only solids.
+
+    Their thickness grows with the distance from the eye, so that they look equally thick
+    everywhere.
     """
     radius = POINT * np.linalg.norm(scene.points - eye, axis=1)
     dots = scene.points[:, None] + radius[:, None, None] * OCTAHEDRON
@@ -208,7 +222,7 @@ def _solids(scene: Scene, eye: Array) -> tuple[Array, NDArray[np.int64], Array]:
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
     aside = np.cross(along, np.where(np.abs(along[:, 2:]) < 0.9, [0.0, 0, 1], [1.0, 0, 0]))
     aside /= np.linalg.norm(aside, axis=1, keepdims=True)
-    # (L, 4, 3)
+    # Directions across each line, (L, 4, 3).
     across = np.stack([aside, np.cross(along, aside), -aside, -np.cross(along, aside)], 1)
     thick = LINE * np.linalg.norm(scene.lines - eye, axis=2)  # (L, 2)
     bars = scene.lines[:, :, None] + thick[:, :, None, None] * across[:, None]  # (L, 2, 4, 3)
@@ -223,8 +237,9 @@ def _solids(scene: Scene, eye: Array) -> tuple[Array, NDArray[np.int64], Array]:
 
 
 def _ground(eye: Array, directions: Array) -> tuple[Array, Array]:
-    """Colour and distance of the plane z = 0, with circles around the ego, where a ray meets it
-    before it fades into the sky.
+    """Return colour and distance of the plane z = 0 where rays meet it.
+
+    The ground has circles around the ego and fades into the sky with distance.
     """
     down = np.minimum(directions[..., 2], -1e-6)
     distance = np.where(directions[..., 2] < 0, -eye[2] / down, np.inf)

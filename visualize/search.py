@@ -1,5 +1,7 @@
-"""What a search has found: score against cost, the way there, and which block pairs the best plans
-prune.
+"""Draw the results of a search.
+
+The picture shows score against cost, the progress of the search, and which block pairs the best
+plans prune.
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from sparsevit3d.swin.plan import SparsityPlan
 
 BEST = "#c2571a"
 REST = "#1f5fa8"
-TOP = 0.2  # share of the plans that count as the best
+TOP = 0.2  # share of the plans that count as the best ones
 
 
 def save_search(
     judged: Sequence[Mapping[str, Any]], score: str, budget: Mapping[str, float], path: Path
 ) -> None:
-    """``judged``: in the order of their evaluation, "plan", "metrics" (``score`` among them),
-    "costs" by unit and "generation".
+    """Save the picture of a search.
 
-    ``budget``: the most that a plan may cost, by unit; the first one's is the axis.
+    Args:
+        judged (Sequence[Mapping[str, Any]]): the plans in the order of their evaluation, each with
+            "plan", "metrics" (``score`` among them), "costs" by unit, and "generation".
+        score (str): name of the metric to draw.
+        budget (Mapping[str, float]): the most that a plan may cost, by unit. The first unit is the
+            axis.
+        path (Path): the picture to write.
     """
     figure = Figure(figsize=(15, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
@@ -93,7 +100,7 @@ def _draw_history(axes: Axes, judged: Sequence[Mapping[str, Any]], scores: np.nd
 
 
 def _draw_ratios(axes: Axes, judged: Sequence[Mapping[str, Any]], scores: np.ndarray) -> None:
-    """How much of each block pair is left out, by all plans and by the best."""
+    """Draw the ratio pruned from each block pair, by all plans and by the best plans."""
     plans = [SparsityPlan.parse(row["plan"]).ratios for row in judged]
     names = [
         f"{stage + 1}.{pair + 1}"

@@ -1,4 +1,4 @@
-"""Many frames on one sheet, to see what a dataset looks like."""
+"""Draw many frames on one sheet, to show what a dataset looks like."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMNS = 4
 
 
 def save_contact_sheet(frames: Sequence[tuple[Path, str]], path: Path, title: str) -> None:
-    """``frames``: image files, each with a caption."""
+    """Save one sheet of ``frames``, image files with a caption each."""
     rows = -(-len(frames) // COLUMNS)
     figure = Figure(figsize=(4.3 * COLUMNS, 2.65 * rows + 0.4), layout="constrained")
     grid = np.atleast_1d(figure.subplots(rows, COLUMNS, squeeze=False)).ravel()

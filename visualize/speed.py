@@ -1,5 +1,7 @@
-"""How fast a detector is, as a picture: its backbone's time against the share of MACs, between its
-rivals; and where the rest goes.
+"""Draw how fast a detector is.
+
+The left half shows the backbone's time against the share of MACs, beside its rivals. The right half
+shows where the rest of the time goes.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ PARTS = {"backbone": "#1f5fa8", "neck": "#7fb2d9", "head": "#b8b8b8", "decode": 
 
 
 def save_speed(result: Mapping[str, Any], path: Path) -> None:
-    """``result``: what benchmark's JSON line holds.
+    """Save the picture of ``result``, the contents of the benchmark's JSON line.
 
-    A dtype's dashed line is time in proportion to MACs from its dense one.
+    The dashed line of a dtype is time in proportion to MACs, starting from its dense time.
     """
     figure = Figure(figsize=(14, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -81,7 +83,7 @@ def _draw_parts(axes: Axes, detectors: Mapping[str, Any]) -> None:
 
 
 def _points(result: Mapping[str, Any], dtype: str) -> list[tuple[float, float]]:
-    """(share, milliseconds) of a dtype's plans, dense last."""
+    """Return (share, milliseconds) of a dtype's plans, with dense last."""
     rows = result["backbone"]
     found = [
         (share, rows[name]["p50_ms"])

@@ -1,4 +1,4 @@
-"""What datasets are like, side by side: shares as bars, one colour to each."""
+"""Draw the statistics of datasets side by side: shares as bars, one colour for each dataset."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ TITLES = {
 def save_statistics(
     found: Mapping[str, Mapping[str, Any]], edges: Mapping[str, Sequence[float]], path: Path
 ) -> None:
-    """``found``: of each dataset's name what ``data stats`` says of it; ``edges``: the bounds of
-    its bars.
+    """Save the picture of several datasets' statistics.
+
+    ``found`` maps each dataset's name to the result of ``data stats``. ``edges`` holds the bounds
+    of the histogram bars.
     """
     figure = Figure(figsize=(17, 12), layout="constrained")
     grid = figure.subplots(3, 2).ravel()
@@ -47,7 +49,7 @@ def save_statistics(
 def _bars(axes: Axes, shares: Mapping[str, Any], labels: Sequence[str], title: str) -> None:
     width = 0.8 / len(shares)
     for number, (name, values) in enumerate(shares.items()):
-        # Said of this dataset nowhere; its place stays empty, its colour its own
+        # The dataset does not have this figure. Its bars stay empty and its colour stays its own.
         if values is None:
             axes.bar([], [], width, color=COLOURS[number % len(COLOURS)], label=name)
             continue

@@ -1,4 +1,4 @@
-"""What is worth watching while a detector trains."""
+"""Pictures to watch while a detector trains."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from visualize.masks import mask_sheet, stage_blocks
 
 
 def training_pictures(keyframe: Keyframe) -> dict[str, NDArray[np.uint8]]:
-    """RGB by name: boxes on the frames and from above, and the windows of the second stage, if
-    there is one.
+    """Return RGB pictures by name.
+
+    The pictures are boxes on the frames, boxes from above, and the windows of the second stage. A
+    detector with one stage shows the windows of that stage.
     """
     trace = stage_blocks(keyframe.trace)[:2][-1]
     figures = {

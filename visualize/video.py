@@ -1,5 +1,6 @@
-"""A drive as a video: the frames with what was found, what was pruned of them, and the street from
-above, side by side.
+"""Make a video of a drive.
+
+A frame shows the boxes found, the windows pruned, and the street from above, side by side.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ RATE = 2.0  # keyframes a second, as nuScenes takes them
 
 
 def save_video(keyframes: Iterable[Keyframe], path: Path, title: str, stage: int = 0) -> Path:
-    """MP4, or GIF by the file's name or where the encoder (imageio-ffmpeg) is not installed; whole
-    or not at all.
+    """Save a video of a drive, whole or not at all, and return its path.
 
-    Returns its path.
+    The format is MP4, or GIF if the file name ends in .gif. The format is also GIF if the encoder
+    (imageio-ffmpeg) is not installed.
+
+    Raises InputError if the file name ends in neither .mp4 nor .gif.
     """
     if path.suffix.lower() not in (".mp4", ".gif"):
         raise InputError(f"{path}: a video is .mp4 or .gif")
@@ -52,7 +55,7 @@ def save_video(keyframes: Iterable[Keyframe], path: Path, title: str, stage: int
         if moving
         else {"fps": RATE, "macro_block_size": 8, "quality": 7}
     )
-    # closing: for itself a writer would leave its encoder at work after an error.
+    # Without closing, a writer would leave its encoder running after an error.
     with whole_path(path) as partial, closing(imageio.get_writer(partial, **how)) as writer:
         for keyframe in keyframes:
             image = video_frame(keyframe, title, stage)
@@ -61,7 +64,7 @@ def save_video(keyframes: Iterable[Keyframe], path: Path, title: str, stage: int
 
 
 def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.uint8]:
-    """(1080, 1920, 3) of one moment."""
+    """Draw one moment as (1080, 1920, 3) pixels."""
     trace = stage_block(keyframe.trace, stage)
     figure = Figure(figsize=(SIZE[0] / 100, SIZE[1] / 100), dpi=100, facecolor=BACKGROUND)
     places = {
@@ -104,7 +107,7 @@ def _draw_pair(
     trace: BlockTrace,
     kept: NDArray[np.bool_],
 ) -> None:
-    """A camera's frame with boxes above, with its mask below."""
+    """Draw a camera's frame with boxes, and below it the frame with its mask."""
     width = 0.2075
     height = 0.2215
     left = 0.004 + column * (width + 0.0015)

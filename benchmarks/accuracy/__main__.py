@@ -77,11 +77,12 @@ def main() -> None:
 
 
 def hold_to(room: Room) -> None:
-    """A work dir is of one study.
+    """Check that the work dir belongs to this study, or mark the work dir as this study's.
 
-    More arms, seeds or budgets may come, but what steps were taken by stays as it was.
+    More arms, seeds or budgets may be added. The settings that finished steps used must stay the
+    same.
 
-    Raises InputError for what was changed since.
+    Raises InputError if a setting was changed since.
     """
     path = room.folder / "study.json"
     now = room.study.settings()
@@ -103,8 +104,10 @@ def make_data(room: Room) -> None:
 
 
 def show_outlook(room: Room) -> None:
-    """Whether a step of a ratio changes what every stage computes, and how long the first of the
-    long runs take.
+    """Show what to expect before the long runs.
+
+    The outlook says whether one step of a ratio changes what every stage computes. The outlook also
+    says how long the first of the long runs take.
     """
     table = Table("input", *map(str, RATIO_GRID), title="Windows that the stages compute, by ratio")
     for path in sorted((room.folder / "results").glob("cost_*.json")):

@@ -1,4 +1,4 @@
-"""What might do better than the paper, to be tried: what wins moves into sparsevit3d."""
+"""Ideas that may do better than the paper. An idea that wins moves into sparsevit3d."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from sparsevit3d.swin.windows import WindowTable
 
 @HOOKS.register_module()
 class SandwichHook(Hook):
-    """While adapting, the two ends of the search space come as often as all that lies between (the
-    sandwich rule of slimmable networks): of three iterations one runs dense, one under the
-    largest ratios, and one under a random plan.
+    """Train both ends of the search space in two of three iterations of adaptation.
+
+    One iteration runs dense, one under the largest ratios, and one under a random plan. This is the
+    sandwich rule of slimmable networks.
     """
 
-    priority = "LOW"  # after RandomPlanHook, which also gives the old plan back
+    priority = "LOW"  # runs after RandomPlanHook, which also restores the old plan
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         adapting = any(isinstance(hook, RandomPlanHook) for hook in runner.hooks)
@@ -42,8 +43,9 @@ class SandwichHook(Hook):
 
 @HOOKS.register_module()
 class DistillationHook(Hook):
-    """The pruned backbone also learns to give the features of a dense one: of the detector
-    ``weights``.
+    """Train the pruned backbone to also give the features of a dense backbone.
+
+    The dense backbone is that of the detector in the file ``weights``.
     """
 
     def __init__(self, weights: str) -> None:
@@ -76,9 +78,9 @@ class DistillationHook(Hook):
 
 
 def contrast(x: Tensor, table: WindowTable) -> Tensor:
-    """An importance function without weights: how far a window's tokens are from their mean.
+    """Score windows by how far their tokens are from their mean: an importance without weights.
 
-    What is plain, a bright sky or an empty road, comes last whatever its norm.
+    Plain windows, such as a bright sky or an empty road, come last whatever their norm.
     """
     windows = F.pad(x, (0, 0, 0, 1))[:, table.tokens].float()
     sizes = table.sizes[:, None]
@@ -87,10 +89,11 @@ def contrast(x: Tensor, table: WindowTable) -> Tensor:
 
 
 def drawn(x: Tensor, table: WindowTable) -> Tensor:
-    """An importance function that says nothing: other windows in every image, the same again where
-    an image comes again.
+    """Score windows at random: an importance function without information.
+
+    Each image gets other windows. The same image gets the same windows again.
     """
-    seeds = x.detach().float().flatten(1).view(torch.int32).sum(1)  # the features' bits
+    seeds = x.detach().float().flatten(1).view(torch.int32).sum(1)  # the bits of the features
     draws = [
         torch.rand(len(table.tokens), generator=torch.Generator().manual_seed(seed))
         for seed in seeds.abs().tolist()
@@ -100,7 +103,7 @@ def drawn(x: Tensor, table: WindowTable) -> Tensor:
 
 @MODELS.register_module()
 class RandomImportanceFCOS3D(SparseFCOS3D):
-    """FCOS3D whose windows are drawn."""
+    """FCOS3D whose windows are drawn at random."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -117,11 +120,12 @@ class ContrastFCOS3D(SparseFCOS3D):
 
 
 class LearnedImportance(nn.Module):
-    """An importance function: two small layers a stage say of each token whether it lies on an
-    object, from its features and its place in the image; a window is as important as its surest
-    token.
+    """An importance function of two small layers for each stage.
 
-    Trained beside the detector, on features that it does not change.
+    The layers say of each token whether the token lies on an object, from its features and its
+    place in the image. A window is as important as its surest token.
+
+    The layers are trained beside the detector, on features that the layers do not change.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class LearnedImportance(nn.Module):
         )
         self.places = nn.ParameterList(torch.zeros(1, 1, *places) for _ in range(stages))
         self.embed_dims = embed_dims
-        # of a training step: (B, tokens) logits, and the map's height and width
+        # Outputs of a training step: (B, tokens) logits, and the height and width of the map.
         self.said: list[tuple[Tensor, tuple[int, int]]] = []
 
     def forward(self, x: Tensor, table: WindowTable) -> Tensor:
@@ -146,7 +150,7 @@ class LearnedImportance(nn.Module):
         return F.pad(logits.detach(), (0, 1), value=-torch.inf)[:, table.tokens].amax(-1)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        """Weights from before there was an importance leave it as it is."""
+        """Load weights. Weights without an importance leave the importance as it is."""
         for name, tensor in self.state_dict(prefix=prefix).items():
             state.setdefault(name, tensor)
         super()._load_from_state_dict(state, prefix, *arguments)
@@ -173,8 +177,8 @@ class LearnedImportanceFCOS3D(SparseFCOS3D):
             objects = torch.stack(
                 [covered(one, down, across, width / across) for one in boxes]
             ).flatten(1)
-            # As if as many tokens were on objects as off, and every object had as many as any
-            # other.
+            # Weigh tokens as if as many tokens were on objects as off, and as if every object had
+            # as many tokens as any other.
             weight = torch.where(
                 objects > 0, objects / objects.sum().clamp(min=1e-6), 1 / (objects == 0).sum()
             )
@@ -184,6 +188,6 @@ class LearnedImportanceFCOS3D(SparseFCOS3D):
                     * weight
                 ).sum()
             )
-        # So small that the clip, which all gradients share, leaves the detector its step; AdamW's
-        # own steps are as long at any scale.
+        # The loss is so small that the gradient clip, which all gradients share, leaves the
+        # detector its step. AdamW's own steps have the same length at any scale.
         return {**losses, "loss_importance": 1e-3 * sum(parts, torch.zeros(()))}

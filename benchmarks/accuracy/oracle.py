@@ -1,5 +1,6 @@
-"""The best that any importance could do: windows that true objects cover, by the ground truth that
-no detector has.
+"""The best possible importance: windows that true objects cover, by the ground truth.
+
+No detector has the ground truth.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ from sparsevit3d.swin.windows import WindowTable
 
 
 class Oracle:
-    """An importance function.
+    """An importance function that uses the ground truth.
 
     First come the windows with the largest share of their tokens on true objects, as seen in the
-    image; those without any follow by L2 norm.
+    image. Windows without objects follow by L2 norm.
     """
 
     def __init__(self, info_file: Path) -> None:
         self.boxes = _boxes(info_file)
-        # of the batch: boxes (N, 4) in network pixels, and its height and width
+        # Images of the batch: boxes (N, 4) in network pixels, and the height and width of the
+        # image.
         self.images: list[tuple[Tensor, int, int]] = []
 
     def look(self, module: Any, arguments: Any, named: dict[str, Any]) -> None:
-        """Before the detector's forward pass: which images are these?"""
+        """Note which images the detector sees, before its forward pass."""
         shape = named["inputs"]["imgs"].shape[-2:]
         self.images = []
         for sample in named["data_samples"]:
@@ -54,9 +56,11 @@ class Oracle:
 
 
 def covered(boxes: Tensor, height: int, width: int, stride: float) -> Tensor:
-    """(height, width): a token whose middle lies in a box of (N, 4) network pixels, or next to a
-    smaller box's middle, has a part of the box, all of them as much and together 1, or of the
-    box where its part is largest; the others 0.
+    """Return (height, width): each token's largest weight over the boxes, or 0 if none covers it.
+
+    ``boxes`` are (N, 4) in network pixels. A box spreads a weight of 1 evenly over its tokens. A
+    token belongs to a box if the token's middle lies in the box. Next to the middle of a smaller
+    box, a token belongs to that box as well.
     """
     x, y = (torch.arange(count) * stride + stride / 2 for count in (width, height))
     left, top, right, bottom = (side[:, None] for side in boxes.unbind(1))
@@ -72,8 +76,9 @@ def covered(boxes: Tensor, height: int, width: int, stride: float) -> Tensor:
 
 
 def _boxes(info_file: Path) -> dict[int, Tensor]:
-    """By an image's place in the split: (N, 4) left, top, right, bottom in pixels of the camera's
-    own image.
+    """Return the boxes of each image by the image's place in the split.
+
+    Boxes are (N, 4) left, top, right, bottom in pixels of the camera's own image.
     """
     found = {}
     for number, info in enumerate(json.loads(info_file.read_text())["data_list"]):
@@ -86,7 +91,7 @@ def _boxes(info_file: Path) -> dict[int, Tensor]:
 
 
 def attach(model: Any, info_file: Path) -> None:
-    """Have the detector choose its windows by the truth of this split."""
+    """Make the detector choose its windows by the ground truth of this split."""
     oracle = Oracle(info_file)
     backbone_of(model).importance = oracle
     model.register_forward_pre_hook(oracle.look, with_kwargs=True)

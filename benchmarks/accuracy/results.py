@@ -1,4 +1,4 @@
-"""What an arm is worth, and what it takes; and which steps lead there."""
+"""What an arm scores and costs, and which steps lead to these results."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from visualize.recall import Tally
 SPLIT = "val"
 ORACLE = "OracleHook"
 HIGH = (0.5, 0.6, 0.7, 0.8)  # ratios that are tried in one stage alone
-LOOKED_AT = 40  # keyframes, for what windows keep of true objects
+LOOKED_AT = 40  # keyframes to measure which true objects the kept windows hold
 
 
 @dataclass(frozen=True)
 class Scored(Step):
-    """The arm's score on scenes that no stage has opened, and what its intervals follow from."""
+    """The arm's score on scenes that no stage has opened, and the data for its intervals."""
 
     group: str
     finetuned: Finetuned
@@ -96,14 +96,15 @@ class Scored(Step):
             "windows": None if plan.is_dense else tally.as_dict(),
             **scenes.examine(metric.truth, submission),
         }
-        # thousands of numbers, none of them to be read alone
+        # Thousands of numbers, none of which is read alone, so the file is not indented.
         write_text(room.folder / self.product, json.dumps(document) + "\n")
 
 
 @dataclass(frozen=True)
 class Swept(Step):
-    """What a ratio costs adapted weights, before they are finetuned: in all stages, and in one
-    alone; on the search's scenes.
+    """What a ratio costs adapted weights before they are finetuned, on the scenes of ``search``.
+
+    A ratio is tried in all stages and in one stage alone.
     """
 
     adapted: Adapted
@@ -150,7 +151,7 @@ class Swept(Step):
 
 
 def plans_of_ratios(depths: Sequence[int]) -> Iterator[SparsityPlan]:
-    """Each ratio in all stages, 0 the first; then the high ones in one stage alone."""
+    """Yield each ratio in all stages, starting with 0, then the high ratios in one stage alone."""
     for ratio in RATIO_GRID:
         yield SparsityPlan.uniform(ratio, depths)
     for alone in range(len(depths)):
@@ -166,8 +167,9 @@ def plans_of_ratios(depths: Sequence[int]) -> Iterator[SparsityPlan]:
 
 @dataclass(frozen=True)
 class Timed(Step):
-    """What backbones and whole detectors take for the six images of a keyframe, all of them taking
-    turns.
+    """Times of backbones and whole detectors for the six images of a keyframe.
+
+    All contenders take turns.
     """
 
     group: str
@@ -183,8 +185,9 @@ class Timed(Step):
         return self.arms
 
     def done(self, room: Room) -> bool:
-        """Whether all of these arms and seeds were timed; what was timed beside fewer is timed
-        anew.
+        """Whether all of these arms and seeds were timed.
+
+        If fewer were timed together, all are timed again.
         """
         if not super().done(room):
             return False
@@ -193,7 +196,7 @@ class Timed(Step):
 
     def run(self, room: Room) -> None:
         calls: dict[tuple[str, Finetuned], Callable[[], object]] = {}
-        gmacs: dict[str, float] = {}  # of an image through neck and head, which no plan touches
+        gmacs: dict[str, float] = {}  # of an image through neck and head, which no plan changes
         for step in self.arms:
             config = step.adapted.config(room)
             use_split(config, SPLIT)
@@ -231,10 +234,10 @@ class Timed(Step):
 
 
 def steps_of_group(room: Room, group: Group) -> list[Step]:
-    """Seed by seed, arm by arm, in an order in which they can be taken, with the arms of other
-    groups that these are compared with.
+    """List the steps of a group, seed by seed and arm by arm, in an order in which they can be taken.
 
-    What has its product is left out, with what led there.
+    The arms of other groups that the group is compared with are included. Steps whose product
+    exists are left out, together with the steps that led to them.
     """
     names = dict.fromkeys(name for arm in group.arms for name in (*arm.against, arm.name))
     arms = [room.study.arm(name) for name in names]
@@ -249,7 +252,7 @@ def steps_of_group(room: Room, group: Group) -> list[Step]:
             for seed in group.seeds
         ]
     if group.timed:
-        timed = [arm for arm in arms if ORACLE not in arm.hooks]  # which has no time to speak of
+        timed = [arm for arm in arms if ORACLE not in arm.hooks]  # the oracle's time says nothing
         ends.append(
             Timed(
                 group.name,
@@ -277,8 +280,8 @@ def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
     if arm.plan in {other.name for other in room.study.arms()}:
         return Finetuned(arm, adapted, finetuned_of(room, room.study.arm(arm.plan), seed).plan)
     smaller = room.study.budgets[arm.budget].smaller
-    # What a changed net takes, measured in another hour than the rival's time, would say nothing
-    # beside it.
+    # The cost of a changed net would be measured in another hour than the rival's time. The two
+    # could not be compared.
     rival = Cost(smaller) if smaller and not arm.changes else None
     return Finetuned(
         arm, adapted, Searched(adapted, arm.plan, arm.budget, Cost(room.usual_size), rival)

@@ -10,8 +10,7 @@ from typing import Any
 from mmdet3d.registry import MODELS
 from mmengine.config import Config
 
-import benchmarks.accuracy.ideas  # noqa: F401  arms name what these register
-import benchmarks.accuracy.oracle  # noqa: F401
+from benchmarks.accuracy import ideas, oracle
 from benchmarks.accuracy.study import Arm, Changes, Study
 from data_tools.schema import CAMERAS
 from sparsevit3d.backbone import backbone_of
@@ -19,6 +18,7 @@ from sparsevit3d.cost.latency_table import Machine
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.swin.sparse_swin import SparseSwin
 
+REGISTERED = (ideas, oracle)  # modules whose hooks arms name
 Size = tuple[int, int]  # width, height of the network's image
 THREADS = 1  # in so small a network a second thread waits more than it works
 

@@ -1,10 +1,11 @@
-"""From boxes to what a score hangs on: scene by scene, for intervals; object by object, for where a
-detector fails.
+"""From boxes to the scenes and objects behind a score.
 
-The devkit's score of all scenes is one number. How far it would have moved had other scenes been
-drawn is found by drawing the scenes again, with replacement, and scoring each draw by the devkit's
-own formulas (bootstrap). Matches of boxes to objects never leave a keyframe, so they are found
-once.
+Results by scene give intervals. Results by object show where a detector fails.
+
+The devkit's score of all scenes is one number. The question is how far the score would have moved
+with other scenes. To answer the question, the scenes are drawn again with replacement, and each
+draw is scored by the devkit's own formulas (bootstrap). Matches of boxes to objects never leave a
+keyframe, so matches are found once.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from scipy.stats import t as student
 from sparsevit3d.stages.scoring import Truth
 
 DRAWS = 1000
-# What the devkit does not ask of a class (as in its DetectionEval.evaluate).
+# Errors that the devkit does not measure for a class (as in its DetectionEval.evaluate).
 UNASKED = {
     "traffic_cone": ("attr_err", "vel_err", "orient_err"),
     "barrier": ("attr_err", "vel_err"),
@@ -48,15 +49,18 @@ class Matches:
 
     scene: NDArray[np.int64]  # (N,)
     confidence: NDArray[np.float64]  # (N,)
-    hit: NDArray[np.int64]  # (N,) place of the object among the class's, -1: none
-    # (N,) each, of hits; none but at the distance of the errors
+    hit: NDArray[np.int64]  # (N,) place of the object among the class's objects (-1: none)
+    # (N,) each: errors of hits. Matches at any other distance than that of the errors have none.
     errors: dict[str, NDArray[np.float64]]
     objects: NDArray[np.int64]  # (S,)
 
 
 def examine(truth: Truth, submission: Path) -> dict[str, Any]:
-    """Of a submission: mAP and NDS of DRAWS draws of scenes, the same ones for every submission;
-    and how many objects were found, by scene and by what they are like.
+    """Examine a submission.
+
+    The result has mAP and NDS of DRAWS draws of scenes, which are the same draws for every
+    submission. The result also has the number of objects found, by scene and by properties of the
+    objects.
     """
     found = EvalBoxes.deserialize(json.loads(submission.read_text())["results"], DetectionBox)
     scenes = _scenes(truth)
@@ -74,20 +78,22 @@ def examine(truth: Truth, submission: Path) -> dict[str, Any]:
 
 @cache
 def draw_scenes(count: int) -> NDArray[np.int64]:
-    """(DRAWS, count): how often each scene was drawn."""
+    """Return (DRAWS, count): how often each scene was drawn."""
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
 
 
 def interval(
     values: Sequence[float], draws: Sequence[NDArray[np.float64]]
 ) -> tuple[float, float, float]:
-    """Mean over seeds and the 95% interval, in points.
+    """Return the mean over seeds and the 95% interval, in points.
 
-    ``values``: of each seed; ``draws``: for each seed, of the same draws of scenes.
+    ``values`` has one value for each seed. ``draws`` has the draws of scenes for each seed, where
+    the scenes are the same for all seeds.
 
-    What other scenes would have done is as wide as the seeds' mean over the draws; what other seeds
-    would have, by Student's t of their values, for to draw three seeds again says too little of a
-    fourth. Both are independent. Of a single seed it holds for that seed alone.
+    The interval combines two independent parts. The part for other scenes is as wide as the seeds'
+    mean varies over the draws. The part for other seeds comes from Student's t of the seeds'
+    values, because drawing three seeds again says too little of a fourth. The interval of a single
+    seed holds for that seed alone.
     """
     count = len(values)
     scenes = 1.96 * float(np.std(np.mean(draws, 0)))
@@ -102,7 +108,7 @@ def interval(
 
 
 def _scenes(truth: Truth) -> dict[str, list[str]]:
-    """Keyframes by scene."""
+    """Return the keyframes of each scene."""
     found: dict[str, list[str]] = {}
     for token in truth.tokens:
         scene = truth.nusc.get("scene", truth.nusc.get("sample", token)["scene_token"])["name"]
@@ -113,7 +119,7 @@ def _scenes(truth: Truth) -> dict[str, list[str]]:
 def match_all(
     truth: Truth, found: EvalBoxes, scenes: dict[str, list[str]]
 ) -> dict[tuple[str, float], Matches]:
-    """By class and distance."""
+    """Match boxes to objects for each class and distance."""
     place = {token: number for number, tokens in enumerate(scenes.values()) for token in tokens}
     keys = [(name, metres) for name in truth.config.class_names for metres in truth.config.dist_ths]
     return {
@@ -125,8 +131,10 @@ def match_all(
 def _match(
     truth: Truth, found: EvalBoxes, place: dict[str, int], scenes: int, name: str, metres: float
 ) -> Matches:
-    """Each box, the most confident first, takes the nearest object of its class that is not taken,
-    if it is within ``metres``.
+    """Match boxes of a class to objects, the most confident box first.
+
+    Each box takes the nearest object of its class that is not taken, if the object is within
+    ``metres``.
     """
     objects = [
         box for token in truth.tokens for box in truth.boxes[token] if box.detection_name == name
@@ -165,7 +173,7 @@ ERRORS: dict[str, Callable[[DetectionBox, DetectionBox], float]] = {
 def score(
     truth: Truth, matches: dict[tuple[str, float], Matches], weights: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """mAP and NDS of a dataset that has each scene so many times; ``weights`` (S,)."""
+    """Return mAP and NDS of a dataset that has each scene ``weights`` (S,) times."""
     config = truth.config
     metrics = DetectionMetrics(truth.config)
     for (name, metres), found in matches.items():
@@ -183,8 +191,9 @@ def score(
 
 
 def _curve(found: Matches, weights: NDArray[np.int64]) -> DetectionMetricData:
-    """The devkit's ``accumulate`` from where boxes are matched; errors are of the distance that has
-    them.
+    """Compute the devkit's ``accumulate`` from matches.
+
+    Errors are those of the distance that has errors.
     """
     rows = np.repeat(np.arange(len(found.scene)), weights[found.scene])
     hit = found.hit[rows] >= 0
@@ -206,9 +215,9 @@ def _curve(found: Matches, weights: NDArray[np.int64]) -> DetectionMetricData:
     )
 
 
-# Where a detector fails. An object is found if one of its class's most confident boxes hits it, of
-# as many boxes as there are objects: there precision equals recall, whatever a detector's
-# confidences are like.
+# Where a detector fails. For each class the most confident boxes are taken, as many as there are
+# objects. An object is found if one of these boxes hits the object. At this number of boxes
+# precision equals recall, whatever a detector's confidences are like.
 
 EDGES: dict[str, tuple[float, ...]] = {
     "metres away": (0, 10, 20, 30, 50),
@@ -218,7 +227,7 @@ EDGES: dict[str, tuple[float, ...]] = {
         2,
         4,
         90,
-    ),  # as seen from the ego; of a 512 pixels wide image seven pixels are one degree
+    ),  # as seen from the ego (in an image 512 pixels wide one degree is seven pixels)
     "metres a second": (0, 0.2, 5, 100),
 }
 
@@ -226,7 +235,7 @@ EDGES: dict[str, tuple[float, ...]] = {
 def _count(
     truth: Truth, matches: dict[tuple[str, float], Matches], scenes: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """By property and value: for each scene how many objects there are, and how many were found."""
+    """Count objects and found objects in each scene, by property and value."""
     place = {token: number for number, tokens in enumerate(scenes.values()) for token in tokens}
     light = [_light(truth, tokens[0]) for tokens in scenes.values()]
     counts: dict[str, dict[str, NDArray[np.int64]]] = {}
@@ -273,6 +282,9 @@ def _bins(box: DetectionBox) -> Iterator[tuple[str, str]]:
 
 
 def _light(truth: Truth, token: str) -> str:
-    """What a synthetic scene says of itself: ``crossing, dusk, 62 objects``."""
+    """Return the light that a synthetic scene's description names.
+
+    A description reads ``crossing, dusk, 62 objects``.
+    """
     scene = truth.nusc.get("scene", truth.nusc.get("sample", token)["scene_token"])
     return str(scene["description"]).split(", ")[1]

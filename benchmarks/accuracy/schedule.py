@@ -1,5 +1,6 @@
-"""Takes steps beside each other, one for each core, as soon as what they need is there; whatever
-has its product is passed over.
+"""Take steps beside each other, one for each core, as soon as their needs are met.
+
+A step whose product exists is left out.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from benchmarks.accuracy.room import THREADS, Room, Step
 from sparsevit3d.processes import end_with_parent
 from sparsevit3d.terminal import console, progress_bar
 
-# Of every step. What a pass of gradients took and gave back, the C library would give back to the
-# system, and have it cleared at the next.
+# For every step. Without these settings the C library would return the memory of each gradient pass
+# to the system, which would have to clear the memory for the next pass.
 KEPT = str(8 << 30)
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -29,13 +30,13 @@ ENVIRONMENT = {
 
 
 def take(room: Room, steps: Sequence[Step], out: Path) -> None:
-    """All steps that are not done, as soon as what they need is there, the first ones first."""
+    """Take all steps that are not done, as soon as their needs are met, in the order of ``steps``."""
     left = [step for step in steps if not step.done(room)]
     cores = len(os.sched_getaffinity(0))
     os.environ |= ENVIRONMENT | {"XDG_CACHE_HOME": str((room.folder / "cache").absolute())}
     running: dict[Future[float], Step] = {}
     keep(room, out)
-    # A process for each step: mmengine leaves much behind in one.
+    # Each step has its own process, because mmengine leaves much behind in a process.
     with (
         ProcessPoolExecutor(cores, get_context("spawn"), max_tasks_per_child=1) as pool,
         progress_bar("steps") as update,
@@ -61,7 +62,7 @@ def take(room: Room, steps: Sequence[Step], out: Path) -> None:
 
 
 def ready(room: Room, left: list[Step], running: list[Step], cores: int) -> list[Step]:
-    """Those to begin now."""
+    """Return the steps to begin now."""
     able = [step for step in left if step.can_begin(room)]
     if any(step.alone for step in running) or len(running) >= cores:
         return []
@@ -71,7 +72,10 @@ def ready(room: Room, left: list[Step], running: list[Step], cores: int) -> list
 
 
 def run_step(step: Step, room: Room) -> float:
-    """In a process of its own; what it says goes to a file beside its product. Returns seconds."""
+    """Run a step in this process, which is the step's own, and return the seconds taken.
+
+    Output goes to a log file beside the step's product.
+    """
     log = (room.folder / step.product).with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
@@ -87,7 +91,7 @@ def run_step(step: Step, room: Room) -> float:
 
 
 def keep(room: Room, out: Path) -> None:
-    """Copy results to where they are committed."""
+    """Copy the results to the folder in which they are committed."""
     out.mkdir(parents=True, exist_ok=True)
     for path in (room.folder / "results").glob("*.json"):
         shutil.copy(path, out / path.name)

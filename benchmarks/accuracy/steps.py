@@ -1,8 +1,7 @@
-"""What an arm consists of: steps, each of which leaves one product in the work dir, whole or not at
-all.
+"""The steps of an arm, each of which leaves one product in the work dir, whole or not at all.
 
-Arms that begin alike share steps: all of a seed the dense base, those that adapt alike the adapted
-weights.
+Arms that begin alike share steps. All arms of a seed share the dense base. Arms that adapt alike
+share the adapted weights.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from sparsevit3d.stages.train import adapt, finetune, train
 from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
 
 DISTILLATION = "DistillationHook"
-# what changes the weights' shapes, so that the base has it too
+# Changes to these keys change the shapes of the weights, so the base has the changes too.
 SHAPES = ("model.backbone.embed_dims", "model.neck.in_channels")
 
 
 @dataclass(frozen=True)
 class Cost(Step):
-    """A table of what parts of the backbone take at a size, and what the dense one takes."""
+    """A table of the cost of the backbone's parts at a size, and the cost of the dense backbone."""
 
     size: Size
     alone = True
@@ -80,7 +79,7 @@ class Cost(Step):
 
 @dataclass(frozen=True)
 class Pace(Step):
-    """How fast a core trains the dense network, before hours of it begin."""
+    """How fast a core trains the dense network, measured before hours of training begin."""
 
     warm_up = 2
     steps = 8
@@ -109,16 +108,17 @@ class Pace(Step):
 
 @dataclass(frozen=True)
 class Base(Step):
-    """The dense network that all arms of a seed go on from but those that begin at a size of their
-    own: from scratch, or as the study has it.
+    """The dense network from which all arms of a seed go on.
 
-    Its weights are rounded to half precision, so that they are the same ones once they are given
-    away.
+    Arms that begin at a size of their own have a base of their own. The base is trained from
+    scratch, or copied from the weights that the study names.
+
+    The weights are rounded to half precision, so that they stay the same when they are published.
     """
 
     seed: int
     changes: Changes = ()
-    size: Size | None = None  # None: the usual one
+    size: Size | None = None  # None: the usual size
 
     @property
     def product(self) -> Path:
@@ -139,7 +139,7 @@ class Base(Step):
 
 
 def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:
-    """For a folder's name."""
+    """Return the part of a folder's name that names changes and hooks."""
     values = (f"_{key.rpartition('.')[2]}_{value}" for key, value in changes)
     return "".join((*values, *(f"_{hook}" for hook in hooks))).translate(
         str.maketrans(" ", "_", ",()")
@@ -147,7 +147,7 @@ def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:
 
 
 def note(room: Room, step: Step, checkpoint: Path) -> None:
-    """A stage's product: where its checkpoint is."""
+    """Write a stage's product: where its checkpoint is."""
     write_json(
         room.folder / step.product,
         {"checkpoint": checkpoint.name, "sha256": fingerprint(checkpoint)},
@@ -168,12 +168,12 @@ class Adapted(Step):
     kind: str
     changes: Changes = ()
     hooks: tuple[str, ...] = ()
-    own_base: bool = False  # of this size
-    teacher: Step | None = None  # of a DistillationHook
+    own_base: bool = False  # whether the base was trained at this size
+    teacher: Step | None = None  # teacher of a DistillationHook
 
     @property
     def way(self) -> str:
-        """What tells it from others of its seed."""
+        """The name that tells this adaptation from others of its seed."""
         size = f"{name_of(self.size)}{'_from_the_start' if self.own_base else ''}"
         return f"{size}_{self.kind.replace(' ', '_')}{_suffix(self.changes, self.hooks)}"
 
@@ -212,8 +212,9 @@ class Adapted(Step):
 
 @dataclass(frozen=True)
 class Searched(Step):
-    """A plan of ``algorithm`` for adapted weights, within a budget: a share of what ``dense``
-    computes, and the time of ``rival``, if there is one.
+    """A plan that ``algorithm`` found for adapted weights within a budget.
+
+    The budget is a share of the MACs of ``dense``, and the time of ``rival`` if there is one.
     """
 
     adapted: Adapted
@@ -232,7 +233,7 @@ class Searched(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        own = Cost(self.adapted.size)  # its table is measured while nothing else runs
+        own = Cost(self.adapted.size)  # the table is measured while nothing else runs
         return (self.adapted, self.dense, *((self.rival, own) if self.rival else ()))
 
     def run(self, room: Room) -> None:
@@ -250,7 +251,7 @@ class Searched(Step):
 
 @dataclass(frozen=True)
 class Finetuned(Step):
-    """The last stage: under a plan, or under random ones again."""
+    """The last stage: finetuning under a plan, or under random plans again."""
 
     arm: Arm
     adapted: Adapted

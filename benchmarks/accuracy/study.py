@@ -1,4 +1,4 @@
-"""The study as data: what is compared, on what, for how long."""
+"""The study as data: what is compared, on which data, for how long."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from sparsevit3d.stages.train import STAGES
 DENSE = "dense"
 RANDOM_PLANS = "random plans"
 OWN_INPUT = "own input"
-Changes = tuple[tuple[str, Any], ...]  # config keys, dotted, and their values
+Changes = tuple[tuple[str, Any], ...]  # dotted config keys and their values
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to spend the iterations that all arms have. For its fields see ``study.toml``."""
+    """One way to spend the iterations that all arms have. ``study.toml`` describes the fields."""
 
     name: str
     plan: str
@@ -57,8 +57,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan may cost: a share of the dense MACs, and the milliseconds of a ``smaller`` dense
-    input, (width, height), if there is one.
+    """What a plan may cost.
+
+    The limits are a share of the dense MACs, and the milliseconds of a ``smaller`` dense input,
+    (width, height), if there is one.
     """
 
     share: float
@@ -73,12 +75,15 @@ class Study:
     search: Search
     budgets: dict[str, Limits]
     groups: tuple[Group, ...]
-    bases: dict[int, Path]  # by seed: weights to begin from, rather than by training them
-    options: tuple[str, ...] = field(default=())  # config values, as --set takes them
+    bases: dict[int, Path]  # by seed: weights to begin from, so that no base is trained
+    options: tuple[str, ...] = field(default=())  # config values in the form that --set takes
 
     @classmethod
     def load(cls, path: Path) -> Study:
-        """Raises InputError for a file that says what nobody knows."""
+        """Load a study from a TOML file.
+
+        Raises InputError if the file has an unknown entry.
+        """
         try:
             table = tomllib.loads(path.read_text())
             budgets = {
@@ -125,7 +130,7 @@ class Study:
             yield from group.arms
 
     def settings(self) -> dict[str, Any]:
-        """What any step may depend on, by name, as JSON has it."""
+        """Return all settings that a step may depend on, by name, as JSON has them."""
         config = Config.fromfile(self.config).to_dict()
         rows = {
             "config": hashlib.sha256(
@@ -187,7 +192,7 @@ def _check(arm: Arm, study: Study, path: Path) -> None:
 
 
 def _frozen(value: Any) -> Any:
-    """So that arms can be told apart by what they are."""
+    """Make a value hashable, so that arms can be compared by their values."""
     if isinstance(value, dict):
         return tuple((key, _frozen(item)) for key, item in value.items())
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

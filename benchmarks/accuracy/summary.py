@@ -31,14 +31,15 @@ from visualize.recall import CHOICES
 METRICS = ("mAP", "NDS")
 TIMES = ("backbone, ms", "image to boxes, ms")
 ERRORS = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")
-WIDEST = 1.0  # points to either side of a difference that is still said to show something
+WIDEST = 1.0  # points to either side up to which a difference is said to show something
 Results = dict[str, dict[int, dict[str, Any]]]  # by arm and seed
 
 
 @dataclass(frozen=True)
 class Difference:
-    """In points (hundredths) of ``metric``: how much ``arm`` is above ``against``, on average over
-    ``seeds``.
+    """How far ``arm`` is above ``against``, in points (hundredths) of ``metric``.
+
+    The difference is the average over ``seeds``.
     """
 
     arm: str
@@ -76,9 +77,9 @@ def main() -> None:
 
 
 def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, Any]:
-    """Prints tables, writes ``summary.json`` beside the results, and pictures.
+    """Print tables, and write ``summary.json`` beside the results, and pictures.
 
-    Raises InputError where there are no results.
+    Raises InputError if there are no results.
     """
     results = load(folder)
     arms = [arm for arm in study.arms() if arm.name in results]
@@ -153,9 +154,11 @@ def _draws(document: dict[str, Any], metric: str) -> NDArray[np.float64]:
 
 
 def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By property and value: how many objects, the share of them that each of both arms found, the
-    difference with its interval, in points, and ``from the rest``: how far that is from the
-    difference for all objects of another value, with its interval.
+    """Compare what two arms find, by property and value of the objects.
+
+    Each row has the number of objects, the share that each arm found, and the difference with its
+    interval, in points. ``from the rest`` is how far the difference is from the difference for all
+    objects of other values, with its interval.
     """
     seeds = sorted(results[arm].keys() & results[other].keys())
     pairs = [(results[arm][seed], results[other][seed]) for seed in seeds]
@@ -185,8 +188,9 @@ def where(results: Results, arm: str, other: str) -> dict[str, dict[str, dict[st
 def _apart(
     one: dict[str, Any], other: dict[str, Any], of: str, values: Sequence[str]
 ) -> tuple[float, NDArray[np.float64]]:
-    """How much larger a share of the objects of these values ``one`` found than ``other``; and in
-    each draw of scenes.
+    """Return how much larger a share of the objects of these values ``one`` found than ``other``.
+
+    The second result is the same for each draw of scenes.
     """
     objects, found, found_by_other = (
         sum((np.array(document["objects"][of][value][what]) for value in values), np.array(0))
@@ -208,8 +212,10 @@ def _share(documents: Sequence[dict[str, Any]], of: str, value: str) -> float:
 def _rows(
     arms: Sequence[Arm], results: Results, times: dict[str, dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Of a group's arms: of the seeds that all of them have, so that their means may be compared;
-    all that an arm has, if there are none.
+    """Yield the rows of a group's arms.
+
+    Rows use only the seeds that all arms have, so that their means may be compared. If there are no
+    such seeds, a row uses all seeds of its arm.
     """
     shared = set.intersection(*(set(results[arm.name]) for arm in arms)) if arms else set()
     for arm in arms:
@@ -220,10 +226,10 @@ def _rows(
 def _row(
     arm: Arm, of: dict[int, dict[str, Any]], times: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """``times``: by group.
+    """Return the row of an arm. ``times`` holds the times of each group.
 
-    Only what was timed in one run may be compared, so with an arm's times come those of the dense
-    arm beside it.
+    Only times from one run may be compared. With an arm's times therefore come those of the dense
+    arm beside the arm.
     """
     documents = [of[seed] for seed in sorted(of)]
     group = documents[0]["group"]
@@ -256,8 +262,9 @@ def _time(times: dict[str, Any], part: str, arm: str) -> float | None:
 
 
 def _windows(seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By stage, each seed's: the share of windows that were kept, and of true objects that were,
-    beside chance and the best possible.
+    """Return for each stage the shares of windows and of true objects that were kept, by seed.
+
+    The shares of objects stand beside those by chance and the best possible.
     """
     return [
         {

@@ -70,23 +70,23 @@ def main() -> None:
 
 
 def seed_of(room: Room) -> int:
-    """The first of which all these arms are run."""
+    """Return the first seed with which all these arms are run."""
     return room.study.group_of(room.study.arm(ARMS["pruned_42"])).seeds[0]
 
 
 def models(room: Room) -> dict[str, tuple[Step, Searched | None]]:
-    """By name: the step whose weights they are, and the one that found their plan."""
+    """Return by name the step that made the weights and the step that found the plan."""
     found: dict[str, tuple[Step, Searched | None]] = {}
     for name, arm in ARMS.items():
         step = finetuned_of(room, room.study.arm(arm), seed_of(room))
         found[name] = (step, step.plan)
         if step.plan is not None:
-            found["adapted"] = (step.adapted, None)  # every plan's
+            found["adapted"] = (step.adapted, None)  # shared by every plan
     return found
 
 
 def give_away(room: Room, of: tuple[Step, Searched | None], weights: Path) -> dict[str, Any]:
-    """Writes weights, and their plan beside them; returns what is to be known of them."""
+    """Write weights with their plan beside them, and return the facts to publish."""
     step, search = of
     save_weights(checkpoint_of(room, step), weights)
     if search is not None:

@@ -38,10 +38,11 @@ from sparsevit3d.swin.windows import WindowTable, window_table, window_tokens
 
 Call = Callable[[], object]
 DEPTHS = (2, 2, 6, 2)
-# timm 1.0.29 fails where a stage's map is odd, as at 900 x 1600
+# timm 1.0.29 fails if a stage's map is odd, as at 900 x 1600.
 SHAPES = [(6, 3, 256, 704), (6, 3, 896, 1600)]
-# timm's at its best: everything fused and tuned, replayed as a CUDA graph. Products are cuBLAS's:
-# with Triton's own to choose from, tuning outlasted the five minutes that there were.
+# timm at its best: everything fused and tuned, replayed as a CUDA graph. Matrix products use
+# cuBLAS. With Triton's own products as a choice, tuning took longer than the five minutes
+# available.
 COMPILER = {
     **{
         "max_autotune": True,
@@ -96,14 +97,14 @@ def main() -> None:
     print(json.dumps(result))
 
 
-# Correct before fast.
+# Correctness comes before speed.
 
 
 @torch.no_grad()
 def check(net: SparseSwin) -> dict[str, float]:
-    """How far the fast path is from the plain one, at a size with padding.
+    """Measure how far the fast path is from the plain path, at a size with padding.
 
-    Raises AssertionError where it is another thing.
+    Raises AssertionError if the two paths differ too much.
     """
     images = torch.randn(2, 3, 250, 333, device="cuda")
     found = {}
@@ -132,7 +133,7 @@ def check(net: SparseSwin) -> dict[str, float]:
         fast.importance = "l2"
         first, *_, again = [fast(images.bfloat16()) for _ in range(graphs.CALLS_BEFORE + 2)]
         assert all(map(torch.equal, first, again)), "a replay differs from what was recorded"
-        # By scores, rounding may choose another window where two are all but equal.
+        # With scores, rounding may choose another window if two windows are nearly equal.
         plain.importance = "random"
         fast.importance = "random"
         pairs = zip(fast(images.bfloat16()), plain(images), strict=True)
@@ -145,13 +146,13 @@ def check(net: SparseSwin) -> dict[str, float]:
     return found
 
 
-# Whole backbones.
+# Time whole backbones.
 
 
 def time_backbones(
     net: SparseSwin, timm: Any, shape: tuple[int, int, int, int], runs: int
 ) -> dict[str, Any]:
-    torch.compiler.reset()  # or the second size would be compiled for any size
+    torch.compiler.reset()  # otherwise the second size would be compiled for any size
     images = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
     size = shape[-2:]
     rival = timm.create_model(
@@ -198,15 +199,16 @@ def _under(net: SparseSwin, plan: SparsityPlan | None, images: Tensor) -> Call:
     return call
 
 
-# Each kernel beside what it replaces.
+# Time each kernel beside the torch calls that it replaces.
 
 
 @torch.no_grad()
 def time_kernels(
     net: SparseSwin, shape: tuple[int, int, int, int], runs: int
 ) -> list[dict[str, Any]]:
-    """At each stage, half of the windows: milliseconds on the device, the median of runs recorded
-    as graphs.
+    """Time each kernel at each stage with half of the windows.
+
+    Times are milliseconds on the device, as the median of runs recorded as graphs.
     """
     rows: list[dict[str, Any]] = []
 
@@ -288,7 +290,7 @@ def _kernels_and_rivals(
 
 
 def _device_time(call: Call, runs: int) -> float:
-    """Without launches: the call ten times in a graph."""
+    """Return the time without launches: ten calls in one graph."""
     for _ in range(3):
         call()
     torch.cuda.synchronize()

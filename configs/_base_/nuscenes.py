@@ -1,9 +1,9 @@
-"""nuScenes for a monocular detector, one image at a time: loaders of the three splits and the
-official metric.
+"""nuScenes for a monocular detector: loaders of the three splits and the official metric.
 
-Expects `sparsevit3d data infos ROOT` to have been run; `--data ROOT` and `--infos DIR` on the
-command line say where the dataset and its info files are. A config that inherits this sets
-`image_size`, (width, height) of the network's images: each loader and FitCamera below gets it.
+Images come one at a time. Run `sparsevit3d data infos ROOT` first. `--data ROOT` and `--infos DIR`
+on the command line say where the dataset and its info files are. A config that inherits this one
+sets `image_size`, (width, height) of the network's images. Each loader and FitCamera below gets
+this size.
 """
 
 _base_ = []  # mmengine reads imports as such only after this line
@@ -44,7 +44,7 @@ train_pipeline = [
 test_pipeline = [load, dict(type="FitCamera"), dict(type="mmdet3d.Pack3DDetInputs", keys=["img"])]
 
 train_dataloader = dict(
-    batch_size=2,  # of each process
+    batch_size=2,  # for each process
     num_workers=4,
     worker_init_fn=dict(type="seed_worker"),
     sampler=dict(type="DefaultSampler", shuffle=True),
@@ -61,8 +61,8 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-# The search reads its own split and never this one; `eval` and `search` put the split's info file
-# here.
+# The search reads its own split and never this one. `eval` and `search` put the info file of their
+# split here.
 test_dataloader = dict(
     batch_size=6,
     num_workers=2,

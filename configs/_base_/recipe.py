@@ -1,10 +1,12 @@
 """How the detectors of real nuScenes are trained, stage after stage.
 
-AdamW in mixed precision (the head in float32), batches of 16 in all (2 for each of eight
-processes), clipped gradients, a random flip. First FCOS3D's schedule of 12 epochs; then its second
-stage, with the weight of depth raised from 0.2 to 1.0 (published: 2.3 mAP for ResNet-101); then
-sparsity-aware adaptation and finetuning at the rates and lengths that SparseViT's authors released
-for COCO, for nuScenes they told none.
+All stages use AdamW in mixed precision (the head in float32). Batches have 16 images in all, 2 for
+each of eight processes. Gradients are clipped, and images are flipped at random.
+
+First comes FCOS3D's schedule of 12 epochs. Its second stage raises the weight of depth from 0.2 to
+1.0 (published: 2.3 mAP for ResNet-101). Then come sparsity-aware adaptation and finetuning. Their
+rates and lengths are those that SparseViT's authors released for COCO. For nuScenes the authors
+told none.
 """
 
 _base_ = "runtime.py"

@@ -1,5 +1,6 @@
-"""What every experiment shares: hooks, seeds, where logs go (a text file, JSON lines and
-TensorBoard), what weight decay spares.
+"""What every experiment shares: hooks, seeds, logs and what weight decay spares.
+
+Logs are a text file, JSON lines and TensorBoard.
 """
 
 default_scope = "mmdet3d"
@@ -21,7 +22,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
-# An experiment adds its optimizer. Norms and Swin's bias tables are meant to be anything but small.
+# An experiment adds its optimizer. Norms and Swin's bias tables need not be small.
 optim_wrapper = dict(
     type="OptimWrapper",
     paramwise_cfg=dict(

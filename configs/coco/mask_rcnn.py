@@ -1,6 +1,7 @@
-"""Mask R-CNN on SparseSwin-T, COCO: the dense detector that the paper's instance segmentation
-starts from. mmdet's published recipe (36 epochs, multi-scale, mixed precision, eight GPUs with
-two images each) on our backbone, tested at 672 x 672 as the paper prunes it.
+"""Mask R-CNN on SparseSwin-T, COCO: the dense detector of the paper's instance segmentation.
+
+The recipe is mmdet's published one (36 epochs, multi-scale, mixed precision, eight GPUs with two
+images each), on our backbone. The test size is 672 x 672, as the paper prunes it.
 
     TOOLS=$(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools
     torchrun --nproc-per-node=8 $TOOLS/train.py --launcher pytorch \\
@@ -29,5 +30,5 @@ test_pipeline = [
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# tensors and plain types, written whole
+# Checkpoints hold tensors and plain types, and are written whole.
 default_hooks = dict(checkpoint=dict(_delete_=True, type="WholeCheckpointHook"))

@@ -1,13 +1,14 @@
-"""Sparsity-aware adaptation of the dense Mask R-CNN, at the released rate and length: 12 epochs, a
-random plan each iteration.
+"""Sparsity-aware adaptation of the dense Mask R-CNN, at the released rate and length.
+
+The length is 12 epochs, with a random plan each iteration.
 
     TOOLS=$(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools
     torchrun --nproc-per-node=8 $TOOLS/train.py --launcher pytorch \\
         configs/coco/mask_rcnn_adapt.py --work-dir work_dirs/mask_rcnn_adapted
 
-Among what differs from the release: its dense detector was taken from epoch 20 of 36, ours from the
-last; and its plans draw each ratio of a stage from those that the one before leaves, which favours
-high ones, while ours are drawn alike from all that there are.
+Two differences from the release, among others: Its dense detector was taken from epoch 20 of 36,
+ours from the last. Its plans draw each ratio of a stage from the ratios that the one before leaves,
+which favours high ratios. Our plans are drawn alike from all possible plans.
 """
 
 _base_ = "mask_rcnn.py"

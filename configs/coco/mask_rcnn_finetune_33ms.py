@@ -1,4 +1,6 @@
-"""As the 42 ms configuration, under the plan for 33 ms. The release reports 32.9 ms, 41.3 and 37.4.
+"""Finetuning as in the 42 ms configuration, under the plan for 33 ms.
+
+The release reports 32.9 ms, box AP 41.3 and mask AP 37.4.
 
     TOOLS=$(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools
     torchrun --nproc-per-node=8 $TOOLS/train.py --launcher pytorch \\

@@ -1,4 +1,6 @@
-"""As the 42 ms configuration, under the plan for 35 ms. The release reports 34.2 ms, 41.6 and 37.7.
+"""Finetuning as in the 42 ms configuration, under the plan for 35 ms.
+
+The release reports 34.2 ms, box AP 41.6 and mask AP 37.7.
 
     TOOLS=$(python -c 'import mmdet; print(mmdet.__path__[0])')/.mim/tools
     torchrun --nproc-per-node=8 $TOOLS/train.py --launcher pytorch \\

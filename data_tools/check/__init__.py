@@ -1,6 +1,6 @@
-"""Is a nuScenes root what it should be? Everything that is wrong, by table, token and remedy.
+"""Check whether a nuScenes root is valid, and name every fault by table, token and remedy.
 
-``report`` is what a check finds. ``rows`` looks at the tables one by one, ``links`` at what they
-say of each other, ``sensors`` and ``objects`` at whether the world can be like that, and ``files``
-at the disk. ``run`` calls them all.
+``report`` holds the results of a check. ``rows`` checks each table by itself. ``links`` checks the
+references between tables. ``sensors`` and ``objects`` check whether the values are plausible.
+``files`` checks the files on disk. ``run`` calls all checks.
 """

@@ -1,4 +1,4 @@
-"""The files that the tables name: there, not empty, and what they should be."""
+"""Check the files that the tables name: a file exists, is not empty and has the right content."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from data_tools.database import Tables
 from sparsevit3d.progress import Progress
 
 ANEW = "copy it again from where it came from"
-BATCH = 512  # files under way at once
-END_MARK = b"\xff\xd9"  # of a JPEG; what follows it is padding
+BATCH = 512  # files checked at the same time
+END_MARK = b"\xff\xd9"  # ends a JPEG, and any bytes after the mark are padding
 POINT_BYTES = 20  # x, y, z, intensity, ring in float32
 
-# token, filename, fileformat, is_key_frame, width, height, whether to decode it
+# Token, filename, fileformat, is_key_frame, width, height, whether to decode the file.
 File = tuple[str, str, str, int, int, int, int]
 
 
 def files(
     tables: Tables, root: Path, decode_all: bool, report: Report, workers: int, progress: Progress
 ) -> None:
-    """Report what is wrong with the files of sample_data and map; decodes a keyframe of every
-    scene, or all of them.
+    """Report what is wrong with the files of sample_data and map.
+
+    Decodes one keyframe of every scene, or all files if ``decode_all`` is set.
     """
     for row in tables.all("map"):
         if row["filename"] and not (root / row["filename"]).is_file():
@@ -62,7 +63,7 @@ def _file(root: Path, row: File) -> Iterator[Problem]:
     try:
         size = path.stat().st_size
     except OSError as error:
-        # Many people have no sweeps and need none.
+        # Many users have no sweeps and need none.
         remedy = ANEW if is_keyframe else "copy sweeps/ as well, if you want sweeps"
         yield Problem(
             "missing file" if is_keyframe else "missing sweep",
@@ -100,7 +101,7 @@ def _image(
             )
         elif (
             not decode and END_MARK not in path.read_bytes()[-1024:]
-        ):  # the decoder would have said so itself
+        ):  # the decoder finds truncation itself
             yield Problem(
                 "truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW
             )

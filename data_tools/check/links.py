@@ -1,8 +1,9 @@
-"""What the tables say of each other: tokens that lead somewhere, chains that hold in both
-directions, counts that are true.
+"""Check the references between tables.
 
-All of it is asked of the database, so nothing grows with the dataset. Rows that lack a field (NULL)
-were reported before and drop out.
+Tokens must lead to a row, chains must hold in both directions, and counts must be true.
+
+Every check is a query of the database, so memory does not grow with the dataset. Rows that lack a
+field (NULL) were reported before and are left out here.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def references(tables: Tables) -> Iterator[Problem]:
 
 
 def chains(tables: Tables) -> Iterator[Problem]:
-    """prev and next: the neighbour says the same, is of the same scene, sensor or instance, and is
+    """Check that prev and next agree on both sides.
+
+    The neighbour must name the row in return, belong to the same scene, sensor or instance, and be
     later.
     """
     remedy = "mend prev and next on both sides"
@@ -104,7 +107,7 @@ def chains(tables: Tables) -> Iterator[Problem]:
             )
         before = "one"
         after = "other"
-        if table == "sample_annotation":  # whose time is its sample's
+        if table == "sample_annotation":  # an annotation's time is its sample's
             before = "before"
             after = "after"
             query += (
@@ -142,8 +145,10 @@ def scenes(tables: Tables) -> Iterator[Problem]:
 def _counted(
     tables: Tables, table: str, other: str, owner: str, count: str, ends: tuple[str, str]
 ) -> Iterator[Problem]:
-    """The number of a row's own rows in another table is as it says, and the first and last are the
-    ends of their chain.
+    """Check that a row names the right number of its rows in another table, and the right ends.
+
+    ``count`` is the field with the number of rows in ``other``. ``ends`` are the fields with the
+    first and last row of their chain.
     """
     found = f"(SELECT COUNT(*) FROM {other} WHERE {owner} = {table}.token)"
     for token, said, true in tables.database.execute(
@@ -170,7 +175,10 @@ def _counted(
 
 
 def keyframes(tables: Tables) -> Iterator[Problem]:
-    """Each sample has one keyframe of each camera and of the lidar."""
+    """Check that each sample has one keyframe of each camera and of the lidar.
+
+    An instance must be annotated at most once in a sample.
+    """
     query = """SELECT sample.token, sensor.channel, COUNT(sample_data.token) FROM sample
         LEFT JOIN sample_data ON sample_data.sample_token = sample.token
         AND sample_data.is_key_frame
@@ -212,7 +220,7 @@ def _keyframe(token: str, found: dict[str | None, int]) -> Iterator[Problem]:
 
 
 def unused(tables: Tables) -> Iterator[Problem]:
-    """Rows of instances and scenes that nothing belongs to."""
+    """Report instances and scenes that no annotation or sample belongs to."""
     for table, other, owner in (
         ("instance", "sample_annotation", "instance_token"),
         ("scene", "sample", "scene_token"),

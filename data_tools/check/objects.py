@@ -1,4 +1,4 @@
-"""Whether objects can be like that: boxes, names and splits. Strange things are warnings.
+"""Check whether objects are plausible: boxes, names and splits. Implausible values are warnings.
 
 Boxes and ego poses are in the global frame, in metres.
 """
@@ -18,8 +18,8 @@ from data_tools.splits import own_splits, read_splits
 from sparsevit3d.errors import InputError
 
 FARTHEST = 200.0  # metres from the ego
-# Least and most width, length, height of each class that are no surprise, metres: far on both sides
-# of nuScenes' own.
+# Least and greatest plausible width, length and height of each class, in metres. The bounds lie far
+# outside the sizes that nuScenes itself has.
 SIZES = {
     "car": ((1.0, 2.0, 0.9), (3.5, 8.0, 3.5)),
     "truck": ((1.2, 3.0, 1.2), (4.5, 22.0, 5.5)),
@@ -32,7 +32,7 @@ SIZES = {
     "traffic_cone": ((0.1, 0.1, 0.2), (1.5, 1.5, 2.0)),
     "barrier": ((0.2, 0.1, 0.3), (6.0, 4.0, 3.5)),
 }
-# longer than wide, whatever their make
+# Classes in which every make is longer than wide.
 LONG = ("car", "truck", "trailer", "bus", "bicycle", "motorcycle")
 
 
@@ -149,8 +149,10 @@ def _attributes(tables: Tables, row: Row, category: str) -> Iterator[Problem]:
 
 
 def names(tables: Tables) -> Iterator[Problem]:
-    """Categories and attributes are nuScenes' own, for the devkit passes over others in silence;
-    channels are of known modalities.
+    """Check that categories and attributes are nuScenes' own.
+
+    The devkit ignores unknown categories and attributes in silence. Sensors must have known
+    modalities.
     """
     for table, known in (("category", CATEGORIES), ("attribute", ATTRIBUTES[:-1])):
         for row in tables.all(table):
@@ -172,8 +174,9 @@ def names(tables: Tables) -> Iterator[Problem]:
 
 
 def splits(tables: Tables) -> Iterator[Problem]:
-    """Splits name scenes that are there, each scene is in one, and training shares none with what
-    it is judged on.
+    """Check that splits name existing scenes and that training shares no scene with its evaluation.
+
+    Each scene must be in some split.
     """
     try:
         own = own_splits(tables.folder)

@@ -1,4 +1,4 @@
-"""What a check finds, in memory that does not grow with how much is wrong."""
+"""The results of a check, in memory that does not grow with the number of faults."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-EXAMPLES = 5  # kept of each kind in each table
+EXAMPLES = 5  # examples kept of each kind in each table
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong."""
+    """One fault."""
 
     kind: str  # such as "dangling reference"
-    table: str  # or the file's folder, or "root"
-    token: str  # of the row; the name of the file or scene where there is no row
+    table: str  # name of the table, name of the file's folder, or "root"
+    token: str  # token of the row, or name of the file or scene if there is no row
     what: str
     remedy: str
     warning: bool = False  # nothing breaks, but somebody should look
@@ -23,15 +23,15 @@ class Problem:
 
 @dataclass
 class Report:
-    """All problems counted, and the first few of each kind and table kept."""
+    """All problems counted, with the first few of each kind and table as examples."""
 
     root: str
     version: str
     counts: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
     examples: list[Problem] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)  # of each table
-    files: int = 0  # looked at
-    decoded: int = 0  # of them, decoded whole
+    rows: dict[str, int] = field(default_factory=dict)  # number of rows of each table
+    files: int = 0  # number of files checked
+    decoded: int = 0  # how many of these files were decoded completely
 
     def add(self, problem: Problem) -> None:
         key = problem.kind, problem.table, problem.warning
@@ -48,7 +48,7 @@ class Report:
         return sum(self.counts.values()) - self.errors
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: each kind with its count and examples, errors first."""
+        """Return the report for JSON: each kind with its count and examples, errors first."""
         kinds = []
         for (kind, table, warning), count in sorted(
             self.counts.items(), key=lambda item: (item[0][2], -item[1], item[0])

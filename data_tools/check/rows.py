@@ -1,4 +1,4 @@
-"""Each table by itself: is it there, is it JSON, has every row its fields, of the right kind?"""
+"""Check each table by itself: whether it exists, is JSON, and has all fields of the right kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.progress import Progress
 
 ANEW = "download the metadata of this version again"
-# instance and annotations: of v1.0-test
+# v1.0-test has no row of instance or sample_annotation.
 MAY_BE_EMPTY = ("map", "visibility", "attribute", "instance", "sample_annotation")
 
 Add = Callable[[Problem], None]
@@ -24,9 +24,9 @@ Add = Callable[[Problem], None]
 def load_tables(
     database: sqlite3.Connection, folder: Path, add: Add, rows: dict[str, int], progress: Progress
 ) -> bool:
-    """Store all tables, reporting what is wrong with their rows; ``rows`` gets their numbers.
+    """Store all tables and report what is wrong with their rows.
 
-    False where one cannot be read.
+    ``rows`` receives the number of rows of each table. Returns False if a table cannot be read.
     """
     whole = True
     for number, (table, fields) in enumerate(TABLES.items()):
@@ -54,7 +54,7 @@ def load_tables(
 def _clean(
     found: Iterator[Any], table: str, fields: dict[str, str], add: Add, rows: dict[str, int]
 ) -> Iterator[Row]:
-    """The rows with None for what cannot be used."""
+    """Yield the rows without the values that cannot be used, and report each such value."""
     for number, row in enumerate(found):
         if not isinstance(row, dict):
             add(
@@ -106,7 +106,7 @@ def _clean(
 
 
 def _fault(kind: str, value: Any) -> str:
-    """What is wrong with a field's value; '' if nothing."""
+    """Return what is wrong with a field's value, or '' if nothing is."""
     if kind == "flag":
         return "" if isinstance(value, bool) else "not true or false"
     if kind == "count":
@@ -129,7 +129,7 @@ def _fault(kind: str, value: Any) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    """Such as can be written down, and name a file."""
+    """Whether the value is text that can be encoded and can name a file."""
     return (
         isinstance(value, str)
         and "\0" not in value

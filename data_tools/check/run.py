@@ -1,4 +1,4 @@
-"""All checks of a root, in order; what one cannot do without, the one before it has looked at."""
+"""Run all checks of a root, in an order in which each can rely on the checks before it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ CHECKS = (
 def check(
     root: Path, version: str, decode_all: bool, workers: int, progress: Progress = no_progress
 ) -> Report:
-    """Look at everything; the tables go through an SQLite file in the folder for temporary files.
+    """Run all checks and return the report.
 
-    ``decode_all``: every file, not one keyframe of each scene.
+    The tables go through an SQLite file in the folder for temporary files. With ``decode_all``
+    every file is decoded, not only one keyframe of each scene.
     """
     report = Report(str(root), version)
     folder = root / version

@@ -1,6 +1,7 @@
-"""Whether sensors can be like that: calibrations, poses and times. Strange things are warnings.
+"""Check whether sensors are plausible: calibrations, poses and times. Strange values are warnings.
 
-Mountings are in the ego frame (x forward, y left, z up), ego poses in the global one, in metres.
+Mountings are in the ego frame (x forward, y left, z up). Ego poses are in the global frame. Both
+are in metres.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from data_tools.check.report import Problem
 from data_tools.database import Row, Tables
 from sparsevit3d.errors import InputError
 
-FASTEST = 60.0  # metres per second, of anything
-# Microseconds between a keyframe's sensors and its sample. nuScenes' are within 60,000.
+FASTEST = 60.0  # metres per second, for the ego and for any object
+# Greatest plausible difference between a keyframe's sensor and its sample, in microseconds.
+# nuScenes' own differences are within 60,000.
 LATE = 100_000
-HEADINGS = {  # degrees left of straight ahead in which nuScenes' cameras look
+HEADINGS = {  # viewing directions of nuScenes' cameras, in degrees left of straight ahead
     "CAM_FRONT": 0,
     "CAM_FRONT_LEFT": 55,
     "CAM_FRONT_RIGHT": -55,
@@ -113,7 +115,7 @@ def _camera(row: Row, channel: str) -> Iterator[Problem]:
 
 
 def poses(tables: Tables) -> Iterator[Problem]:
-    """Ego poses turn as rotations do, bear their sensor's time, and do not jump."""
+    """Check that ego poses are rotations, have their sensor's time, and do not jump."""
     for row in tables.all("ego_pose"):
         yield from rotation_problems(row, "ego_pose")
     query = """SELECT sample_data.token, ego_pose.timestamp - sample_data.timestamp FROM sample_data
@@ -144,7 +146,7 @@ def poses(tables: Tables) -> Iterator[Problem]:
 
 
 def times(tables: Tables) -> Iterator[Problem]:
-    """A keyframe's sensors fire when their sample says."""
+    """Check that a keyframe's sensors fire at their sample's time."""
     query = f"""SELECT sample_data.token, sample_data.timestamp - sample.timestamp FROM sample_data
         JOIN sample ON sample.token = sample_token
         WHERE is_key_frame AND ABS(sample_data.timestamp - sample.timestamp) > {LATE}"""
@@ -175,7 +177,7 @@ def strange(kind: str, table: str, row: Row, what: str, remedy: str) -> Problem:
 
 
 def row_or_none(tables: Tables, table: str, token: str | None) -> Row | None:
-    """A row, or None where it is missing, which ``links`` reports."""
+    """Return a row, or None if the row is missing. ``links`` reports missing rows."""
     try:
         return tables.shared(table, token or "")
     except InputError:

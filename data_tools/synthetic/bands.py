@@ -1,4 +1,4 @@
-"""The bands of a street: lanes, kerbs and pavements, their traffic and their paint."""
+"""The bands of a street: lanes, kerbs and pavements, with their traffic and their paint."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from data_tools.synthetic.ground import (
 from data_tools.synthetic.shapes import between
 
 REACH = 75.0  # metres before and behind the ego within which there is traffic
-VIEW = 120.0  # the same for scenery
+VIEW = 120.0  # metres before and behind the ego within which there is scenery
 
 
 class Trip(NamedTuple):
-    """What a layout is made for."""
+    """The input of a layout function."""
 
     rng: np.random.Generator
-    seconds: float  # the drive's length
-    busy: float  # how much more traffic than usual
+    seconds: float  # length of the drive
+    busy: float  # traffic in relation to the usual amount
 
 
-# class, objects per 100 m of these bands, the bands, length of a row
+# Class, objects per 100 m of these bands, the bands, length of a row.
 Density = tuple[str, float, tuple[str, ...], int]
 
 LANES = ("own lane", "right lane", "oncoming lane", "far lane")
@@ -74,15 +74,19 @@ def crossing_paints(middle: float) -> tuple[Paint, ...]:
 
 
 def stretch_of(trip: Trip, ego_speed: float, speed: float) -> tuple[float, float]:
-    """Where along the road whoever goes at ``speed`` may stand at first to be within reach of the
-    ego at some time.
+    """Return the stretch of the road on which an object going at ``speed`` may start.
+
+    From any place on the stretch the object is within reach of the ego at some time.
     """
     drift = (ego_speed - speed) * trip.seconds
     return min(0.0, drift) - REACH, max(0.0, drift) + REACH
 
 
 def carriageway(trip: Trip, ego_speed: float, standing: float) -> dict[str, Band]:
-    """Two lanes each way; each but the ego's stands still with the probability ``standing``."""
+    """Make two lanes each way.
+
+    Each lane but the ego's stands still with the probability ``standing``.
+    """
     bands = {}
     for name, y, heading in (
         ("own lane", -1.75, 0.0),
@@ -92,15 +96,18 @@ def carriageway(trip: Trip, ego_speed: float, standing: float) -> dict[str, Band
     ):
         speed = 0.0 if trip.rng.random() < standing else float(trip.rng.uniform(3, 11))
         speed = ego_speed if name == "own lane" else speed
-        gaps = ((-4.5, 7.0),) if name == "own lane" else ()  # the ego itself, and room to brake
+        # The ego's own lane has a gap for the ego itself and for room to brake.
+        gaps = ((-4.5, 7.0),) if name == "own lane" else ()
         stretch = stretch_of(trip, ego_speed, speed if heading == 0 else -speed)
         bands[name] = Band("x", y, 0.15, (heading,), "lane", stretch, speed, gaps)
     return bands
 
 
 def sides(trip: Trip, ego_speed: float) -> dict[str, Band]:
-    """Kerbs to park at, strips for works on top of them, pavements, a line of the carriageway for
-    cones, and one to cycle on.
+    """Make the bands beside the carriageway.
+
+    The bands are kerbs to park at, strips for works on top of the kerbs, pavements, a line of the
+    carriageway for cones, and a line to cycle on.
     """
     still = stretch_of(trip, ego_speed, 0.0)
     half = (still[0], 0.4 * still[0] + 0.6 * still[1])
@@ -131,5 +138,5 @@ def wanted_in(trip: Trip, bands: dict[str, Band], densities: list[Density]) -> t
 
 
 def view_of(trip: Trip, ego_speed: float) -> tuple[float, float]:
-    """Where along the road there is scenery."""
+    """Return the stretch of the road that has scenery."""
     return -VIEW, VIEW + ego_speed * trip.seconds

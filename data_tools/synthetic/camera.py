@@ -1,5 +1,6 @@
-"""From the light on a sensor to a JPEG file: exposure, motion blur, rain on the lens, noise,
-compression.
+"""From the light on a sensor to a JPEG file.
+
+The steps are exposure, motion blur, rain on the lens, noise and compression.
 """
 
 from __future__ import annotations
@@ -15,24 +16,25 @@ from numpy.typing import NDArray
 from data_tools.synthetic.render import Photo
 from data_tools.synthetic.rig import Camera
 
-NUSCENES_QUALITY = 80  # the quantisation tables of nuScenes' files are libjpeg's at this quality
+# libjpeg quality whose quantisation tables are those of nuScenes' files.
+NUSCENES_QUALITY = 80
 TAPS = 4  # moments of an exposure that are averaged
 
-Array = NDArray[Any]  # of float32, linear; OpenCV does not say so
+Array = NDArray[Any]  # float32, linear (OpenCV's types do not say so)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How good a camera is. Zeros: it is perfect."""
+    """The quality of a camera. A camera with all zeros is perfect."""
 
-    quality: int = 92  # of the JPEG
-    grey: float = 0.0  # mean that its exposure aims at, linear; 0: as the light is
-    spread: float = 0.0  # how far off the aim, in natural logarithm
-    shutter: float = 0.0  # seconds that an exposure takes
-    noise: float = 0.0  # deviation of a mid-grey pixel, of 1
-    softness: float = 0.0  # pixels of an image 800 wide
-    vignette: float = 0.0  # how much darker its corners are
-    drops: float = 0.0  # how many drops of rain the lens has, of 1
+    quality: int = 92  # JPEG quality
+    grey: float = 0.0  # mean that the exposure aims at, linear (0: no exposure control)
+    spread: float = 0.0  # how far the exposure misses its aim, in natural logarithm
+    shutter: float = 0.0  # seconds of an exposure
+    noise: float = 0.0  # deviation of a mid-grey pixel, on a scale of 1
+    softness: float = 0.0  # blur in pixels of an image 800 wide
+    vignette: float = 0.0  # how much darker the corners are
+    drops: float = 0.0  # how many rain drops the lens has (1: 14 on average)
 
 
 def develop(
@@ -43,9 +45,10 @@ def develop(
     look: Look,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB.
+    """Develop a photo to (H, W, 3) RGB.
 
-    ``speed``: of the ego, metres per second; only what stands still is blurred as it should be.
+    ``speed`` is the ego's, in metres per second. Only things that stand still are blurred
+    correctly.
     """
     colour: Array = np.ascontiguousarray(photo.colour)
     height, width = colour.shape[:2]
@@ -57,7 +60,7 @@ def develop(
         colour = cv2.GaussianBlur(colour, (0, 0), look.softness * width / 800)
     gain = 1.0
     if look.grey:
-        low = height // 3  # cameras look at the road
+        low = height // 3  # Cameras look at the road, so exposure follows the lower two thirds.
         gain = float(np.clip(look.grey / max(float(colour[low:].mean()), 1e-3), 0.5, 4.0)) * float(
             np.exp(rng.normal(0, look.spread))
         )
@@ -66,7 +69,7 @@ def develop(
     colour *= np.float32(gain)
     np.clip(colour, 0, 1, out=colour)
     if look.noise:
-        # Photons: the deviation grows with the root of the light; what was amplified more is
+        # Photon noise: the deviation grows with the square root of the light. Amplified images are
         # noisier.
         colour += (
             _noise(colour.size, rng).reshape(colour.shape)
@@ -83,12 +86,13 @@ def encode(image: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def _blur(colour: Array, depth: Array, camera: Camera, way: float) -> Array:
-    """Average over the exposure, in which the ego goes ``way`` metres: pixels flow as far as what
-    they show comes closer.
+    """Average over the exposure, in which the ego goes ``way`` metres.
+
+    Pixels flow in proportion to how fast the things that they show come closer.
     """
     height, width = depth.shape
     matrix = camera.intrinsic((width, height))
-    # The world's velocity in the camera's frame, times the exposure.
+    # The world's velocity in the camera's frame, multiplied by the exposure time.
     across, down, ahead = camera.rotation().rotation_matrix.T @ (-way, 0.0, 0.0)
     x = np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5)
     y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
@@ -110,8 +114,9 @@ def _blur(colour: Array, depth: Array, camera: Camera, way: float) -> Array:
 
 
 def _rain(colour: Array, amount: float, rng: np.random.Generator) -> Array:
-    """Streaks in the air, and drops on the lens, through which the world is blurred and upside
-    down.
+    """Add streaks in the air and drops on the lens.
+
+    Through a drop the world is blurred and upside down.
     """
     height, width = colour.shape[:2]
     streaks = np.zeros((height, width), np.float32)
@@ -149,7 +154,7 @@ def _vignette(width: int, height: int, amount: float) -> Array:
 
 
 def _noise(count: int, rng: np.random.Generator) -> Array:
-    """Normal noise: a piece of a long strip, which is made once."""
+    """Return normal noise, cut from a long strip that is made once."""
     strip = _strip()
     start = int(rng.integers(0, len(strip)))
     return (

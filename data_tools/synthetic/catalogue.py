@@ -1,8 +1,7 @@
-"""The ten classes in all their makes: how often each is met, how large it is, what nuScenes calls
-it, and its shape.
+"""The ten classes in all their makes: frequency, size, nuScenes category and shape.
 
-Sizes are about nuScenes' means; the first make of each class is the plainest, and the only one of
-the preset ``easy``, where colour also tells the class.
+Sizes are about nuScenes' means. The first make of each class is the plainest. The preset ``easy``
+has only the first makes, and its colours also tell the class.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from data_tools.synthetic.shapes import Part
 
 
 class Make(NamedTuple):
-    """One kind of a class."""
+    """One make of a class."""
 
-    # from its looks and where it is in its stride
+    # Builds the parts from the random looks and from the phase of the stride.
     shape: Callable[[np.random.Generator, float], list[Part]]
     size: tuple[float, float, float]  # mean width, length, height, metres
     scatter: float  # relative deviation of each side
-    share: float  # of its class
+    share: float  # share of its class
     category: str  # nuScenes' name
     ridden: bool = False
 
@@ -86,8 +85,8 @@ CATALOGUE: dict[str, tuple[Make, ...]] = {
     ),
 }
 
-# Seeds of the looks that the preset ``easy`` gives a class's first make: silver cars, red trucks,
-# green buses, brown trailers ...
+# Random seeds of the looks that the preset ``easy`` gives to a class's first make: silver cars, red
+# trucks, green buses, brown trailers ...
 PLAIN_LOOKS = {
     "car": 2,
     "truck": 1,

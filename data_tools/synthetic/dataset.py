@@ -1,9 +1,9 @@
-"""A synthetic nuScenes on disk: any number of drives, by any number of processes, in memory that
-does not grow.
+"""A synthetic nuScenes on disk: any number of drives, in memory that does not grow.
 
-Each drive is rendered and recorded by itself (``scenes/NAME.json`` inside the root), so that an
-interrupted run goes on where it stopped; the tables are put together at the end, all at once. The
-same settings give the same bytes for any number of workers.
+Any number of processes can share the work. Each drive is rendered and recorded by itself
+(``scenes/NAME.json`` inside the root), so that an interrupted run goes on where the run stopped.
+The tables are put together at the end, all at once. The same settings give the same bytes for any
+number of workers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
 class Settings:
     """All that a dataset depends on: the same settings give the same bytes."""
 
-    scenes: tuple[int, int, int] = (60, 5, 10)  # of the splits train, search, val
-    keyframes: int = 2  # of each scene, half a second apart
+    scenes: tuple[int, int, int] = (60, 5, 10)  # scenes in the splits train, search, val
+    keyframes: int = 2  # keyframes of each scene, half a second apart
     width: int = 800
     height: int = 450
     seed: int = 0
@@ -58,7 +58,10 @@ class Settings:
             raise InputError(f"preset {self.preset!r}: there are {', '.join(PRESETS)}")
 
     def splits(self) -> dict[str, list[str]]:
-        """Scene names by split; a drive's number is its own, so splits never share one."""
+        """Return scene names by split.
+
+        Each drive has its own number, so splits never share a drive.
+        """
         names = list(self.names())
         bounds = np.cumsum((0, *self.scenes))
         return {
@@ -77,11 +80,12 @@ class Settings:
 def make_dataset(
     root: Path, settings: Settings, workers: int = 1, progress: Progress = no_progress
 ) -> Path:
-    """Write the dataset into ``root``, or finish or keep the one of the same settings that is
-    there; returns ``root``.
+    """Write the dataset into ``root`` and return ``root``.
 
-    ``progress(done, total)`` is called after each scene. Raises InputError where ``root`` holds
-    anything else, and InputError where another call is at work in it.
+    If ``root`` holds a dataset of the same settings, the dataset is finished or kept.
+    ``progress(done, total)`` is called after each scene.
+
+    Raises InputError if ``root`` holds anything else or if another call is at work in ``root``.
     """
     _claim(root, settings)
     with sole_owner(root):
@@ -118,7 +122,10 @@ def _record(root: Path, settings: Settings, number: int, name: str) -> None:
 
 
 def _claim(root: Path, settings: Settings) -> None:
-    """Mark ``root`` as this dataset's, or find it so."""
+    """Mark ``root`` as this dataset's, or check that an earlier call did.
+
+    Raises InputError if ``root`` holds anything else.
+    """
     marker = root / "synthetic.json"
     wanted = json.loads(json.dumps(asdict(settings)))
     if marker.exists():
@@ -164,8 +171,8 @@ def _write_tables(root: Path, settings: Settings) -> None:
                     begun[table] = True
         for file in files.values():
             file.write(b"]\n")
-    # The devkit takes "train" and "val" for the official splits whatever splits.json says: the same
-    # scenes have a name it believes.
+    # The devkit takes "train" and "val" for the official splits, whatever splits.json says. The
+    # same scenes therefore also have a name that the devkit looks up in splits.json.
     splits = settings.splits()
     write_json(
         partial / "splits.json",
@@ -175,7 +182,7 @@ def _write_tables(root: Path, settings: Settings) -> None:
 
 
 def _shared_rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Of the tables that belong to no drive."""
+    """Return the rows of the tables that belong to no drive."""
     logs = [token(name, "log") for name in settings.names()]
     channels = [*((name, "camera") for name in CAMERAS), (LIDAR, "lidar")]
     return {

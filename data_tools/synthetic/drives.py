@@ -1,9 +1,9 @@
 """Seeded drives: who stands and moves where.
 
-Pure numbers; every function of time is a straight line, walked until it ends.
+Drives are pure numbers. Everything moves along a straight line until the line ends.
 
-Things live in bands, strips of the road frame that do not touch each other; whoever shares a lane
-shares its speed, so nothing ever runs into anything.
+Things live in bands: strips of the road frame that do not touch each other. All things in a lane
+share one speed, so nothing ever runs into anything.
 """
 
 from __future__ import annotations
@@ -20,33 +20,32 @@ from data_tools.synthetic.shapes import Part
 
 KEYFRAME_SECONDS = 0.5  # nuScenes annotates at 2 Hz
 GROUND_CLEARANCE = 0.01  # metres between the ground and every annotation box
-TRIES = 60  # to find something a place
+TRIES = 60  # attempts to find a place for something
 
 
 class Band(NamedTuple):
-    """A strip: along which axis of the road frame, where its middle lies on the other, and how
-    those in it stand and go.
-    """
+    """A strip of the road frame, and how things in the strip stand and move."""
 
-    axis: str  # x: along the road, y: across it
-    at: float
-    scatter: float  # how far from the middle
-    headings: tuple[float, ...]  # degrees to the left of the road's x axis, any of these
-    moves: str  # lane: all at the lane's speed; walk: each at its own; parked: not at all
+    axis: str  # axis along which the band runs (x: along the road, y: across the road)
+    at: float  # where the middle lies on the other axis, metres
+    scatter: float  # how far things stand from the middle, metres
+    headings: tuple[float, ...]  # degrees to the left of the road's x axis, one chosen at random
+    # lane: all things at the lane's speed. walk: each at its own speed. parked: none moves.
+    moves: str
     stretch: tuple[float, float]  # where along its axis, metres, at the first keyframe
-    speed: float = 0.0  # of a lane
-    # stretches that stay empty; who walks stops before them, and at the end of the band
+    speed: float = 0.0  # speed of a lane
+    # Stretches that stay empty. Walkers stop before a gap and at the end of the band.
     gaps: tuple[tuple[float, float], ...] = ()
-    pitch: float = 0.0  # of marked bays, of which things take the middle
+    pitch: float = 0.0  # pitch of marked bays, where things stand in the middle of a bay
 
 
 class Wanted(NamedTuple):
-    """How many of a class, in which bands."""
+    """How many objects of a class to place, and in which bands."""
 
     name: str
     number: int
     bands: tuple[str, ...]
-    row: int = 1  # they stand in rows of so many
+    row: int = 1  # objects in one row
     close: bool = False  # the first of them stands within 20 m of the ego's start
 
 
@@ -56,9 +55,9 @@ class Layout:
 
     name: str
     bands: dict[str, Band]
-    wanted: tuple[Wanted, ...]  # long ones first, that they find room
+    wanted: tuple[Wanted, ...]  # long objects come first, so that they find room
     paints: tuple[Paint, ...] = field(repr=False)
-    scenery: tuple[Part, ...] = field(repr=False)  # what is rendered and never annotated
+    scenery: tuple[Part, ...] = field(repr=False)  # scenery is rendered and never annotated
     ego_y: float
     ego_speed: float
 
@@ -67,18 +66,19 @@ class Layout:
 class Thing:
     """One annotated object.
 
-    Its pose is of the road frame at time 0; it keeps its heading and speed until it stops.
+    The pose is in the road frame at time 0. The object keeps its heading and speed until the object
+    stops.
     """
 
     name: str
-    make: int  # of the catalogue's
+    make: int  # index of the make in the catalogue
     size: tuple[float, float, float]  # width, length, height, metres
-    position: tuple[float, float]  # x, y of its middle, metres; it stands on the ground
+    position: tuple[float, float]  # x, y of the middle, metres (things stand on the ground)
     yaw: float  # radians
     speed: float  # metres per second along its heading
-    attribute: str  # while it moves, if it does
-    looks: int  # seed of its shape
-    stops: float = np.inf  # seconds after which it stands still
+    attribute: str  # attribute while the object moves, if it does
+    looks: int  # random seed of the shape
+    stops: float = np.inf  # seconds after which the object stands still
 
     def at(self, seconds: float) -> tuple[float, float]:
         step = self.speed * min(seconds, self.stops)
@@ -94,9 +94,9 @@ class Thing:
         )
 
     def phase(self, seconds: float) -> float:
-        """Where in its stride it is, radians; 0 for what stands still from the first.
+        """Return the phase of the object's stride in radians.
 
-        A step is some 0.7 m.
+        The phase is 0 for an object that never moves. A step is some 0.7 m.
         """
         return (
             2 * np.pi * self.speed * min(seconds, self.stops) / 1.4 + self.looks % 6
@@ -111,8 +111,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Drive:
-    """One scene: a place, what is in it, and how the ego drives through (at x = speed * t, y =
-    ego_y, yaw 0).
+    """One scene: a place, the things in that place, and the way of the ego.
+
+    The ego drives at x = speed * t, y = ego_y, yaw 0.
     """
 
     name: str
@@ -120,7 +121,7 @@ class Drive:
     layout: Layout
     things: tuple[Thing, ...]
     light: Light
-    origin: tuple[float, float, float]  # the road frame in the global one: x, y, yaw
+    origin: tuple[float, float, float]  # the road frame in the global frame: x, y, yaw
     seed: tuple[int, int]
 
     def times(self) -> list[float]:
@@ -131,9 +132,9 @@ class Drive:
 
 
 def populate(rng: np.random.Generator, layout: Layout, plain: bool) -> tuple[Thing, ...]:
-    """Give everything that is wanted a free place, as far as there is room.
+    """Give every wanted object a free place, as far as there is room.
 
-    ``plain``: the first make of each class alone, in one paint.
+    ``plain`` allows only the first make of each class, in one paint.
     """
     taken: dict[str, list[tuple[float, float]]] = {
         name: list(band.gaps) for name, band in layout.bands.items()
@@ -162,11 +163,11 @@ def _place(
     taken: dict[str, list[tuple[float, float]]],
     close: bool,
 ) -> list[Thing]:
-    """A row of things on a free stretch of a band; none where it is full."""
+    """Place a row of things on a free stretch of a band, or nothing if the band is full."""
     for _ in range(TRIES):
         where = wanted.bands[rng.integers(len(wanted.bands))]
         band = layout.bands[where]
-        # nobody's cycle goes by itself
+        # A cycle in a lane needs a rider, so that only the first make may go there.
         number = 0 if band.moves == "lane" and wanted.name in ("bicycle", "motorcycle") else number
         size = _size(rng, CATALOGUE[wanted.name][number])
         heading = float(rng.choice(band.headings))
@@ -206,7 +207,10 @@ def _size(rng: np.random.Generator, make: Make) -> tuple[float, float, float]:
 
 
 def _extent(name: str, size: tuple[float, float, float], band: Band, heading: float) -> float:
-    """Metres of the band's axis it takes. Barriers stand along their band, across their heading."""
+    """Return how many metres of the band's axis the object takes.
+
+    Barriers stand along their band, across their heading.
+    """
     lengthwise = (abs(np.cos(np.radians(heading))) > 0.7) == (band.axis == "x")
     return size[0] if lengthwise == (name == "barrier") else size[1]
 

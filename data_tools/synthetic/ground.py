@@ -1,4 +1,4 @@
-"""What is painted on the ground, and the grain of what is neither painted nor new."""
+"""Paint on the ground, and the grain of surfaces that are unpainted or worn."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Array = NDArray[np.float32]
 
 
 class Paint(NamedTuple):
-    """A rectangle of the road frame in one colour, over whatever was painted before it."""
+    """A rectangle of the road frame in one colour, over any earlier paint."""
 
     x: tuple[float, float]
     y: tuple[float, float]
     colour: Colour
     dash: tuple[str, float, float] | None = (
-        None  # along which axis, period, and how much of each is painted, metres
+        None  # the axis, the period, and the painted part of each period, in metres
     )
-    worn: float = 0.25  # how unevenly it has lasted: 0 not at all
+    worn: float = 0.25  # how unevenly the paint has worn (0: evenly)
 
 
 def colour_of(points: Array, paints: Sequence[Paint]) -> Array:
-    """(N, 3) points on the ground to their colours."""
+    """Return the colours of (N, 3) points on the ground."""
     x = points[:, 0]
     y = points[:, 1]
     fine = noise(x, y, 0.05)
@@ -55,8 +55,9 @@ def colour_of(points: Array, paints: Sequence[Paint]) -> Array:
 
 
 def noise(across: Array, along: Array, scale: float) -> Array:
-    """Smooth noise, -1 .. 1, that varies over some ``scale`` metres; the same at the same place for
-    ever.
+    """Return smooth noise, -1 .. 1, that varies over some ``scale`` metres.
+
+    The same place always has the same noise.
     """
     field = _field()
     columns = np.floor(across / np.float32(scale)).astype(np.int32) & 511
@@ -65,7 +66,10 @@ def noise(across: Array, along: Array, scale: float) -> Array:
 
 
 def smooth_noise(across: Array, along: Array, scale: float) -> Array:
-    """The same without steps: between its values at a lattice ``scale`` metres wide."""
+    """Return :func:`noise` without steps.
+
+    The values are interpolated on a lattice with cells ``scale`` metres wide.
+    """
     column = across / np.float32(scale)
     row = along / np.float32(scale)
     left = np.floor(column)
@@ -84,7 +88,7 @@ def smooth_noise(across: Array, along: Array, scale: float) -> Array:
 
 @lru_cache(1)
 def _field() -> Array:
-    """512 x 512 that wraps around: noise of several sizes."""
+    """Return a 512 x 512 field of noise of several sizes that wraps around."""
     rng = np.random.default_rng(77)
     total = np.zeros((512, 512))
     for size in (512, 128, 32):

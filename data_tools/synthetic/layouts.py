@@ -1,9 +1,10 @@
-"""Places to drive through: a street, a crossing, a car park, a motorway; and the plain street of
-the preset ``easy``.
+"""Places to drive through: a street, a crossing, a car park, a motorway, and a plain street.
 
-Each says where its bands lie, how much traffic they have, what is painted on the ground and what
-stands beside it. Traffic is given per 100 m of band, so that a drive of any length stays as busy as
-it began: bands reach as far as the ego, or they themselves, will get.
+The plain street belongs to the preset ``easy``. Each layout says where its bands lie, how much
+traffic they have, what is painted on the ground and what stands beside the road.
+
+Traffic is given per 100 m of band. Bands reach as far as the ego or their own traffic will get. A
+drive of any length therefore stays as busy as at its start.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ BAYS = (-26.2, -19.8, -8.0, 4.6, 16.0, 22.4)  # middles of a car park's rows
 
 
 def street(trip: Trip) -> Layout:
-    """Two lanes each way, parking at the kerbs, pavements, shops, now and then works."""
+    """A street: two lanes each way, parking at the kerbs, pavements, shops, sometimes works."""
     rng = trip.rng
     ego_speed = float(rng.uniform(2, 11))
     bands = carriageway(trip, ego_speed, standing=0.3) | sides(trip, ego_speed)
@@ -86,9 +87,9 @@ def street(trip: Trip) -> Layout:
 
 
 def crossing(trip: Trip) -> Layout:
-    """The street meets another; one of the two has to wait, and people cross it."""
+    """Make a crossing of two streets, where one street has to wait and people cross it."""
     rng = trip.rng
-    waits = bool(rng.random() < 0.5)  # the ego's street
+    waits = bool(rng.random() < 0.5)  # whether the ego's street waits
     middle = float(rng.uniform(15.5, 26)) if waits else float(rng.uniform(15, 45))
     ego_speed = 0.0 if waits else float(rng.uniform(2, 6))
     box = (middle - 13.5, middle + 13.5)
@@ -99,9 +100,10 @@ def crossing(trip: Trip) -> Layout:
         ).items()
         if "works" not in name
     }
-    if not waits:  # whoever goes may be anywhere, also on the crossing
+    if not waits:  # moving traffic may be anywhere, also on the crossing
         bands |= {name: bands[name]._replace(gaps=bands[name].gaps[:-1]) for name in LANES}
-    # The other street carries on to both sides; while it waits, its traffic keeps off the crossing.
+    # The other street runs to both sides. While the other street waits, its traffic keeps off the
+    # crossing.
     for name, at, heading in (("cross up", 1.75, 90.0), ("cross down", -1.75, -90.0)):
         gaps = ((-16.0, 16.0),) if not waits else ()
         speed = float(rng.uniform(4, 9)) if waits else 0.0
@@ -114,7 +116,7 @@ def crossing(trip: Trip) -> Layout:
     for name, at in (("near zebra", middle - 9.0), ("far zebra", middle + 9.0)):
         if waits:
             bands[name] = Band("y", at, 1.0, (90.0, -90.0), "walk", (-11.5, 11.5))
-        else:  # across the other street's mouth, beside the ego's
+        else:  # zebras across the mouth of the other street, beside the ego's street
             y = 12.2 if name == "near zebra" else -12.2
             bands[name] = Band("x", y, 0.9, (0.0, 180.0), "walk", (middle - 6.5, middle + 6.5))
     zebras = ("near zebra", "far zebra")
@@ -165,7 +167,7 @@ def crossing(trip: Trip) -> Layout:
 
 
 def parking(trip: Trip) -> Layout:
-    """A car park: an aisle between rows of bays, more rows behind them, people on their way."""
+    """Make a car park: an aisle between rows of bays, more rows behind, people on their way."""
     rng = trip.rng
     ego_speed = float(rng.uniform(0.5, 3.5))
     reach = (-REACH, REACH + ego_speed * trip.seconds)
@@ -222,7 +224,10 @@ def parking(trip: Trip) -> Layout:
 
 
 def motorway(trip: Trip) -> Layout:
-    """Three lanes each way and a hard shoulder; fast, many lorries, nobody on foot but at works."""
+    """Make a motorway: three lanes each way and a hard shoulder.
+
+    Traffic is fast with many lorries. People on foot are only at works.
+    """
     rng = trip.rng
     ego_speed = float(rng.uniform(14, 27))
     works = bool(rng.random() < 0.45)
@@ -277,8 +282,9 @@ def motorway(trip: Trip) -> Layout:
 
 
 def plain_street(trip: Trip) -> Layout:
-    """A street on which at least one of each class is close: little to learn from, and learnt
-    soonest.
+    """Make a street on which at least one object of each class is close.
+
+    There is little to learn from this street, and it is learnt soonest.
     """
     rng = trip.rng
     ego_speed = float(rng.uniform(2, 8))

@@ -12,10 +12,10 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Light:
-    """What shines on a drive. Colours are linear, 1 being what a white card gives back at noon."""
+    """The light on a drive. Colours are linear, where 1 is a white card at noon."""
 
     name: str
-    # Unit vector towards the sun, road frame. Under clouds it points to the zenith.
+    # Unit vector towards the sun, road frame. Under clouds the vector points to the zenith.
     sun: NDArray[np.float32]
     sunlight: Triple
     ambient: Triple
@@ -23,12 +23,12 @@ class Light:
     sky_high: Triple
     haze: float  # metres after which a third of the contrast is left
     clouds: float = 0.0
-    wet: float = 0.0  # how much of a mirror the ground is
-    lamps: float = 0.0  # how bright lit lamps are
+    wet: float = 0.0  # strength of the reflection on the ground
+    lamps: float = 0.0  # brightness of lit lamps
 
 
 def make_light(rng: np.random.Generator, name: str) -> Light:
-    """``plain`` (the preset easy's), ``day``, ``overcast``, ``dusk`` or ``rain``."""
+    """Make a light: ``plain`` (the preset easy's), ``day``, ``overcast``, ``dusk`` or ``rain``."""
     if name == "plain":
         return Light(
             name,

@@ -1,6 +1,6 @@
-"""People, and what they ride, in the unit box.
+"""People and the cycles they ride, in the unit box.
 
-``phase`` is where in its stride, or its turn of the pedals, a body is; 0: it stands.
+``phase`` is the phase of a body's stride, or of its turn of the pedals. A body with phase 0 stands.
 """
 
 from __future__ import annotations
@@ -43,13 +43,16 @@ HIGH_VISIBILITY = (0.75, 0.85, 0.10)
 
 
 def _body(rng: np.random.Generator, phase: float, shirt: Colour) -> Shape:
-    """Legs and arms swing against each other; who stands has one foot a little before the other."""
+    """Build a body whose legs and arms swing against each other.
+
+    A standing body has one foot a little before the other.
+    """
     trousers = choose(rng, TROUSERS)
     skin = choose(rng, SKINS)
     wave = float(np.sin(phase))
     swing = float(np.copysign(0.35 + 0.55 * abs(wave), wave))
     leg = 0.24 * float(np.sin(swing))
-    arm = 0.18 * float(np.sin(swing))  # of the middle of a limb that turns about its upper end
+    arm = 0.18 * float(np.sin(swing))  # of the middle of a limb, which turns about its upper end
     return [
         Part("tube_z", (leg, 0.16, 0.24), (0.17, 0.28, 0.48), trousers, 0.0, -swing),
         Part("tube_z", (-leg, -0.16, 0.24), (0.17, 0.28, 0.48), trousers, 0.0, swing),
@@ -134,7 +137,7 @@ def _rider(rng: np.random.Generator, shirt: Colour, phase: float) -> Shape:
 
 
 def _motorcycle(rng: np.random.Generator, top: float) -> Shape:
-    """``top``: height of the handlebar as a share of the box."""
+    """Build a motorcycle, where ``top`` is the height of the handlebar as a share of the box."""
     paint = choose(rng, ((0.55, 0.1, 0.1), (0.1, 0.1, 0.12), (0.1, 0.25, 0.5), (0.6, 0.6, 0.58)))
     wheel = 0.64 * top
     return [

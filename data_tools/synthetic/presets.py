@@ -1,6 +1,4 @@
-"""How hard a dataset is: where its drives go, in which weather, how busy they are, and how good the
-cameras.
-"""
+"""How hard a dataset is: its places, weather, traffic and cameras."""
 
 from __future__ import annotations
 
@@ -17,17 +15,17 @@ from data_tools.synthetic.light import make_light
 
 @dataclass(frozen=True)
 class Preset:
-    """Shares of layouts and lights add up to 1."""
+    """The settings of one difficulty. Shares of layouts add up to 1, and so do shares of lights."""
 
     layouts: dict[str, float]
     lights: dict[str, float]
-    busy: tuple[float, float]  # least and most, 1 being as nuScenes is
+    busy: tuple[float, float]  # least and most traffic, where 1 is as busy as nuScenes
     look: Look
-    plain: bool = False  # the plainest make of each class alone
+    plain: bool = False  # only the plainest make of each class
 
 
 PRESETS = {
-    # One sunny street, everything close, perfect cameras: learnt soonest.
+    # One sunny street, everything close, perfect cameras. This preset is learnt soonest.
     "easy": Preset(
         {"plain_street": 1.0},
         {"plain": 1.0},
@@ -35,14 +33,14 @@ PRESETS = {
         Look(),
         plain=True,
     ),
-    # As nuScenes is, as far as made streets can be.
+    # As close to nuScenes as made streets can be.
     "standard": Preset(
         {"street": 0.45, "crossing": 0.27, "parking": 0.12, "motorway": 0.16},
         {"day": 0.5, "overcast": 0.2, "rain": 0.18, "dusk": 0.12},
         (0.5, 1.5),
         Look(NUSCENES_QUALITY, 0.28, 0.15, 0.006, 0.012, 0.55, 0.35, 0.5),
     ),
-    # Crowded, mostly dusk and rain, cameras that blur, drip and misjudge the light.
+    # Crowded, mostly dusk and rain. Cameras blur, drip and misjudge the light.
     "hard": Preset(
         {"street": 0.4, "crossing": 0.4, "parking": 0.1, "motorway": 0.1},
         {"day": 0.2, "overcast": 0.15, "rain": 0.35, "dusk": 0.3},
@@ -53,8 +51,9 @@ PRESETS = {
 
 
 def make_drive(name: str, preset: str, seed: int, number: int, keyframes: int) -> Drive:
-    """The drive ``number`` of a dataset of this ``preset`` and ``seed``; the same for any number of
-    others around it.
+    """Make the drive ``number`` of a dataset of this ``preset`` and ``seed``.
+
+    A drive is the same for any number of other drives in the dataset.
     """
     rng = np.random.default_rng([seed, number])
     how = PRESETS[preset]

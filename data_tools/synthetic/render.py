@@ -1,6 +1,4 @@
-"""What the sensors see: camera images and lidar returns by Open3D's ray casting, which needs no
-screen.
-"""
+"""Render camera images and lidar returns by Open3D's ray casting, which needs no screen."""
 
 from __future__ import annotations
 
@@ -19,19 +17,20 @@ from data_tools.synthetic.light import Light
 from data_tools.synthetic.rig import CAMERAS, LIDAR_RANGE, Camera, lidar_directions
 from data_tools.synthetic.shapes import Mesh, filling, mesh_of
 
-GROUND = -1
-SCENERY = -2  # owners of a hit that is no thing's; NOTHING is the sky
-NOTHING = -3
-FAR = 400.0  # metres: the edge of the ground
-PIECE = 48_000  # rays that go through all steps together: what they need stays in the cache
-SIGHT = 150.0  # metres from the ego within which scenery and things are there at all
-COARSE = 5  # visibility is counted on every fifth pixel, across and down, of an image of 800 x 450
+GROUND = -1  # owner of a hit on the ground
+SCENERY = -2  # owner of a hit on scenery
+NOTHING = -3  # owner of a ray that hits only the sky
+FAR = 400.0  # metres to the edge of the ground
+PIECE = 48_000  # rays that go through all steps together, so that their data stays in the cache
+SIGHT = 150.0  # metres from the ego within which scenery and things exist
+# Visibility is counted on every fifth pixel, across and down, of an image of 800 x 450.
+COARSE = 5
 
 Array = NDArray[np.float32]
 
 
 class Hits(NamedTuple):
-    distance: Array  # (N,) metres; inf for the sky
+    distance: Array  # (N,) metres (inf: the sky)
     owner: NDArray[np.int64]  # (N,) index of the thing, or GROUND, SCENERY, NOTHING
     triangle: NDArray[np.int64]  # (N,)
     normal: Array  # (N, 3) towards the viewer
@@ -43,7 +42,7 @@ class World:
     """One moment of a drive, in the road frame, ready for rays."""
 
     caster: o3d.t.geometry.RaycastingScene
-    colours: Array  # (T + 1, 3) by triangle; the last one stands for none
+    colours: Array  # (T + 1, 3) colours by triangle, where the last row means no triangle
     glow: Array  # (T + 1,)
     owners: NDArray[np.int64]  # (T + 1,)
     paints: tuple[Paint, ...]
@@ -77,11 +76,14 @@ class World:
         )
 
     def cast(self, origins: Array, directions: Array) -> Hits:
-        """First hits of rays from ``origins``, (3,) or (N, 3), along unit ``directions`` (N, 3)."""
+        """Return the first hits of rays.
+
+        ``origins`` has shape (3,) or (N, 3). ``directions`` (N, 3) are unit vectors.
+        """
         answer = self.caster.cast_rays(o3d.core.Tensor(_rays(origins, directions)))
         distance = answer["t_hit"].numpy()
         triangle = answer["primitive_ids"].numpy().astype(np.int64)
-        # the last one is nothing, and stands for what was not hit
+        # The last triangle means no hit.
         np.minimum(triangle, len(self.owners) - 1, out=triangle)
         with np.errstate(invalid="ignore"):
             point = directions * distance[:, None]
@@ -95,8 +97,9 @@ class World:
         )
 
     def shade(self, hits: Hits, directions: Array) -> Array:
-        """(N, 3) linear colours of hits as their rays see them: lit, hazy, with the sky where there
-        is nothing.
+        """Return (N, 3) linear colours of hits as their rays see them.
+
+        Hits are lit and hazy. Rays that hit nothing see the sky.
         """
         solid = hits.owner != NOTHING
         shaded = np.empty((len(directions), 3), np.float32)
@@ -131,10 +134,13 @@ class World:
         return shaded
 
     def _sunlight(self, hits: Hits) -> Array:
-        """(N,) how squarely the sun shines on each hit: 0 in shadow and on the far side."""
+        """Return (N,) how squarely the sun shines on each hit.
+
+        The value is 0 in shadow and on the far side.
+        """
         facing = np.clip(hits.normal @ self.light.sun, 0, 1)
         lit = np.flatnonzero(facing > 0)
-        # off the surface, so that it does not shade itself
+        # Start off the surface, so that the surface does not shade itself.
         start = hits.point[lit] + np.float32(0.02) * hits.normal[lit]
         facing[lit] *= ~self.caster.test_occlusions(
             o3d.core.Tensor(_rays(start, self.light.sun))
@@ -161,11 +167,11 @@ class World:
 class Photo(NamedTuple):
     colour: Array  # (H, W, 3) linear RGB
     owner: NDArray[np.int64]  # (H, W)
-    depth: Array  # (H, W) metres along the optical axis; inf for the sky
+    depth: Array  # (H, W) metres along the optical axis (inf: the sky)
 
 
 def take_photo(world: World, camera: Camera, size: tuple[int, int]) -> Photo:
-    """What a lens throws on a sensor of ``size`` (width, height)."""
+    """Return the light that a lens throws on a sensor of ``size`` (width, height)."""
     directions, cosine = _directions(camera, size)
     width, height = size
     origin = _mounted(world.ego, camera.position)
@@ -191,8 +197,10 @@ def take_photo(world: World, camera: Camera, size: tuple[int, int]) -> Photo:
 
 
 def _reflect(world: World, hits: Hits, directions: Array, colour: Array) -> None:
-    """Wet ground mirrors what stands beyond it, the more the flatter it is looked at; puddles more
-    than the rest.
+    """Add the reflections on wet ground to ``colour``.
+
+    The flatter the view, the more the ground mirrors. Puddles mirror more than the rest of the
+    ground.
     """
     wet = np.flatnonzero((hits.owner == GROUND) & (hits.distance < 60))
     if not len(wet):
@@ -219,8 +227,9 @@ class Sweep(NamedTuple):
 def take_sweep(
     world: World, position: tuple[float, float, float], rotation: NDArray[np.float64]
 ) -> Sweep:
-    """One turn of the lidar, mounted at ``position`` in the ego frame; ``rotation``: 3 x 3, lidar
-    to ego.
+    """Take one turn of the lidar, mounted at ``position`` in the ego frame.
+
+    ``rotation`` is the 3 x 3 matrix from lidar to ego.
     """
     directions = lidar_directions()
     hits = world.cast(
@@ -237,8 +246,9 @@ def take_sweep(
 
 
 def visible_shares(world: World, things: int) -> Array:
-    """(things,) of each thing that any of the six images shows or would show: how much of it is not
-    hidden, 0 .. 1.
+    """Return (things,) the share of each thing that is not hidden, 0 .. 1.
+
+    A thing counts as far as it lies within any of the six images.
     """
     seen = np.zeros(things)
     there = np.zeros(things)
@@ -249,7 +259,7 @@ def visible_shares(world: World, things: int) -> Array:
         ray = answer["ray_ids"].numpy().astype(np.int64)
         owner = world.owners[answer["primitive_ids"].numpy().astype(np.int64)]
         of_things = owner >= 0
-        # a ray meets a thing in several triangles
+        # A ray meets a thing in several triangles, so each pair of ray and thing counts once.
         pairs = np.unique(ray[of_things] * things + owner[of_things])
         there += np.bincount(pairs % things, minlength=things)
         first = (
@@ -264,8 +274,9 @@ def visible_shares(world: World, things: int) -> Array:
 
 @lru_cache(32)
 def _directions(camera: Camera, size: tuple[int, int]) -> tuple[Array, Array]:
-    """(H * W, 3) unit rays of an image's pixels in the ego frame, and (H * W,) the cosines of their
-    angle to the optical axis.
+    """Return the rays of an image's pixels, and the cosines of their angle to the optical axis.
+
+    The rays are (H * W, 3) unit vectors in the ego frame. The cosines have shape (H * W,).
     """
     width, height = size
     matrix = camera.intrinsic(size)
@@ -312,7 +323,7 @@ def _scenery_mesh(drive: Drive) -> Mesh:
 
 
 def _near(mesh: Mesh, ego: tuple[float, float]) -> Mesh:
-    """The triangles that have a corner within sight along the road."""
+    """Return the triangles that have a corner within sight along the road."""
     close = np.abs(mesh.vertices[:, 0] - ego[0]) < SIGHT
     kept = close[mesh.triangles].any(axis=1)
     return Mesh(mesh.vertices, mesh.triangles[kept], mesh.colours[kept], mesh.glow[kept])
@@ -326,8 +337,8 @@ def _thing_mesh(drive: Drive, index: int, seconds: float) -> Mesh:
     cosine = np.cos(thing.yaw)
     sine = np.sin(thing.yaw)
     turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-    # Half a percent inside its box, which stands 1 cm clear of the ground: whoever counts points in
-    # boxes counts its hits alone.
+    # A thing fills its box but for half a percent. The box stands 1 cm clear of the ground. A count
+    # of the points in a box therefore counts only hits on the thing.
     solid = (mesh.vertices - (0, 0, 0.5)) * 0.995 * (length, width, height)
     vertices = solid @ turn.T + (*thing.at(seconds), GROUND_CLEARANCE + height / 2)
     return mesh._replace(vertices=vertices.astype(np.float32))

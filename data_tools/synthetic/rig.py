@@ -13,7 +13,7 @@ NATIVE_SIZE = (1600, 900)  # width, height for which the intrinsics below hold
 
 @dataclass(frozen=True)
 class Camera:
-    """Mounting in the ego frame and pinhole intrinsics at 1600 x 900."""
+    """Mounting in the ego frame, and pinhole intrinsics at 1600 x 900."""
 
     channel: str
     position: tuple[float, float, float]  # metres
@@ -22,13 +22,17 @@ class Camera:
     centre: tuple[float, float]  # principal point, pixels
 
     def rotation(self) -> Quaternion:
-        """Camera to ego: x right, y down, z forward, turned by the heading."""
+        """Return the rotation from the camera to the ego frame.
+
+        The camera frame is x right, y down, z forward, turned by the heading.
+        """
         level = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
         return Quaternion(axis=(0, 0, 1), degrees=self.heading) * Quaternion(matrix=level)
 
     def intrinsic(self, size: tuple[int, int]) -> NDArray[np.float64]:
-        """3 x 3 matrix for images of ``size`` (width, height): the native one, scaled with the
-        image.
+        """Return the 3 x 3 matrix for images of ``size`` (width, height).
+
+        The native matrix is scaled with the image.
         """
         across = size[0] / NATIVE_SIZE[0]
         down = size[1] / NATIVE_SIZE[1]
@@ -51,14 +55,14 @@ CAMERAS = (
 )
 
 LIDAR_POSITION = (0.94, 0.0, 1.84)
-# nuScenes' lidar looks along its own y axis
+# nuScenes' lidar looks along its own y axis.
 LIDAR_ROTATION = Quaternion(axis=(0, 0, 1), degrees=-90.0)
-LIDAR_ELEVATIONS = np.radians(np.linspace(-30.67, 10.67, 32))  # the 32 beams
+LIDAR_ELEVATIONS = np.radians(np.linspace(-30.67, 10.67, 32))  # elevations of the 32 beams
 LIDAR_RANGE = 70.0  # metres
 
 
 def lidar_directions() -> NDArray[np.float32]:
-    """(32 * 1084, 3) unit vectors of one turn, in the lidar frame, beam by beam."""
+    """Return (32 * 1084, 3) unit vectors of one turn, in the lidar frame, beam by beam."""
     azimuth = np.linspace(-np.pi, np.pi, 1084, endpoint=False)
     elevation = LIDAR_ELEVATIONS[:, None]
     directions = np.stack(

@@ -1,8 +1,9 @@
-"""What stands by the road: cones and barriers (annotated, in the unit box), and scenery in metres
-that is no object of any class.
+"""What stands by the road: annotated cones and barriers, and scenery.
 
-Some scenery is there to be mistaken: statues, posters of cars and of people, orange bollards,
-striped fences, containers.
+Cones and barriers are built in the unit box. Scenery is in metres and is no object of any class.
+
+Some scenery looks like an object: statues, posters of cars and of people, orange bollards, striped
+fences, containers.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def striped_barrier(rng: np.random.Generator, phase: float) -> Shape:
 
 
 def filled_barrier(rng: np.random.Generator, phase: float) -> Shape:
-    """A hollow one of plastic, filled with water: red or white in turn."""
+    """Build a hollow plastic barrier filled with water, in red and white by turns."""
     colour = choose(rng, ((0.68, 0.2, 0.12), (0.78, 0.78, 0.76)))
     return [
         span((-0.5, 0.5), (-0.49, 0.49), (0.0, 0.3), colour),
@@ -108,7 +109,7 @@ def statue(rng: np.random.Generator) -> Shape:
 
 
 def poster(rng: np.random.Generator) -> Shape:
-    """A board along x with a flat car or person on it, facing the street on both sides."""
+    """Build a board along x with a flat car or person on it, facing the street on both sides."""
     if rng.random() < 0.5:
         flat = [
             part
@@ -209,7 +210,7 @@ def bus_stop(rng: np.random.Generator) -> Shape:
 
 
 def sign(rng: np.random.Generator) -> Shape:
-    """A traffic sign across the road."""
+    """Build a traffic sign across the road."""
     face = [
         Part("tube_x", (0.0, 0.0, 2.5), (0.03, 0.7, 0.7), choose(rng, (RED, (0.1, 0.25, 0.6)))),
         span(
@@ -247,7 +248,7 @@ def traffic_light(rng: np.random.Generator) -> Shape:
 
 
 def lamp_post(rng: np.random.Generator, over: float) -> Shape:
-    """Its lamp hangs ``over`` metres to the left (negative: right) of its post."""
+    """Build a lamp post whose lamp hangs ``over`` metres to its left (negative: right)."""
     grey = (0.3, 0.32, 0.34)
     arm = span((-0.06, 0.06), tuple(sorted((0.0, over))), (7.0, 7.1), grey)  # type: ignore[arg-type]
     return [
@@ -302,7 +303,7 @@ def fence(rng: np.random.Generator, length: float) -> Shape:
     ]
 
 
-# what may stand on any pavement
+# Shapes that may stand on any pavement.
 SMALL = (statue, poster, bollard, bin_, hydrant, bench, planter, sign)
 LARGE = (container, kiosk, bus_stop)
 
@@ -316,8 +317,9 @@ def building(
     height: float,
     depth: float,
 ) -> Shape:
-    """``front``: distance of its face from the middle of the road, on the ``side`` of it (+1:
-    left).
+    """Build a building on the ``side`` of the road (+1: left).
+
+    ``front`` is the distance of the building's face from the middle of the road.
     """
     wall = choose(rng, WALLS)
     glass = choose(rng, (GLASS, (0.16, 0.20, 0.26), (0.22, 0.26, 0.30)))

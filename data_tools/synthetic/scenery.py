@@ -1,9 +1,9 @@
-"""What lines a road: houses, lamp posts, trees, and what stands about on pavements.
+"""What lines a road: houses, lamp posts, trees, and small things on pavements.
 
-Given in metres of the road frame, never annotated.
+Scenery is in metres of the road frame and is never annotated.
 
-``view`` is where along the road it is wanted, ``gap`` a stretch of it that stays free, as for a
-street that meets this one.
+``view`` is the stretch of the road that gets scenery. ``gap`` is a part of the stretch that stays
+free, for example for a street that meets the road.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def furniture(
     walls: tuple[float, float],
     gap: tuple[float, float] = (0.0, 0.0),
 ) -> list[Part]:
-    """Lamp posts at the kerb, trees by the walls, and between them what may stand on a pavement."""
+    """Build lamp posts at the kerb, trees by the walls, and small things on the pavement."""
     parts: list[Part] = []
     low, high = view
     for kerb, wall in zip(kerbs, walls, strict=True):
@@ -73,8 +73,9 @@ def scatter(
     every: float,
     gap: tuple[float, float] = (0.0, 0.0),
 ) -> list[Part]:
-    """Things that are no objects, along lines beside the road, one to about ``every`` so many
-    metres.
+    """Place things that are no objects along lines beside the road.
+
+    There is one thing to about ``every`` so many metres.
     """
     parts: list[Part] = []
     low, high = view
@@ -92,7 +93,7 @@ def scatter(
 
 
 def motorway_side(rng: np.random.Generator, view: tuple[float, float]) -> list[Part]:
-    """A wall between the directions, rails, gantries, and green or noise barriers beyond."""
+    """Build a wall between the directions, rails, gantries, and green or noise barriers beyond."""
     low, high = view
     parts = [
         span((low, high), (-0.3, 0.3), (0.0, 0.25), CONCRETE),

@@ -1,8 +1,8 @@
 """How shapes are made: coloured primitives in a unit box, and their triangles.
 
-What is annotated lives in the unit box, x forward (-0.5 .. 0.5), y left (-0.5 .. 0.5), z up (0 ..
-1), and fills it, so that scaled to (length, width, height) it fits its annotation box exactly.
-Scenery is given in metres and is left where it is.
+Annotated shapes live in the unit box: x forward (-0.5 .. 0.5), y left (-0.5 .. 0.5), z up (0 .. 1).
+They fill the unit box. Scaled to (length, width, height), a shape therefore fits its annotation box
+exactly. Scenery is given in metres and is not scaled.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Part(NamedTuple):
     middle: tuple[float, float, float]
     size: tuple[float, float, float]
     colour: Colour
-    glow: float = 0.0  # how bright it is by itself where lamps are lit
-    tilt: float = 0.0  # radians about y, through its middle: its top leans forward
+    glow: float = 0.0  # brightness of the part by itself where lamps are lit
+    tilt: float = 0.0  # radians about y, through the middle (the top leans forward)
 
 
 class Mesh(NamedTuple):
@@ -58,7 +58,7 @@ def span(
     glow: float = 0.0,
     tilt: float = 0.0,
 ) -> Part:
-    """A box by its extents."""
+    """Return a box by its extents."""
     middle = (sum(x) / 2, sum(y) / 2, sum(z) / 2)
     return Part("box", middle, (x[1] - x[0], y[1] - y[0], z[1] - z[0]), colour, glow, tilt)
 
@@ -75,7 +75,7 @@ def moved(parts: Iterable[Part], x: float, y: float, z: float = 0.0) -> list[Par
 
 
 def turned(parts: Iterable[Part]) -> list[Part]:
-    """A quarter turn to the left about the origin, for upright parts."""
+    """Turn upright parts by a quarter turn to the left about the origin."""
     kinds = {"tube_x": "tube_y", "tube_y": "tube_x"}
     return [
         part._replace(
@@ -88,14 +88,14 @@ def turned(parts: Iterable[Part]) -> list[Part]:
 
 
 def choose(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
-    """One of them, a little lighter or darker."""
+    """Choose one of the colours, and make it a little lighter or darker."""
     shade = rng.uniform(0.85, 1.12)
     red, green, blue = colours[rng.integers(len(colours))]
     return (min(red * shade, 1.0), min(green * shade, 1.0), min(blue * shade, 1.0))
 
 
 def mesh_of(parts: list[Part]) -> Mesh:
-    """All parts as one mesh, in the frame the parts are given in."""
+    """Return all parts as one mesh, in the frame of the parts."""
     vertices = []
     triangles = []
     count = 0
@@ -118,8 +118,9 @@ def mesh_of(parts: list[Part]) -> Mesh:
 
 
 def filling(mesh: Mesh) -> Mesh:
-    """The mesh stretched until it fills the unit box: swung limbs and drawn-in arms change a
-    shape's extent, not its box.
+    """Stretch the mesh until it fills the unit box.
+
+    Swung limbs and drawn-in arms change the extent of a shape, but not its box.
     """
     low = mesh.vertices.min(0)
     high = mesh.vertices.max(0)
@@ -132,7 +133,7 @@ def filling(mesh: Mesh) -> Mesh:
 
 @lru_cache
 def _unit_primitive(kind: str) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
-    """Vertices and triangles of a primitive that fills the cube -0.5 .. 0.5."""
+    """Return vertices and triangles of a primitive that fills the cube -0.5 .. 0.5."""
     make = o3d.geometry.TriangleMesh
     if kind == "box":
         mesh = make.create_box()
@@ -143,7 +144,7 @@ def _unit_primitive(kind: str) -> tuple[NDArray[np.float32], NDArray[np.uint32]]
     else:
         mesh = make.create_cylinder(0.5, 1.0, resolution=12, split=1)
     points = np.asarray(mesh.vertices)
-    # The axes in turn, not two of them swapped: that would turn the triangles inside out.
+    # The axes are rotated, because swapping two axes would turn the triangles inside out.
     points = points[:, {"tube_x": [2, 0, 1], "tube_y": [1, 2, 0]}.get(kind, [0, 1, 2])]
     low = points.min(0)
     high = points.max(0)

@@ -1,9 +1,8 @@
-"""A drive as nuScenes writes it down: images and lidar files, and the rows of the 13 tables that
-are the drive's own.
+"""A drive as nuScenes writes it down: images, lidar files and the drive's own table rows.
 
-Three things are simpler than in nuScenes: all sensors fire at the keyframe's own time, there is no
-radar (which the devkit's evaluator does not need), and between keyframes, if at all, only the lidar
-turns.
+Three things are simpler than in nuScenes. All sensors fire at the keyframe's own time. There is no
+radar, which the devkit's evaluator does not need. Between keyframes only the lidar turns, and only
+if sweeps are wanted.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from data_tools.synthetic.rig import CAMERAS, LIDAR_POSITION, LIDAR_ROTATION
 from sparsevit3d.files import write_bytes
 
 START_MICROSECONDS = 1_600_000_000_000_000
-TURNS = 5  # of the lidar from one keyframe to the next: 10 Hz
+TURNS = 5  # turns of the lidar from one keyframe to the next (10 Hz)
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 
 
 def token(*names: object) -> str:
-    """nuScenes' tokens are 32 hexadecimal digits; these follow from what they name."""
+    """Return a token of 32 hexadecimal digits, as nuScenes has them, made from ``names``."""
     return hashlib.md5("/".join(map(str, names)).encode(), usedforsecurity=False).hexdigest()
 
 
 def record_drive(root: Path, drive: Drive, look: Look, size: tuple[int, int], sweeps: bool) -> Rows:
-    """Render a drive's keyframes into ``root`` and return its rows."""
+    """Render a drive's keyframes into ``root`` and return the drive's rows."""
     rows: Rows = {name: [] for name in TABLES}
     log = token(drive.name, "log")
     scene = token(drive.name, "scene")
@@ -68,8 +67,9 @@ def record_drive(root: Path, drive: Drive, look: Look, size: tuple[int, int], sw
 def _record_keyframe(
     root: Path, drive: Drive, look: Look, index: int, size: tuple[int, int], sweeps: bool
 ) -> Rows:
-    """Render one moment with all sensors, and the lidar's turns until the next, and return their
-    rows.
+    """Render one moment with all sensors and return its rows.
+
+    The lidar's turns until the next keyframe are included.
     """
     seconds = drive.times()[index]
     world = World.of(drive, seconds)
@@ -106,7 +106,7 @@ def _record_keyframe(
 
     points = np.bincount(sweep.owner[sweep.owner >= 0], minlength=len(drive.things))
     shares = visible_shares(world, len(drive.things))
-    # like nuScenes, nothing is annotated that no sensor measured
+    # As in nuScenes, only things that a sensor measured are annotated.
     measured = [int(thing) for thing in np.flatnonzero(points)]
     sample = {
         "token": token(drive.name, "sample", index),
@@ -125,7 +125,7 @@ def _record_keyframe(
 
 
 def _stamp(drive: Drive, seconds: float) -> int:
-    """Microseconds; drives follow each other."""
+    """Return a time in microseconds, where drives follow each other."""
     return (
         START_MICROSECONDS
         + drive.seed[1] * (60_000_000 + drive.keyframes * 500_000)
@@ -142,7 +142,7 @@ def _sensor_row(
     name = (drive.name, channel, index, turn)
     return {
         "token": token(*name),
-        # nuScenes gives a sweep to the keyframe that is nearest in time
+        # nuScenes assigns a sweep to the keyframe that is nearest in time.
         "sample_token": token(drive.name, "sample", index + (turn > TURNS / 2)),
         "ego_pose_token": token(*name, "pose"),
         "calibrated_sensor_token": token(drive.name, channel, "calibration"),
@@ -174,7 +174,7 @@ def _calibration(drive: Drive, channel: str, size: tuple[int, int]) -> Row:
 def _global_pose(
     drive: Drive, position: tuple[float, float], height: float, yaw: float
 ) -> dict[str, list[float]]:
-    """A pose of the road frame in the global one."""
+    """Convert a pose of the road frame to the global frame."""
     x, y, turn = drive.origin
     cosine = np.cos(turn)
     sine = np.sin(turn)
@@ -204,13 +204,14 @@ def _annotation(drive: Drive, number: int, index: int, points: int, visible: flo
         "size": list(thing.size),
         "num_lidar_pts": points,
         "num_radar_pts": 0,
-        "category_token": token("category", thing.category),  # of its instance, where _link puts it
+        "category_token": token("category", thing.category),  # _link moves it to the instance
     }
 
 
 def _link(rows: Rows) -> None:
-    """Chain samples, each sensor's data and each instance's annotations in time, and add the
-    instances.
+    """Chain rows in time and add the instances.
+
+    The chains are those of samples, of each sensor's data and of each instance's annotations.
     """
     for table, owner in (
         ("sample", "scene_token"),

@@ -1,4 +1,4 @@
-"""Vehicles on four wheels and more, in the unit box: telling in outline, front from back."""
+"""Vehicles on four wheels and more, in the unit box, with an outline that tells front from back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from data_tools.synthetic.shapes import (
     span,
 )
 
-# Paints as streets have them: mostly none at all.
+# Paint colours as streets have them: mostly no colour at all.
 PAINTS: tuple[Colour, ...] = (
     (0.80, 0.80, 0.78),
     (0.78, 0.79, 0.80),
@@ -48,8 +48,9 @@ Shape = list[Part]
 
 
 def _wheels(xs: tuple[float, ...], diameter: float, length: float) -> Shape:
-    """Pairs of wheels at ``xs``; ``diameter`` as a share of height, ``length`` as a share of
-    length.
+    """Build pairs of wheels at ``xs``.
+
+    ``diameter`` is a share of the height, and ``length`` a share of the length.
     """
     wheels = [
         Part("tube_y", (x, side * 0.42, diameter / 2), (length, 0.16, diameter), BLACK)
@@ -65,7 +66,10 @@ def _wheels(xs: tuple[float, ...], diameter: float, length: float) -> Shape:
 
 
 def _lights(height: float) -> Shape:
-    """Head lights in front and tail lights behind, by which heading is told; and a number plate."""
+    """Build head lights in front, tail lights behind, and a number plate.
+
+    The lights tell the heading.
+    """
     lights = [
         Part(
             "box",

@@ -31,12 +31,12 @@ app.add_typer(visualize_app, name="visualize")
 
 
 def run() -> None:
-    """Run the verb that was asked for. InputError and OSError are shown as a line."""
+    """Run the verb that was asked for. An InputError or OSError is shown as one line."""
     warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, at every start
     try:
         app()
     except (InputError, OSError) as error:
-        # A console of its own: whichever of torchrun's processes meets the error shows it.
+        # Use a new console, so that the torchrun process that meets the error shows it.
         Console().print("[bold red]error[/]", Text(str(error)), soft_wrap=True)
         raise SystemExit(1) from None
 
@@ -126,7 +126,7 @@ def finetune(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """Train adapted weights on under one plan; the checkpoint carries it.
+    """Train adapted weights on under one plan. The checkpoint carries the plan.
 
     Example: sparsevit3d finetune configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --plan work_dirs/search/plan.json --work-dir work_dirs/sparse
@@ -176,8 +176,9 @@ def evaluate(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """The official score, by the devkit: mAP, NDS and the five errors, of a checkpoint or of a
-    results file; a table, then a line of JSON.
+    """Print the official score, by the devkit, of a checkpoint or of a results file.
+
+    The score is mAP, NDS and the five errors, as a table and then as a line of JSON.
 
     Under torchrun (torchrun --no-python --nproc-per-node=8 sparsevit3d eval ...) each process looks
     at its share of the images.
@@ -258,10 +259,10 @@ def predict(
     No dataset is needed.
 
     CALIBRATION is {"front": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": 1600,
-    "height": 900, "images": "*front*"}}, an entry for each camera; "images" is a pattern for the
-    paths of its images. Images must be free of lens distortion. Distances are learnt for the
-    cameras of training: for one of another focal length (in pixels of an image as wide), finetune
-    first.
+    "height": 900, "images": "*front*"}}, with an entry for each camera. "images" is a pattern for
+    the paths of the camera's images. Images must be free of lens distortion. Distances are learnt
+    for the cameras of training. If your camera has another focal length (in pixels of an image as
+    wide), finetune first.
 
     Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint
     work_dirs/sparse/epoch_0007.pth
@@ -291,7 +292,7 @@ def predict(
                 rows.append(found.as_dict() | {"picture": picture.name})
                 update(number + 1, len(paths))
     finally:
-        if rows:  # an image that cannot be read takes nothing away from those before it
+        if rows:  # one unreadable image must not cost the predictions before it
             write_json(out / "predictions.json", document)
     console.print(
         f"{out / 'predictions.json'}: {sum(len(row['detections']) for row in rows)} boxes in "
@@ -326,8 +327,9 @@ def demo(
     ] = None,
     real_split: Annotated[str, typer.Option(help="The split of --real to look at")] = "mini_val",
 ) -> None:
-    """Dense against pruned, scored, timed and drawn: with the models that come with this
-    repository, or with models trained here from nothing.
+    """Compare dense with pruned: scored, timed and drawn.
+
+    The models come with this repository, or are trained here from nothing.
 
     Example: sparsevit3d demo --out demo
     """

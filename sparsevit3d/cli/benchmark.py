@@ -60,12 +60,12 @@ def benchmark(
         typer.Option(help="Keep the result here as JSON, and beside it a picture of it"),
     ] = None,
 ) -> None:
-    """Time backbone and whole detector, dense and under plans, against mmdet's, the paper's
-    released form and a floor.
+    """Time backbone and whole detector, dense and under plans, against rivals and a floor.
 
-    All take turns in one run. Tables, then one line of JSON. "efficiency" is the speed-up over the
-    fastest dense contender of the dtype or float32, divided by how many times fewer MACs the plan
-    takes; the floor is the network's linear layers and attentions alone.
+    The rivals are mmdet's models and the paper's released form. All take turns in one run. The
+    output is tables, then one line of JSON. "efficiency" is the speed-up over the fastest dense
+    contender of the dtype or float32, divided by how many times fewer MACs the plan takes. The
+    floor is the network's linear layers and attentions alone.
 
     Example: sparsevit3d benchmark configs/fcos3d_swin-t_704x256.py --shape 6x3x256x704 --out
     speed.json

@@ -98,8 +98,9 @@ def infos(
 
     Interrupted, the same command goes on.
 
-    A split is one of nuScenes' own (train, val, mini_val ...), of the root's splits.json, or
-    search, the 50 training scenes on which plans are judged and which train then lacks.
+    A split is one of nuScenes' own (train, val, mini_val ...), one of the root's splits.json, or
+    search. search holds the 50 training scenes on which plans are judged. train then lacks these
+    scenes.
 
     Example: sparsevit3d data infos data/nuscenes --version v1.0-trainval --splits train,val
     """
@@ -150,11 +151,11 @@ def check(
         bool, typer.Option("--json", help="Print the report as JSON, for programs")
     ] = False,
 ) -> None:
-    """Look for everything that is wrong with a root: tables, references, calibrations, times,
-    boxes, splits, files.
+    """Look for everything that is wrong with a root.
 
-    Each problem is named with its table, its token and what to do. The exit status is 1 where there
-    are errors; warnings (what is strange but breaks nothing) leave it 0.
+    Checked are tables, references, calibrations, times, boxes, splits and files. Each problem is
+    named with its table, its token and what to do. The exit status is 1 where there are errors.
+    Warnings (strange, but breaking nothing) leave the status 0.
 
     Example: sparsevit3d data check data/nuscenes --version v1.0-trainval
     """
@@ -190,8 +191,9 @@ def stats(
         typer.Option(help="Save a picture here (.png), and the figures beside it (.json)"),
     ] = None,
 ) -> None:
-    """Count what roots are like, beside what is published of nuScenes: classes, sizes, distances,
-    speeds, visibility, pixels.
+    """Count what roots are like, beside the published figures of nuScenes.
+
+    Counted are classes, sizes, distances, speeds, visibility and pixels.
 
     Example: sparsevit3d data stats data/synthetic data/nuscenes --out stats.png
     """

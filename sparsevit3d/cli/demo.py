@@ -1,8 +1,7 @@
-"""What pruning does, step by step: with the zoo's models in two minutes, or from nothing; part of
-the front door, so it opens every room.
+"""What pruning does, step by step: with the zoo's models in two minutes, or from nothing.
 
-Each step leaves its result in a folder of its own and is passed over once it is there, so that a
-demo that was cut off goes on.
+The demo is part of the front door, so it opens every room. Each step leaves its result in a folder
+of its own. A step whose result is there is passed over, so a demo that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -43,23 +42,30 @@ from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.terminal import console, progress_bar
 from visualize.masks import save_masks
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/fcos3d_small_synthetic.py"
 ZOO_CONFIG = ROOT / "zoo/config.py"
 ZOO = {"dense": ROOT / "zoo/dense.safetensors", "sparse": ROOT / "zoo/pruned_56.safetensors"}
-# of the zoo's preset, and none that its models have seen
+# Streets of the zoo's preset, which its models have never seen.
 STREETS = Settings((0, 0, 4), 2, 640, 360, seed=1, preset="standard")
 BUDGET = 0.6  # share of the dense backbone's MACs
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything."""
+    """How large each step of a demo is that trains its models.
+
+    Args:
+        data (Settings): Scenes, keyframes and image size of the synthetic data.
+        search (SearchSettings): Sizes of the search.
+        options (tuple of str): Config values, where the configs' own would take too long.
+        runs (int): Timed runs of the benchmark.
+    """
 
     data: Settings
     search: SearchSettings
-    options: tuple[str, ...]  # config values, where the configs' own would take too long
-    runs: int  # timed runs of the benchmark
+    options: tuple[str, ...]
+    runs: int
 
 
 FULL = Size(Settings((60, 5, 20), 2, 640, 360), SearchSettings(population=8, generations=3), (), 30)
@@ -74,10 +80,10 @@ TINY = Size(
 def run_demo(out: Path, size: Size | None, real: Path | None, real_split: str) -> None:
     """Run what is missing of the demo in ``out``, then print its table and where the pictures are.
 
-    ``size``: of a demo that trains its models; None: with the zoo's.
+    ``size`` is for a demo that trains its models. None: use the zoo's.
     """
     if real is not None:
-        # a mistake is better told now than at the end
+        # Tell a mistake now, not at the end.
         scenes_of_split(real, "v1.0-mini", real_split)
     out.mkdir(parents=True, exist_ok=True)
     with sole_owner(
@@ -154,7 +160,7 @@ def _train_and_show(
 def _measure_and_show(
     out: Path, clock: Clock, config: Config, checkpoints: dict[str, Path], runs: int, first: int
 ) -> None:
-    """Score, time and draw; the steps are numbered from ``first``."""
+    """Score, time and draw. The steps are numbered from ``first``."""
     scores = {}
     sparse = checkpoints["sparse"]
     plan = backbone_of(load_detector(config, sparse, None)).plan
@@ -220,7 +226,10 @@ def _look_at_real(out: Path, config_file: Path, real: Path, split: str, checkpoi
 
 
 def _once(path: Path, checkpoint: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an earlier call left in ``path`` of this very checkpoint, or made now and left there."""
+    """Return what an earlier call left in ``path`` for this very checkpoint, or make it now.
+
+    A new result is left in ``path``.
+    """
     known = json.loads(path.read_text()) if path.exists() else {}
     if known.get("checkpoint") != fingerprint(checkpoint):
         known = {"checkpoint": fingerprint(checkpoint), "result": make()}
@@ -259,8 +268,12 @@ def _report(
 
 
 class Clock:
-    """Seconds of each step, summed in a file over the calls that it took; of a killed call, only
-    the steps that had ended.
+    """Seconds of each step, summed in a file over all calls.
+
+    A killed call counts only for the steps that had ended.
+
+    Args:
+        path (Path): The file, as JSON.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What several verbs of the front door take, and a plan as people write it."""
+"""Options that several verbs of the front door take, and a plan as people write it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Split = Annotated[
 
 
 def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
-    """``--plan``: a file's plan, or the plan written out."""
+    """Read ``--plan``: a file's plan, or the plan written out."""
     if text is None:
         return None
     if text == "dense":
@@ -59,8 +59,9 @@ def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
 
 
 def target_file(*suffixes: str) -> Callable[[Path], Path]:
-    """Of an --out: a file of one of these kinds, in a folder that is made if need be, before
-    anything long begins.
+    """Check that an --out is a file of one of these kinds, before anything long begins.
+
+    Its folder is made if need be.
     """
 
     def check(path: Path) -> Path:

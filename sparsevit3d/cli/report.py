@@ -1,4 +1,4 @@
-"""The verbs that hold windows or plans against each other: compare, recall and report."""
+"""The verbs that compare windows or plans with each other: compare, recall and report."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def compare(
         Path, typer.Option(help="The picture, a .png or .jpg", callback=target_file(".png", ".jpg"))
     ] = Path("comparison.png"),
 ) -> None:
-    """At equal cost: all of a shrunken image, or the windows that matter of the whole one (the
-    article's Figure 1), for any image.
+    """At equal cost, draw a shrunken image beside the windows that matter of the whole one.
+
+    This is the article's Figure 1, for any image.
 
     Example: sparsevit3d visualize compare street.jpg work_dirs/sparse/epoch_0007.pth --plan
     '0.5|0.5|0.4|0.3'
@@ -92,9 +93,9 @@ def recall(
 ) -> None:
     """Did the pedestrian stay in?
 
-    Of the pixels inside true objects' boxes, and of the objects, the share in kept windows: by
-    class, distance and stage, against as many windows at random and against the best that as many
-    could do. A table, a picture, JSON.
+    Counts the share of the pixels inside true objects' boxes, and of the objects, in kept windows.
+    Shares are by class, distance and stage. They are compared with as many windows at random, and
+    with the best that as many windows could do. The output is a table, a picture and JSON.
 
     Example: sparsevit3d visualize recall configs/fcos3d_small_synthetic.py
     work_dirs/sparse/epoch_0007.pth --out recall
@@ -144,8 +145,10 @@ def report(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """One page to look around in, a file that needs no network: keyframes, cameras, stages and
-    plans; two plans side by side; charts whose points open their masks.
+    """Make one page to look around in, a file that needs no network.
+
+    The page has keyframes, cameras, stages and plans, and two plans side by side. The points of its
+    charts open their masks.
 
     Without --plan or --search: the checkpoint's own plan, and dense.
 
@@ -189,8 +192,9 @@ def report(
 def _searched(
     work_dir: Path, share: Callable[[SparsityPlan], float]
 ) -> tuple[dict[SparsityPlan, float], list[SparsityPlan], str]:
-    """A search's scores by plan, and of the front of score against ``share`` a few plans from end
-    to end; and what the score is.
+    """Read a search's scores by plan, a few plans of its front, and the score's name.
+
+    The front is that of score against ``share``. The plans are spread from end to end.
     """
     from sparsevit3d.search.front import pareto_front
     from sparsevit3d.search.journal import read_journal

@@ -125,10 +125,10 @@ def run(
 ) -> None:
     """Search the plan that scores best on the search split within a budget, on adapted weights.
 
-    Without any budget: at most 0.6 of the MACs (--front: all of them). Kill it whenever you like:
-    the same command goes on, evaluates nothing twice, and ends with the same plan, whatever the
-    number of workers. WORK_DIR/plan.json says where it came from; finetune, eval, benchmark and
-    visualize take it as --plan.
+    Without any budget: at most 0.6 of the MACs (--front: all of them). Kill the search whenever you
+    like: the same command goes on, evaluates nothing twice, and ends with the same plan, whatever
+    the number of workers. WORK_DIR/plan.json says where the plan came from. finetune, eval,
+    benchmark and visualize take this file as --plan.
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
@@ -189,7 +189,7 @@ def run(
 
 
 def _macs(text: str | None) -> tuple[float | None, float | None]:
-    """A share, or GMACs."""
+    """Read a share, or GMACs."""
     if text is None:
         return None, None
     try:
@@ -213,8 +213,9 @@ def _macs(text: str | None) -> tuple[float | None, float | None]:
 def status(
     work_dir: Annotated[Path, typer.Argument(help="The --work-dir of a search, at work or not")],
 ) -> None:
-    """How a search is getting on: a table, and a picture of what it has found so far
-    (WORK_DIR/search.png).
+    """Show how a search is getting on: a table, and a picture of what it has found so far.
+
+    The picture is WORK_DIR/search.png.
 
     Example: sparsevit3d search status work_dirs/search
     """

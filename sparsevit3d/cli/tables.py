@@ -18,7 +18,7 @@ def score_table(score: dict[str, Any], title: str) -> Table:
 
 
 def benchmark_tables(result: dict[str, Any]) -> list[Table]:
-    """Of what ``benchmark`` measured: the backbone, and the whole detector by its parts."""
+    """Tables of what ``benchmark`` measured: the backbone, and the whole detector by its parts."""
     size = " x ".join(map(str, result["shape"]))
     backbone = _narrow_table(
         f"backbone, {size}", "p50 ms", "p95 ms", "spread", "MACs", "over\nmmdet", "efficiency"
@@ -42,7 +42,7 @@ def benchmark_tables(result: dict[str, Any]) -> list[Table]:
 
 
 def _narrow_table(title: str, *columns: str) -> Table:
-    """Nine columns fit a terminal of 80 characters; names break between words and not within."""
+    """Fit nine columns into a terminal of 80 characters. Names break between words, not within."""
     contender = Column("contender", min_width=17)
     return Table(
         contender,
@@ -66,7 +66,7 @@ def search_table(
     most: int,
     state: str,
 ) -> Table:
-    """Of a search's journal: what it is for, how far it is, and the best so far."""
+    """Table of a search's journal: what it is for, how far it is, and the best so far."""
     score = request["score"]
     table = Table("", "", title=f"search by {request['algorithm']}", show_header=False)
     table.add_row(
@@ -86,7 +86,7 @@ def search_table(
 
 
 def recall_table(rows: Iterable[tuple[str, ...]], plan: str) -> Table:
-    """Of what ``visualize recall`` found: pixels and objects that windows keep."""
+    """Table of what ``visualize recall`` found: pixels and objects that windows keep."""
     names = ("stage", "windows", "of", "objects", "% of pixels", "% of objects")
     table = Table(*names, title=f"kept by plan {plan} / at random / at best")
     before = "0"
@@ -99,8 +99,9 @@ def recall_table(rows: Iterable[tuple[str, ...]], plan: str) -> Table:
 
 
 def problem_tables(report: dict[str, Any]) -> list[Table]:
-    """Of what ``data check`` found: a row for each kind of problem and table, red for errors, with
-    its first token; none if none.
+    """Table of what ``data check`` found: a row for each kind of problem and table.
+
+    Errors are red. A row shows the first token of its problem. Without problems there is no table.
     """
     if not report["problems"]:
         return []
@@ -116,7 +117,7 @@ def problem_tables(report: dict[str, Any]) -> list[Table]:
 
 
 def statistics_table(found: dict[str, Any]) -> Table:
-    """Of what ``data stats`` counted: a column for each dataset."""
+    """Table of what ``data stats`` counted: a column for each dataset."""
     table = Table(
         "", *found, title="mean width x length x height in metres after each class's share"
     )

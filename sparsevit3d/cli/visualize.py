@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,6 @@ from sparsevit3d.cli.options import (
 )
 from sparsevit3d.cli.report import compare, recall, report
 from sparsevit3d.terminal import console, tracked
-
-if TYPE_CHECKING:
-    pass
 
 visualize_app = typer.Typer(
     help="Pictures of what was pruned, and of what was found.", no_args_is_help=True
@@ -59,9 +56,11 @@ def masks(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """Draw what was pruned of a keyframe's six camera frames: for each stage the windows computed
-    (pruned ones dimmed, boxes on top) and how important they were; every block, plain and
-    shifted; and how long each place lasted through the layers.
+    """Draw what was pruned of a keyframe's six camera frames.
+
+    For each stage there are the windows computed (pruned ones dimmed, boxes on top) and how
+    important they were. There are also every block, plain and shifted, and how long each place
+    lasted through the layers.
 
     Example: sparsevit3d visualize masks configs/fcos3d_small_synthetic.py
     work_dirs/sparse/epoch_0007.pth --out pictures
@@ -93,8 +92,9 @@ def boxes(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """Draw what was found and what is true: on the six camera frames, and from above with the
-    lidar's points.
+    """Draw what was found and what is true, on the six camera frames and from above.
+
+    The view from above has the lidar's points.
 
     Example: sparsevit3d visualize boxes configs/fcos3d_small_synthetic.py
     work_dirs/sparse/epoch_0007.pth --out pictures
@@ -130,8 +130,9 @@ def scene(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """Draw a keyframe in three dimensions: lidar in the cameras' colours, dark where windows were
-    pruned; boxes, cameras, ground.
+    """Draw a keyframe in three dimensions: lidar, boxes, cameras and ground.
+
+    The lidar has the cameras' colours, dark where windows were pruned.
 
     Example: sparsevit3d visualize scene configs/fcos3d_small_synthetic.py
     work_dirs/sparse/epoch_0007.pth --out scene.png
@@ -164,7 +165,7 @@ def video(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """A drive as a video: frames with boxes, masks, and the street from above, side by side.
+    """Make a drive a video: frames with boxes, masks, and the street from above, side by side.
 
     Example: sparsevit3d visualize video configs/fcos3d_small_synthetic.py
     work_dirs/sparse/epoch_0007.pth --out drive.mp4
@@ -194,7 +195,7 @@ def rerun(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """A drive as a recording for Rerun's viewer: cameras, boxes, lidar and masks on a timeline.
+    """Record a drive for Rerun's viewer: cameras, boxes, lidar and masks on a timeline.
 
     Needs: pip install 'sparsevit3d[rerun]'
 

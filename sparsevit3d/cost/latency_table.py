@@ -1,9 +1,9 @@
 """What a plan will cost, predicted by adding up the timed parts of a backbone.
 
 The parts are timed once for each ratio. In a pass under a uniform plan every block pair runs at the
-plan's ratio, in its own place in the network, with the caches as they are there. So one pass for
-each ratio of the grid times all parts at all ratios. Passes take turns, so that drift meets all
-ratios alike.
+plan's ratio. Each pair runs in its own place in the network, with the caches as they are there. So
+one pass for each ratio of the grid times all parts at all ratios. Passes take turns, so that drift
+meets all ratios alike.
 
 What remains of a stage is the ranking of its windows, which only pruning needs. What remains of a
 pass is embedding, norms and merging.
@@ -107,7 +107,10 @@ class LatencyTable:
     rest: float
 
     def predict(self, plan: SparsityPlan) -> float:
-        """Predict the milliseconds of a pass under ``plan``. Between two ratios, interpolate linearly."""
+        """Predict the milliseconds of a pass under ``plan``.
+
+        Between two ratios of the grid, the time is interpolated in proportion.
+        """
         return self.rest + sum(
             self._stage(stage, ratios) for stage, ratios in enumerate(plan.ratios)
         )
@@ -226,7 +229,7 @@ def measure_table(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> tuple[LatencyTable, Accuracy]:
-    """Time the parts of ``net`` on ``images`` (B, C, H, W), and random plans as a whole beside them.
+    """Time the parts of ``net`` on ``images`` (B, C, H, W), and random plans as a whole.
 
     The plan of ``net`` stays as it is.
 

@@ -21,7 +21,7 @@ from sparsevit3d.swin.sparse_swin import SparseSwin
 from sparsevit3d.swin.trace import BlockTrace
 from sparsevit3d.swin.windows import window_table
 
-SHARE = 0.56  # of the dense MACs: where the paper's 3D detector runs
+SHARE = 0.56  # share of the dense MACs at which the paper's 3D detector runs
 
 
 def count_macs(
@@ -114,9 +114,9 @@ def plan_of_share(
 def size_of_equal_macs(
     net: SparseSwin, image_size: tuple[int, int], plan: SparsityPlan
 ) -> tuple[int, int]:
-    """Find the largest image (height, width) that dense costs no more than the plan at ``image_size``.
+    """Find the largest image (height, width) that dense costs no more than ``plan``.
 
-    Candidates are sizes of the same shape, in whole patches.
+    The plan is counted at ``image_size``. Candidates are sizes of the same shape, in whole patches.
     """
     dense = SparsityPlan.uniform(0, net.depths)
     most = count_macs(net, image_size, plan)

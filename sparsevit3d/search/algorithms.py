@@ -1,10 +1,9 @@
-"""Evolutionary search under a hard budget (SparseViT, section 3.3), and what it has to be better
-than.
+"""Evolutionary search under a hard budget (SparseViT, section 3.3), and its rivals.
 
-Pure: an algorithm asks for plans, a generation at a time, and is told what they score, until it
-asks for none. The plans of a generation do not depend on each other's scores, so they can be judged
-at once, in any order. All randomness comes from one seeded generator: the same answers give the
-same questions. No plan is asked for twice.
+An algorithm is pure. It asks for plans, a generation at a time, and is told their scores, until it
+asks for no more. The plans of a generation do not depend on each other's scores. So they can be
+judged at once, in any order. All randomness comes from one seeded generator: the same answers give
+the same questions. No plan is asked for twice.
 """
 
 from __future__ import annotations
@@ -22,12 +21,22 @@ ATTEMPTS = 2000  # rejections before a draw gives up
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of the search. The released search uses a population of 100 and 25 parents."""
+    """Sizes of the search. The released search uses a population of 100 and 25 parents.
+
+    Args:
+        population (int): Plans of the first generation. Default: 12.
+        parents (int): How many of the best plans become parents. Default: 4.
+        generations (int): How many, the first included. Default: 4.
+        mutation (float): Chance that a mutant redraws one ratio, from 0 to 1. Default: 0.3.
+
+    Raises:
+        InputError: The sizes do not fit each other.
+    """
 
     population: int = 12
     parents: int = 4
     generations: int = 4
-    mutation: float = 0.3  # chance that a mutant redraws one ratio
+    mutation: float = 0.3
 
     def __post_init__(self) -> None:
         if not (
@@ -46,7 +55,20 @@ class Settings:
 
 
 class Algorithm:
-    """What all of them share: the space, the budget, what was asked and what it scored."""
+    """What all algorithms share: the space, the budget, the plans asked for and their scores.
+
+    Args:
+        depths (sequence of int): Blocks of each stage of the network.
+        budget (Budget): Limits that every plan keeps to.
+        settings (Settings): Sizes of the search. Default: ``Settings()``.
+        seed (int): Seed of all randomness. Default: 0.
+        grid (sequence of float): Possible ratios, in rising order. Default: 0, 0.1 .. 0.8.
+        same (callable): Key of a plan. Plans with one key are one to the network, and only one of
+            them is asked for. Default: the plan itself.
+
+    Raises:
+        InputError: No plan meets the budget.
+    """
 
     def __init__(
         self,
@@ -57,11 +79,7 @@ class Algorithm:
         grid: Sequence[float] = RATIO_GRID,
         same: Callable[[SparsityPlan], Hashable] = lambda plan: plan,
     ) -> None:
-        """``same``: what plans that are one to the network have in common; of those only one is
-        asked for.
-
-        Raises InputError for a budget that no plan meets.
-        """
+        """Begin with no plan asked for. Raises InputError for a budget that no plan meets."""
         self.depths = tuple(depths)
         self.budget = budget
         self.settings = settings
@@ -75,27 +93,28 @@ class Algorithm:
 
     @property
     def evaluations(self) -> int:
-        """How many plans it asks for at most."""
+        """How many plans the algorithm asks for at most."""
         return self.settings.evaluations
 
     @property
     def best(self) -> SparsityPlan:
-        """The best ever told of; of equals the one asked for first."""
+        """The plan with the highest score so far. If several are equal, the one asked for first."""
         return max(self.scores, key=self.scores.__getitem__)
 
     def ask(self) -> list[SparsityPlan]:
-        """The plans of the next generation, all within the budget and new; none: the search is
-        over.
+        """Ask for the plans of the next generation, all within the budget and new.
+
+        No plans: the search is over.
         """
         plans = self._next() if self.generation < self.settings.generations else []
-        if not plans and not self._asked:  # a budget so tight that no draw met it
+        if not plans and not self._asked:  # the budget is so tight that no draw met it
             plans = [self.cheapest]
         self._asked.update(map(self.same, plans))
         self.generation += bool(plans)
         return plans
 
     def tell(self, scores: Mapping[SparsityPlan, float]) -> None:
-        """What the plans of the last ``ask`` scored, all of them."""
+        """Tell the scores of all plans of the last ``ask``."""
         self.scores.update(scores)
 
     def _next(self) -> list[SparsityPlan]:
@@ -107,7 +126,7 @@ class Algorithm:
     def _draw(
         self, make: Callable[[], SparsityPlan], wanted: int, besides: Sequence[SparsityPlan] = ()
     ) -> list[SparsityPlan]:
-        """Rejection sampling: new plans within the budget, as many as ATTEMPTS draws yield."""
+        """Draw new plans within the budget by rejection, as many as ATTEMPTS draws yield."""
         found: list[SparsityPlan] = []
         seen = set(map(self.same, besides))
         for _ in range(ATTEMPTS):
@@ -120,15 +139,16 @@ class Algorithm:
         return found
 
     def is_new(self, plan: SparsityPlan) -> bool:
-        """Was it never asked for, nor one that is the same?"""
+        """Whether neither the plan nor one that is the same was asked for."""
         return self.same(plan) not in self._asked
 
 
 class Evolution(Algorithm):
-    """The first generation is drawn afresh; each later one is bred from the best ever seen: half of
-    it mutants, half crossovers.
+    """Breed each generation from the best plans ever seen.
 
-    A generation may stay smaller than wished where the budget leaves few new plans.
+    The first generation is drawn afresh. Half of each later one are mutants, half are crossovers. A
+    generation may stay smaller than wished where the budget leaves few new plans. Arguments are
+    those of Algorithm.
     """
 
     def _next(self) -> list[SparsityPlan]:
@@ -152,7 +172,10 @@ class Evolution(Algorithm):
 
 
 class RandomSearch(Algorithm):
-    """As many plans as evolution would judge, in as large generations, each drawn afresh."""
+    """Draw as many plans as evolution would judge, in as large generations, each drawn afresh.
+
+    Arguments are those of Algorithm.
+    """
 
     def _next(self) -> list[SparsityPlan]:
         bred = self.settings.population - self.settings.parents
@@ -160,7 +183,10 @@ class RandomSearch(Algorithm):
 
 
 class UniformSearch(Algorithm):
-    """The same ratio everywhere: every one that the budget allows, once."""
+    """Try the same ratio everywhere: every ratio that the budget allows, once.
+
+    Arguments are those of Algorithm.
+    """
 
     @property
     def evaluations(self) -> int:
@@ -168,7 +194,7 @@ class UniformSearch(Algorithm):
 
     def _next(self) -> list[SparsityPlan]:
         plans = [SparsityPlan.uniform(ratio, self.depths) for ratio in reversed(self.grid)]
-        # of those that are the same, the one that claims least
+        # If several plans are the same, keep the one with the smallest ratio.
         different = {self.same(plan): plan for plan in plans}
         return [
             plan

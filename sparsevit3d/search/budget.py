@@ -1,6 +1,6 @@
 """What a plan may cost: any number of limits, each in its own unit.
 
-Pure: who counts or measures a cost is given.
+This file is pure. The caller gives the functions that count or measure a cost.
 """
 
 from __future__ import annotations
@@ -15,9 +15,14 @@ from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
 
 @dataclass(frozen=True)
 class Limit:
-    """``cost(plan)``, in ``unit``, must not exceed ``most``.
+    """A limit: ``cost(plan)`` must not exceed ``most``.
 
-    ``cheapest``: the plan that costs least, where that is not the one that prunes the most.
+    Args:
+        unit (str): Name of the unit of the cost.
+        most (float): The largest cost allowed, in ``unit``.
+        cost (callable): Counts or measures the cost of a plan, in ``unit``.
+        cheapest (SparsityPlan or None): The plan that costs least. None: the plan that prunes the
+            most. Default: None.
     """
 
     unit: str
@@ -29,8 +34,11 @@ class Limit:
 class Budget:
     """All limits at once.
 
-    Each cost of a plan is asked for at most once, and those after a limit that is broken not at
-    all, so the cheapest to know come first.
+    Each cost of a plan is asked for at most once. Checking stops at the first broken limit, so list
+    the cheapest checks first.
+
+    Args:
+        *limits (Limit): The limits, those with the cheapest checks first.
     """
 
     def __init__(self, *limits: Limit) -> None:
@@ -44,16 +52,16 @@ class Budget:
         return self._known[key]
 
     def costs(self, plan: SparsityPlan) -> dict[str, float]:
-        """By unit."""
+        """All costs of a plan, by unit."""
         return {limit.unit: self.cost(plan, limit) for limit in self.limits}
 
     def allows(self, plan: SparsityPlan) -> bool:
         return all(self.cost(plan, limit) <= limit.most for limit in self.limits)
 
     def cheapest(self, depths: Sequence[int], grid: Sequence[float] = RATIO_GRID) -> SparsityPlan:
-        """A plan that is allowed, if any is.
+        """Find a plan that is allowed, if any is.
 
-        Raises InputError where even the cheapest costs too much, by what it costs.
+        Raises InputError where even the cheapest plan costs too much, and tells its cost.
         """
         plans = [
             SparsityPlan.uniform(grid[-1], depths),
@@ -61,7 +69,7 @@ class Budget:
         ]
         for limit in self.limits:
             plan = min(plans, key=partial(self.cost, limit=limit))
-            # Nor does any plan meet a limit that is no number
+            # "not <=" also refuses a limit of NaN, which no plan meets.
             if not self.cost(plan, limit) <= limit.most:
                 raise InputError(
                     f"no plan meets a budget of {limit.most:.4g} {limit.unit}; the cheapest, "

@@ -1,8 +1,7 @@
-"""The whole front of accuracy against cost in one search: NSGA-II (Deb et al., 2002) of pymoo on
-the space and budget of the others.
+"""The whole front of accuracy against cost in one search: NSGA-II (Deb et al., 2002) of pymoo.
 
-pymoo selects; what a plan, a mutant and a crossover are, and which plans may be asked for, is said
-here as for evolution.
+Space and budget are those of the other algorithms. pymoo only selects. This file defines plans,
+mutants and crossovers as evolution does, and says which plans may be asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +26,12 @@ Plans = NDArray[np.object_]
 
 
 class Front(Algorithm):
-    """Trades the score for the first limit's cost; the others are kept to."""
+    """Trade the score for the first limit's cost, and keep to the other limits.
+
+    Args:
+        *args: Positional arguments of Algorithm.
+        **kwargs: Keyword arguments of Algorithm.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +51,7 @@ class Front(Algorithm):
         self._judging: Population | None = None
 
     def front(self) -> list[SparsityPlan]:
-        """Of all plans ever told of those that none beats in both, the cheapest first."""
+        """The plans told so far that no other beats in both score and cost, the cheapest first."""
         return pareto_front(self.scores, {plan: self._cost(plan) for plan in self.scores})
 
     def tell(self, scores: Mapping[SparsityPlan, float]) -> None:
@@ -88,7 +92,7 @@ class _Fresh(Sampling):
 
 class _Cross(Crossover):
     def __init__(self, search: Front) -> None:
-        # the other half are mutants of one parent
+        # The other half of the offspring are mutants of one parent.
         super().__init__(n_parents=2, n_offsprings=1, prob=0.5)
         self.search = search
 
@@ -114,7 +118,7 @@ class _Mutate(Mutation):
 
 
 class _New(DuplicateElimination):
-    """Also strikes out what was asked for before, and what breaks the budget."""
+    """Also strike out plans that were asked for before, and plans that break the budget."""
 
     def __init__(self, search: Front) -> None:
         super().__init__()

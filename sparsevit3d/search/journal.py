@@ -1,9 +1,8 @@
-"""What a search has found out, on disk before the search goes on, so that it can be killed at any
-moment.
+"""What a search has found, on disk before the search goes on.
 
-A journal is lines of JSON. The first says which search it is of; each of the others one fact: what
-a plan scored (with its generation and costs, for whoever reads along), or a cost that was measured,
-which is never measured again.
+So a search can be killed at any moment. A journal is lines of JSON. The first line says which
+search the journal belongs to. Each other line holds one fact: the score of a plan, with its
+generation and costs for readers, or a measured cost, which is never measured again.
 """
 
 from __future__ import annotations
@@ -20,16 +19,23 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.files import cache_folder, release_lock, take_lock
 from sparsevit3d.swin.plan import SparsityPlan
 
-# seconds: what a killed search leaves behind, or somebody who looks at the journal, is soon gone
+# Seconds. The lock of a killed search, or of somebody reading the journal, is soon gone.
 PATIENCE = 10.0
 
 
 class Journal:
-    """Opened, it is this process's alone until ``close``.
+    """The facts of one search. Once opened, the journal is this process's alone until ``close``.
 
-    ``scores``: metrics by plan; ``costs``: by plan and unit. Raises InputError for a journal of
-    another search, one at which another search is at work, or one that is damaged anywhere but in
-    its last line; that one is dropped, with a warning.
+    ``scores`` holds metrics by plan. ``costs`` holds costs by plan and unit. A damaged last line is
+    dropped, with a warning.
+
+    Args:
+        path (Path): The journal's file.
+        request (dict): What this search is of. An existing journal must have the same.
+
+    Raises:
+        InputError: The journal is of another search, another search is at work on it, or it is
+            damaged before its last line.
     """
 
     def __init__(self, path: Path, request: dict[str, Any]) -> None:
@@ -50,7 +56,7 @@ class Journal:
 
     @property
     def is_new(self) -> bool:
-        """Does it hold no fact yet?"""
+        """Whether the journal holds no fact yet."""
         return not self.scores and not self.costs
 
     def close(self) -> None:
@@ -112,19 +118,24 @@ class Journal:
 
 @dataclass(frozen=True)
 class Record:
-    """A journal as whoever looks on sees it: what was asked for, what each plan scored, in that
-    order, and whether a search is at work.
+    """A journal as an onlooker sees it.
+
+    Args:
+        request (dict): What was asked for.
+        judged (list of dict): "plan", "metrics", "generation" and "costs" of each plan, in the
+            order judged.
+        at_work (bool): Whether a search is at work on the journal.
     """
 
     request: dict[str, Any]
-    judged: list[dict[str, Any]]  # "plan", "metrics", "generation", "costs"
+    judged: list[dict[str, Any]]
     at_work: bool
 
 
 def read_journal(path: Path) -> Record:
-    """Of a journal that may grow meanwhile.
+    """Read a journal that may grow meanwhile.
 
-    Raises InputError where there is none, or where it is damaged.
+    Raises InputError where there is no journal, or where the journal is empty or damaged.
     """
     try:
         file = path.open("rb")
@@ -140,7 +151,7 @@ def read_journal(path: Path) -> Record:
 
 
 def _whole_lines(file: BinaryIO, path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The entries, and how many bytes they take; a last line that was cut off is left out."""
+    """Read the entries, and count the bytes they take. A last line that was cut off is left out."""
     entries: list[dict[str, Any]] = []
     place = 0
     for number, line in enumerate(file, 1):
@@ -160,15 +171,17 @@ def _whole_lines(file: BinaryIO, path: Path) -> tuple[list[dict[str, Any]], int]
 
 
 class ScoreCache:
-    """Scores that any search on this machine found by the same weights, data and experiment;
-    ``key`` says which.
+    """Scores that any search on this machine found for the same weights, data and experiment.
+
+    Args:
+        key (str): Says which weights, data and experiment.
     """
 
     def __init__(self, key: str) -> None:
         self.path = cache_folder("scores") / f"{key}.jsonl"
         self.scores: dict[SparsityPlan, dict[str, float]] = {}
         for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
-            # A line that was cut off costs no more than itself
+            # A line that was cut off is skipped. All other lines still count.
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 self.scores[SparsityPlan.parse(entry["plan"])] = entry["metrics"]
@@ -177,7 +190,7 @@ class ScoreCache:
         self.scores[plan] = metrics
         line = b"\n" + json.dumps({"plan": str(plan), "metrics": metrics}).encode() + b"\n"
         try:
-            # One write each, so that lines of searches side by side do not mix
+            # One write for each line, so that lines of searches side by side do not mix.
             with self.path.open("ab") as file:
                 file.write(line)
         except OSError as error:
@@ -196,7 +209,7 @@ def _entry(value: Any) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, of dotted names."""
+    """Flatten nested dictionaries to one with dotted names."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {

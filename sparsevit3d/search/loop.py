@@ -1,5 +1,6 @@
-"""The search itself: ask an algorithm, judge what it asks for, and have every fact in the journal
-before the next is sought.
+"""The search itself: ask an algorithm, judge its plans, and write every fact to the journal.
+
+Each fact is in the journal before the next is sought.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ def run(
     cache: ScoreCache | None,
     progress: Progress,
 ) -> None:
-    """Until the algorithm asks no more.
+    """Run until the algorithm asks no more.
 
-    What the journal, or the cache, knows is not judged again; ``by``: the metric to maximise.
+    A plan that the journal or the cache knows is not judged again. ``by`` names the metric to
+    maximise.
     """
     total = algorithm.evaluations
     best = -float("inf")
@@ -52,16 +54,16 @@ def run(
 
 
 def _rankable(score: float) -> float:
-    """What is no number is worse than any."""
+    """Rank NaN below any score."""
     return -math.inf if math.isnan(score) else score
 
 
 def measured(
     journal: Journal, unit: str, measure: Callable[[SparsityPlan], float]
 ) -> Callable[[SparsityPlan], float]:
-    """A cost that is measured once for each plan, journalled, and from then on read there.
+    """Make a cost that is measured once for each plan, journalled, and from then on read there.
 
-    It is asked for between generations, when no worker is busy.
+    The cost is asked for between generations, when no worker is busy.
     """
 
     def cost(plan: SparsityPlan) -> float:

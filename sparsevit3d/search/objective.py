@@ -1,7 +1,7 @@
 """What a plan is worth: its score on the search split, by one detector that is loaded once.
 
-The devkit's own scoring, with the truth loaded once; images that fit in memory are decoded once as
-well. So an evaluation is forward passes and little else.
+The score is the devkit's own, with the truth loaded once. Images that fit in memory are decoded
+once as well. So an evaluation is forward passes and little else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sparsevit3d.swin.plan import SparsityPlan
 SPLIT = "search"  # the search never sees the split that scores are reported on
 SCORES = ("mAP", "NDS", "loss")
 KEPT = 1 << 30  # bytes of decoded images that a process keeps
-# of a config: where things lie, and no score follows from the seed
+# Keys of a config that no score follows from: places of files, and the seed.
 PLACES = ("data_root", "ann_file", "work_dir", "randomness")
 
 
@@ -45,8 +45,14 @@ PLACES = ("data_root", "ann_file", "work_dir", "randomness")
 class Question:
     """All that the score of a plan follows from.
 
-    ``by``: one of SCORES; ``keyframes``: how many of the split, evenly spread, None: all;
-    ``threads`` of the process that judges.
+    Args:
+        config (Config): The experiment, with its data.
+        weights (Path): The checkpoint to judge plans with.
+        by (str): The metric to maximise, one of SCORES. Default: "mAP".
+        keyframes (int or None): How many keyframes of the split, evenly spread. None: all. Default:
+            None.
+        threads (int): Threads of the process that judges. Default: 1.
+        split (str): The split to judge on. Default: "search".
     """
 
     config: Config = field(hash=False, compare=False)
@@ -58,13 +64,13 @@ class Question:
 
     def load(self) -> Objective:
         warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, in every worker
-        # so that the names in configs mean something there as well
+        # Workers, too, need the names that configs use.
         register_all_modules(init_default_scope=True)
         return Objective(self)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """In plain data: equal where scores are, wherever files lie."""
+        """Describe the question in plain data. Equal where scores are equal, wherever files lie."""
         config = copy.deepcopy(self.config)
         use_split(config, self.split)
         return {
@@ -85,8 +91,9 @@ class Question:
 
 
 def _data_fingerprint(config: Config) -> str:
-    """SHA-256 of the split's info file, and the sizes of its images and of the tables: all of them
-    would take too long to read.
+    """SHA-256 of the split's info file, and of the sizes of its images and of the tables.
+
+    Reading all of these files would take too long.
     """
     path = Path(config.test_evaluator.ann_file)
     root = Path(config.data_root)
@@ -109,10 +116,15 @@ def _without(value: Any, names: tuple[str, ...]) -> Any:
 
 
 class Objective:
-    """Call it with a plan, as often as needed: metrics by name, of which that of ``question.by`` is
-    to be maximised.
+    """Judges plans. Call it with a plan, as often as needed, and get metrics by name.
 
-    Raises InputError where the split has fewer keyframes than asked for.
+    The metric of ``question.by`` is to be maximised.
+
+    Args:
+        question (Question): All that the score follows from.
+
+    Raises:
+        InputError: The split has fewer keyframes than asked for.
     """
 
     def __init__(self, question: Question) -> None:
@@ -162,7 +174,7 @@ class Objective:
 
 
 def _spread(wanted: int | None, count: int, path: Path) -> list[int]:
-    """Places of so many keyframes, evenly spread."""
+    """Places of ``wanted`` keyframes, evenly spread. None: all. Raises InputError for too many."""
     wanted = count if wanted is None else wanted
     if not 1 <= wanted <= count:
         raise InputError(f"{wanted} keyframes: {path} has {count}")
@@ -170,7 +182,7 @@ def _spread(wanted: int | None, count: int, path: Path) -> list[int]:
 
 
 def _truth_dataset(config: Config) -> Any:
-    """The split's images with what there is to be found in them; nothing is random."""
+    """Build the split's images with the true objects in them. Nothing is random."""
     part = copy.deepcopy(config.train_dataloader.dataset)
     part.ann_file = config.test_dataloader.dataset.ann_file
     part.test_mode = False
@@ -180,7 +192,10 @@ def _truth_dataset(config: Config) -> Any:
 
 
 def _batches(dataset: Any, config: Config) -> Iterable[dict[str, Any]]:
-    """Decoded once and kept, where they all fit; otherwise loaded anew for every plan."""
+    """Decode images once and keep them, where they all fit.
+
+    Otherwise images are loaded anew for every plan.
+    """
     width, height = config.image_size
     kept = width * height * 3 * len(dataset) <= KEPT
     workers = 0 if kept else config.test_dataloader.num_workers

@@ -1,5 +1,6 @@
-"""A search from its request to its answer: budget, algorithm, journal, and plan files that say
-where they came from.
+"""A search from its request to its answer: budget, algorithm, journal and plan files.
+
+Plan files say where they came from.
 """
 
 from __future__ import annotations
@@ -48,9 +49,15 @@ FRONT = "front"  # in the work dir
 class Request:
     """What to search for: the plan that scores best among those that keep to every limit.
 
-    ``max_macs``: of one image through the backbone, as a share of the dense count, ``max_gmacs``
-    the same in 10 ** 9; ``max_ms``: of the backbone on ``machine``, "predicted" from a table or
-    "measured" plan by plan.
+    Args:
+        algorithm (str): One of ALGORITHMS. Default: "evolution".
+        settings (Settings): Sizes of the search. Default: ``Settings()``.
+        max_macs (float or None): MACs of one image through the backbone, as a share of the dense
+            count. Default: None.
+        max_gmacs (float or None): The same MACs in 10 ** 9. Default: None.
+        max_ms (float or None): Milliseconds of the backbone on ``machine``. Default: None.
+        latency (str): "predicted" from a table or "measured" plan by plan. Default: "predicted".
+        machine (Machine or None): The machine that ``max_ms`` is meant for. Default: None.
     """
 
     algorithm: str = "evolution"
@@ -65,7 +72,7 @@ class Request:
 def limits(
     max_macs: float | None, max_gmacs: float | None, max_ms: float | None
 ) -> dict[str, float]:
-    """Those that are set, by unit; where none is, what all plans keep to."""
+    """The limits that are set, by unit. If none is set, a limit that all plans keep to."""
     every = {SHARE: max_macs, GMACS: max_gmacs, MS: max_ms}
     return {unit: most for unit, most in every.items() if most is not None} or {SHARE: 1.0}
 
@@ -77,12 +84,12 @@ def search(
     judge: Judge,
     progress: Progress = no_progress,
 ) -> Path:
-    """Run it in ``work_dir`` and return the plan file.
+    """Run the search in ``work_dir`` and return the plan file.
 
-    Interrupted and called again, it goes on from its journal.
+    Interrupted and called again, the search goes on from its journal.
 
-    Raises InputError for a budget that no plan meets, InputError for a folder of another search or
-    one where another is at work.
+    Raises InputError for a budget that no plan meets, for a folder of another search, and for a
+    folder where another search is at work.
     """
     net = backbone_of(load_detector(question.config, question.weights, None))
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -90,7 +97,7 @@ def search(
     with closing(
         Journal(work_dir / JOURNAL, asdict(request) | question.identity | {"seed": seed})
     ) as journal:
-        if journal.is_new:  # what an earlier search left is not this one's
+        if journal.is_new:  # files of an earlier search do not belong to this one
             for old in (work_dir / TABLE, *(work_dir / FRONT).glob("plan_*.json")):
                 old.unlink(missing_ok=True)
         try:
@@ -121,9 +128,10 @@ def make_budget(
     journal: Journal,
     progress: Progress,
 ) -> Budget:
-    """The limits of ``request``, those that are quickly known first.
+    """Make the limits of ``request``, those with the cheapest checks first.
 
-    What is measured goes into the journal.
+    Measured costs go into the journal. Raises InputError where no plan meets the limits, or where a
+    budget of time has no machine.
     """
     width, height = image_size
 
@@ -149,7 +157,10 @@ def make_budget(
 
 
 def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress) -> LatencyTable:
-    """The table that this search began with, even if it has been measured anew since."""
+    """The table that this search began with, even if the cache has a newer one.
+
+    Raises InputError for a device that is not a CPU.
+    """
     if not machine.device.startswith("cpu"):
         raise InputError(
             f"latency on {machine.device} cannot be predicted: a GPU replays a pass as a whole; "
@@ -193,8 +204,9 @@ def make_algorithm(
 def write_answer(
     algorithm: Algorithm, question: Question, request: Request, work_dir: Path
 ) -> Path:
-    """``plan.json``, the best of all; of a front also ``front/``, a plan file for each of its
-    plans.
+    """Write ``plan.json``, the best plan of all.
+
+    A search for the front also writes ``front/``, a plan file for each of its plans.
     """
     origin = {
         "budget": {limit.unit: limit.most for limit in algorithm.budget.limits},

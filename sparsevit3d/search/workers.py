@@ -1,8 +1,8 @@
 """Who judges plans: this process, several of this machine, or those of a Ray cluster.
 
-Each is called with the plans of a generation and yields what they score, in the order in which they
-are done. Whoever judges loads the objective once and uses a fixed number of threads, so a plan's
-score is the same whoever gives it. A plan whose worker is lost goes to another one.
+Each judge is called with the plans of a generation and yields their scores, in the order in which
+they are done. A judge loads the objective once and uses a fixed number of threads. So a plan's
+score is the same whoever gives it. A plan whose worker is lost goes to another worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sparsevit3d.swin.plan import SparsityPlan
 
 Metrics = dict[str, float]
 Objective = Callable[[SparsityPlan], Metrics]
-LOSSES = 5  # workers that a plan may lose
+LOSSES = 5  # after so many lost workers a plan is given up
 LOST = (
     f"{LOSSES} workers died while they judged plan {{plan}}, as happens where memory runs out. "
     "Use fewer --workers."
@@ -30,10 +30,10 @@ LOST = (
 
 
 class Question(Hashable, Protocol):
-    """What to load an objective from; it travels to other processes, and each of those is asked one
-    question alone.
+    """What to load an objective from.
 
-    ``threads``: how many the objective uses.
+    A question travels to other processes. Each of these is asked one question alone. ``threads``
+    says how many threads the objective uses.
     """
 
     @property
@@ -43,13 +43,17 @@ class Question(Hashable, Protocol):
 
 
 class Judge(Protocol):
+    # Takes the plans of a generation. Yields each plan with its metrics, as soon as it is done.
     def __call__(self, plans: Sequence[SparsityPlan]) -> Iterator[tuple[SparsityPlan, Metrics]]: ...
 
     def close(self) -> None: ...
 
 
 def hire(question: Question, workers: int, ray: str | None = None) -> Judge:
-    """This process for one worker, others for more; ``ray``: the address of a cluster instead."""
+    """Hire this process for one worker, or others for more.
+
+    ``ray`` is the address of a cluster to use instead.
+    """
     if ray is not None:
         return Cluster(question, ray)
     return Here(question) if workers == 1 else Processes(question, workers)
@@ -65,7 +69,11 @@ def _judge(question: Question, plan: SparsityPlan) -> Metrics:
 
 
 class Here:
-    """This process, one plan after the other."""
+    """Judge in this process, one plan after the other.
+
+    Args:
+        question (Question): What to load the objective from.
+    """
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -81,7 +89,14 @@ class Here:
 
 
 class Processes:
-    """So many processes of this machine; where there are GPUs, each has one to itself, in turn."""
+    """Judge in several processes of this machine.
+
+    Where there are GPUs, each process has one to itself, in turn.
+
+    Args:
+        question (Question): What to load the objective from.
+        workers (int): How many processes.
+    """
 
     def __init__(self, question: Question, workers: int) -> None:
         self.question = question
@@ -102,7 +117,7 @@ class Processes:
                 idle.append(place)
                 try:
                     metrics = future.result()
-                except BrokenProcessPool:  # that worker alone is lost
+                except BrokenProcessPool:  # only this worker is lost
                     losses[plan] += 1
                     if losses[plan] == LOSSES:
                         raise InputError(LOST.format(plan=plan)) from None
@@ -121,7 +136,7 @@ class Processes:
     def _submit(self, plan: SparsityPlan, place: int) -> Future[Metrics]:
         try:
             return self._workers[place].submit(_judge, self.question, plan)
-        except BrokenProcessPool:  # it was lost, with a plan or while it waited for one
+        except BrokenProcessPool:  # the worker was lost, with a plan or while it waited for one
             self._workers[place] = self._begin(place)
             return self._workers[place].submit(_judge, self.question, plan)
 
@@ -132,7 +147,7 @@ def _begin(place: int) -> None:
 
 
 def _take_gpu(place: int) -> None:
-    """One of this machine's GPUs, said before CUDA is first asked for."""
+    """Choose one of this machine's GPUs, before CUDA is first asked for."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus is None:
         from torch.cuda import device_count  # counts without beginning to use them
@@ -143,10 +158,17 @@ def _take_gpu(place: int) -> None:
 
 
 class Cluster:
-    """The nodes of a Ray cluster, by Ray's own scheduling and fault tolerance; they need the same
-    files at the same places.
+    """Judge on the nodes of a Ray cluster, by Ray's own scheduling and fault tolerance.
 
-    ``address``: of a cluster that runs, "auto" for this machine's, or "local" to begin one here.
+    The nodes need the same files at the same places.
+
+    Args:
+        question (Question): What to load the objective from.
+        address (str): Address of a cluster that runs, "auto" for this machine's, or "local" to
+            begin one here.
+
+    Raises:
+        InputError: Ray is not installed, no cluster answers, or no node has enough cores.
     """
 
     def __init__(self, question: Question, address: str) -> None:

@@ -1,5 +1,6 @@
-"""How fast a detector and its backbone are: under plans, against their rivals and a floor, all
-taking turns in one run.
+"""How fast a detector and its backbone are, under plans, against rivals and a floor.
+
+All take turns in one run.
 """
 
 from __future__ import annotations
@@ -35,21 +36,28 @@ from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.sparse_swin import SparseSwin
 
 PARTS = ("backbone", "neck", "head", "decode")
-# and SparseSwin itself; the fastest is what plans are held against
+# Plans are compared with the fastest of these and dense SparseSwin.
 DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")
 
 
 class Subject(NamedTuple):
-    """What is timed."""
+    """What is timed.
 
-    model: Any  # a detector on SparseSwin
-    images: Tensor  # (B, 3, H, W), as its backbone gets them, on its device
-    metas: list[dict[str, Any]]  # what its decoder has to know of each image
-    origin: str  # whence weights and images are
+    Args:
+        model (Any): A detector on SparseSwin.
+        images (Tensor): (B, 3, H, W), as the backbone gets them, on its device.
+        metas (list of dict): What the decoder has to know of each image.
+        origin (str): Where weights and images come from.
+    """
+
+    model: Any
+    images: Tensor
+    metas: list[dict[str, Any]]
+    origin: str
 
 
 def known_device(device: str) -> str:
-    """``device``, if it is there."""
+    """Return ``device`` if this machine has it. Raises InputError otherwise."""
     if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
         raise InputError(
             f"--device {device}: this machine has "
@@ -59,7 +67,7 @@ def known_device(device: str) -> str:
 
 
 def parse_shape(text: str) -> tuple[int, int, int, int]:
-    """Images, channels, height, width."""
+    """Parse "6x3x256x704": images, channels, height, width. Raises InputError for other text."""
     sides = text.split("x")
     if (
         len(sides) != 4
@@ -72,12 +80,12 @@ def parse_shape(text: str) -> tuple[int, int, int, int]:
 
 
 def fresh_subject(config: Config, shape: str, device: str) -> Subject:
-    """The config's detector as it is before training, and random images of ``shape``,
-    "6x3x256x704".
+    """Build the config's detector as it is before training, and random images of ``shape``.
 
-    It finds nothing, so that decoding takes the least that it can.
+    ``shape`` is text such as "6x3x256x704". The detector finds nothing, so decoding takes the least
+    time that it can.
 
-    Raises InputError for a shape that is none, or a device that is not there.
+    Raises InputError for a shape that cannot be parsed, or a device that this machine lacks.
     """
     images = torch.randn(parse_shape(shape), device=known_device(device))
     camera = [
@@ -88,13 +96,13 @@ def fresh_subject(config: Config, shape: str, device: str) -> Subject:
     meta = {"cam2img": camera, "scale_factor": (1.0, 1.0), "box_type_3d": CameraInstance3DBoxes}
     model = MODELS.build(config.model).to(device).eval()
     for part in (model.neck, model.bbox_head):
-        # the backbone is as it is; its config names weights that nobody may have
+        # The backbone stays as built. Its config names weights that may be missing here.
         part.init_weights()
     return Subject(model, images, [meta] * len(images), "fresh weights, random images")
 
 
 def trained_subject(config: Config, checkpoint: Path, split: str) -> Subject:
-    """A checkpoint's detector under its plan, and the six images of the split's first keyframe."""
+    """Load a checkpoint's detector under its plan, and six images: the split's first keyframe."""
     config = copy.deepcopy(config)
     use_split(config, split)
     model = load_detector(config, checkpoint, None)
@@ -112,14 +120,17 @@ def benchmark(
     runs: int,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Time ``subject`` dense and under ``plans`` (none: the default ones); the last of them also in
-    the released form, and in a whole detector in every dtype.
+    """Time ``subject`` dense and under ``plans``. No plans: the default ones.
 
-    ``backbone`` and ``detector`` are rows by contender: milliseconds, ``over_mmdet`` (times faster
-    than mmdet's in float32), ``efficiency`` (speed-up over the fastest dense of the dtype or
-    float32, over how many times fewer MACs), and a detector's ``parts``. Rivals run in float32; one
-    that cannot run fails the run. ``gmacs`` are the dense network's. Raises InputError for a dtype
-    that is none.
+    The last plan is also timed in the released form, and in a whole detector in every dtype.
+
+    ``backbone`` and ``detector`` are rows by contender, with milliseconds and ``over_mmdet`` (times
+    faster than mmdet's in float32). ``efficiency`` is the speed-up over the fastest dense of the
+    dtype or float32, over how many times fewer MACs. A detector's row has its ``parts``. ``gmacs``
+    are the dense network's.
+
+    Rivals run in float32. A rival that cannot run fails the run. Raises InputError for an unknown
+    dtype, or where only the dense plan is left to time.
     """
     model = subject.model
     images = subject.images
@@ -160,7 +171,7 @@ def benchmark(
 
 
 def usual_dtypes(device: torch.device) -> tuple[str, ...]:
-    """What a run times unless told otherwise."""
+    """The dtypes that a run times unless told otherwise."""
     return ("float32", "bfloat16") if multiplies_bfloat16(device) else ("float32",)
 
 
@@ -248,7 +259,7 @@ def _time_detectors(
     runs: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Image to boxes. mmdet's rows are mmdet3d's own detector, of the same weights."""
+    """Time image to boxes. mmdet's rows are mmdet3d's own detector, of the same weights."""
     model = subject.model
     original = mmdet3d_head(model)
     heads = {"mmdet": original, "mmdet, backbone compiled": original}
@@ -280,7 +291,7 @@ def _time_detectors(
 def _detect(
     subject: Subject, backbone: Callable[[], Any], head: Any, report: Callable[[list[float]], None]
 ) -> Call:
-    """Image to boxes as SparseFCOS3D predicts, reporting the milliseconds of each part."""
+    """Go from image to boxes as SparseFCOS3D predicts, reporting the milliseconds of each part."""
 
     def call() -> Any:
         clock = [time.perf_counter()]
@@ -305,8 +316,10 @@ def _detect(
 
 @torch.no_grad()
 def count_gmacs(model: Any, images: Tensor) -> dict[str, float]:
-    """The dense detector's, of all images: the backbone's by its own rules, neck and head as torch
-    counts them on a processor.
+    """Count the dense detector's GMACs, of all images.
+
+    The backbone is counted by its own rules. Neck and head are counted as torch counts them on a
+    processor.
     """
     net = backbone_of(model)
     found = {
@@ -329,8 +342,9 @@ def count_gmacs(model: Any, images: Tensor) -> dict[str, float]:
 def _agreement(
     net: SparseSwin, cast: SparseSwin, images: Tensor, plan: SparsityPlan
 ) -> dict[str, float]:
-    """The smallest cosine between one image's feature map and the plain path's in float32, dense
-    and under ``plan``.
+    """Find the smallest cosine between an image's feature map and the plain path's in float32.
+
+    Compared are the dense network and the network under ``plan``.
     """
     plain = _plain(net)
     result = {}

@@ -1,7 +1,7 @@
-"""Checkpoints of tensors and plain types, sealed with a hash: which there are, what is in them, all
-of it into a model or none.
+"""Checkpoints of tensors and plain types, sealed with a hash.
 
-Weights that are given away are a safetensors file in half precision, under the same seal.
+These functions list checkpoints, read them, and load all of one into a model or nothing. Weights
+that are given away are a safetensors file in half precision, under the same seal.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def checkpoint_name(epoch: int) -> str:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """A work dir's checkpoints, oldest first."""
+    """List a work dir's checkpoints, oldest first."""
     return sorted(folder.glob("epoch_????.pth"))
 
 
 def way_on(folder: Path) -> str:
-    """What comes of giving the command again whose work dir this is."""
+    """Tell what happens when the command with this work dir is given again."""
     done = list_checkpoints(folder)
     return (
         f"the same command goes on from {done[-1]}"
@@ -46,10 +46,10 @@ def way_on(folder: Path) -> str:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, tensors and plain types alone; of ``.safetensors`` its
-    ``state_dict``.
+    """Read a checkpoint's content, tensors and plain types alone.
 
-    Raises InputError for one that is damaged or that we did not write.
+    A ``.safetensors`` file holds only its ``state_dict``. Raises InputError for a checkpoint that
+    is damaged or that we did not write.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
@@ -86,9 +86,9 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 
 def save_weights(checkpoint: Path, path: Path) -> None:
-    """Write what it takes to run a checkpoint, plan included, in half precision.
+    """Write what running a checkpoint takes, plan included, in half precision.
 
-    That is a sixth of its size.
+    The file has a sixth of the checkpoint's size.
     """
     state = read_checkpoint(checkpoint)["state_dict"]
     half = {
@@ -101,8 +101,9 @@ def save_weights(checkpoint: Path, path: Path) -> None:
 
 
 def seal(content: dict[str, Any]) -> None:
-    """Make a checkpoint's dict one of ours: plain but for its tensors, with a hash of all that is
-    in it.
+    """Make a checkpoint's dict one of ours.
+
+    Everything but its tensors becomes plain, and a hash of the content is added.
     """
     for part in content.keys() - {"state_dict"}:
         content[part] = plain(content[part])
@@ -110,7 +111,7 @@ def seal(content: dict[str, Any]) -> None:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """SHA-256 of every key, number, text and tensor in order, the seal apart."""
+    """SHA-256 of every key, number, text and tensor in order, without the seal."""
     sha = hashlib.sha256()
 
     def feed(value: Any) -> None:
@@ -131,10 +132,10 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """All of a checkpoint's weights and its plan, or InputError: half a detector, or one that
-    forgot its plan, is not loaded.
+    """Load all of a checkpoint's weights and its plan, or raise InputError.
 
-    ``model`` may be wrapped for distributed training.
+    Half a detector, or one that forgot its plan, is not loaded. ``model`` may be wrapped for
+    distributed training.
     """
     detector: Any = model.module if is_model_wrapper(model) else model
     state = read_checkpoint(checkpoint)["state_dict"]
@@ -148,8 +149,9 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with everything left out that is not a tensor, a plain number, text or a container
-    of these.
+    """Reduce ``value`` to tensors, plain numbers, text and containers of these.
+
+    Everything else is left out.
     """
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items() if _is_plain(item)}
@@ -159,7 +161,7 @@ def plain(value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    # By exact type, for numpy's float64 passes for a float and cannot be loaded.
+    # Compare exact types: numpy's float64 passes for a float and cannot be loaded.
     return isinstance(value, dict) or type(value) in (
         list,
         tuple,

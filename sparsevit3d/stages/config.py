@@ -11,13 +11,12 @@ from typing import Any
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 
-import sparsevit3d.detector.detector  # noqa: F401  configs name what these register
-import sparsevit3d.detector.transforms  # noqa: F401
-import sparsevit3d.stages.hooks  # noqa: F401
-import sparsevit3d.stages.submission  # noqa: F401
+from sparsevit3d.detector import detector, transforms
 from sparsevit3d.detector.mm_private import tree_of
 from sparsevit3d.errors import InputError
+from sparsevit3d.stages import hooks, submission
 
+REGISTERED = (detector, transforms, hooks, submission)  # modules whose classes configs name
 UNBOUNDED = 1e8  # FCOS3D's way to say that a range has no end
 
 
@@ -82,10 +81,17 @@ def load_config(
     options: Sequence[str] = (),
     stage: str | None = None,
 ) -> Config:
-    """A config and its data: ``data`` is the nuScenes root (None: the config's own), ``infos`` the
-    folder of the info files (None: the root).
+    """Read a config and point it at its data. For the rest see :func:`read_config`.
 
-    For the rest see :func:`read_config`. Raises InputError where there is no such root.
+    Args:
+        path (Path): The config.
+        data (Path or None): The nuScenes root. None: the config's own.
+        infos (Path or None): The folder of the info files. None: the root.
+        options (sequence of str): Values to change, such as ``train_cfg.max_epochs=2``.
+        stage (str or None): The stage to run, as in :func:`read_config`.
+
+    Raises:
+        InputError: There is no such root.
     """
     config = read_config(path, options, stage)
     root = Path(data or config.data_root)
@@ -119,8 +125,9 @@ def _dicts(value: Any) -> Iterator[ConfigDict]:
 
 
 def _apply(config: Config, option: str) -> None:
-    """Set ``a.b.c=value``; only what the config already has can be set, and a number only to a
-    number.
+    """Set ``a.b.c=value``.
+
+    Only what the config already has can be set, and a number only to a number.
     """
     key, separator, text = option.partition("=")
     *parents, last = key.split(".")

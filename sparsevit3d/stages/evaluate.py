@@ -20,9 +20,16 @@ from sparsevit3d.swin.plan import SparsityPlan
 
 
 class Evaluator:
-    """A loaded detector and a split; call it with a plan, as often as needed.
+    """A loaded detector and a split. Call it with a plan, as often as needed.
 
-    None: the plan that the checkpoint carries.
+    Without a plan, the plan that the checkpoint carries is used.
+
+    Args:
+        config (Config): The experiment, with its data.
+        checkpoint (Path): The detector's weights and plan.
+        split (str): The split to score on.
+        work_dir (Path): Where the log goes.
+        results (Path or None): Where to keep the submission. None: nowhere. Default: None.
     """
 
     def __init__(
@@ -35,7 +42,7 @@ class Evaluator:
     ) -> None:
         config = copy.deepcopy(config)
         use_split(config, split)
-        config.custom_hooks = []  # testing is quick; its bar is the caller's
+        config.custom_hooks = []  # testing is quick, and the caller shows a bar
         config.test_evaluator.results = str(results) if results else None
         for training in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
             config.pop(training)
@@ -45,7 +52,7 @@ class Evaluator:
         self.own_plan = self.net.plan
 
     def __call__(self, plan: SparsityPlan | None = None) -> dict[str, float]:
-        """mAP, NDS, the five errors and AP by class."""
+        """Score mAP, NDS, the five errors and AP by class."""
         self.net.plan = plan or self.own_plan
         return dict(self.runner.test())
 
@@ -53,13 +60,13 @@ class Evaluator:
 def evaluate(
     config: Config, checkpoint: Path, split: str, work_dir: Path, plan: SparsityPlan | None
 ) -> dict[str, Any]:
-    """Score a checkpoint on ``split``, under ``plan`` or its own; writes ``score.json`` and
-    ``results_nusc.json`` to ``work_dir``.
+    """Score a checkpoint on ``split``, under ``plan`` or the checkpoint's own.
 
-    Under torchrun each process looks at its share of the images.
+    Writes ``score.json`` and ``results_nusc.json`` to ``work_dir``. Under torchrun each process
+    looks at its share of the images.
     """
     join_processes()
-    read_checkpoint(checkpoint)  # a mistake is told before there is a folder for it
+    read_checkpoint(checkpoint)  # a mistake is told before a folder is made
     if is_main_process():
         claim(work_dir, {"stage": "eval"})
     evaluator = Evaluator(config, checkpoint, split, work_dir, work_dir / "results_nusc.json")

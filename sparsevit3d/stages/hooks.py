@@ -1,5 +1,6 @@
-"""What the stages add to mmengine's Runner: plans during training, whole and plain checkpoints, a
-progress bar.
+"""What the stages add to mmengine's Runner.
+
+Plans during training, whole and plain checkpoints, and a progress bar.
 """
 
 from __future__ import annotations
@@ -36,16 +37,21 @@ from sparsevit3d.terminal import progress_bar
 
 
 def plan_of_iteration(seed: int, iteration: int, depths: tuple[int, ...]) -> SparsityPlan:
-    """The random plan of one adaptation step: a pure function, so that a resumed run draws what it
-    would have drawn.
+    """Draw the random plan of one adaptation step.
+
+    This is a pure function, so a resumed run draws the same plans as a run never interrupted.
     """
     return sample_plan(random.Random(f"{seed}/{iteration}"), depths)
 
 
 @HOOKS.register_module()
 class RandomPlanHook(Hook):
-    """Sparsity-aware adaptation (section 3.3): every iteration trains under another random plan,
-    and then gives the old one back.
+    """Sparsity-aware adaptation (section 3.3): train every iteration under another random plan.
+
+    After the iteration the old plan is back.
+
+    Args:
+        seed (int): Decides all plans, together with the iteration. Default: 0.
     """
 
     priority = "HIGH"
@@ -66,8 +72,11 @@ class RandomPlanHook(Hook):
 
 @HOOKS.register_module()
 class StartHook(Hook):
-    """Begin with the weights of another stage, all of them, under ``plan``; None: dense, whatever
-    plan they came with.
+    """Begin with all weights of another stage, under ``plan``.
+
+    Args:
+        weights (str): Path of the checkpoint to begin with.
+        plan (str or None): The plan to train under. None: dense, whatever plan the weights carry.
     """
 
     priority = "HIGH"  # before EMAHook copies the model
@@ -87,10 +96,10 @@ class StartHook(Hook):
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Begin each epoch with random generators that follow from the seed, the epoch and the process
-    alone.
+    """Seed the random generators at the start of each epoch.
 
-    A checkpoint holds no generator's state; so a resumed run draws what an uninterrupted one does.
+    Their seed follows from the run's seed, the epoch and the process alone. A checkpoint holds no
+    generator's state. So a resumed run draws what an uninterrupted run draws.
     """
 
     priority = "VERY_HIGH"
@@ -102,23 +111,26 @@ class EpochSeedHook(Hook):
 
 @FUNCTIONS.register_module()
 def seed_worker(worker: int) -> None:
-    """A loader's ``worker_init_fn``: other flips in every epoch. mmengine's own begins each with
-    the same.
+    """A loader's ``worker_init_fn``, which gives other flips in every epoch.
+
+    mmengine's own begins each epoch with the same flips.
     """
-    set_generators(torch.initial_seed() % 2**32)  # torch's follows from the epoch's
+    set_generators(torch.initial_seed() % 2**32)  # torch derives this seed from the epoch's
 
 
 def set_generators(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  transforms draw from the global one
+    np.random.seed(seed)  # noqa: NPY002  transforms draw from the global generator
     torch.manual_seed(seed)
 
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Forward passes of training in bfloat16 where torch deems it safe and the device multiplies in
-    it, else in float32; it needs no scaling of the loss. mmengine's AmpOptimWrapper does the
-    same on accelerators alone.
+    """Train with forward passes in bfloat16 where torch deems bfloat16 safe.
+
+    Where the device does not multiply in bfloat16, passes run in float32. The loss needs no
+    scaling. mmengine's AmpOptimWrapper does the same on accelerators alone. Arguments are those of
+    mmengine's OptimWrapper.
     """
 
     @contextmanager
@@ -133,7 +145,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop at the first loss that is no number, before anything is saved."""
+    """Stop at the first loss that is not finite, before anything is saved."""
 
     priority = "HIGH"
 
@@ -156,15 +168,14 @@ def diverged(runner: Any, what: str) -> InputError:
 
 @HOOKS.register_module()
 class WholeCheckpointHook(Hook):
-    """Save after each epoch, whole or not at all, as tensors and plain types under a seal; keep the
-    last two.
+    """Save after each epoch, whole or not at all, and keep the last two checkpoints.
 
-    mmengine's own checkpoints hold pickled objects, which torch >= 2.6 rightly refuses to load.
-    Like those, the last one is named in ``last_checkpoint``, so that ``resume`` of mmengine's
-    Runner finds it.
+    A checkpoint holds tensors and plain types under a seal. mmengine's own checkpoints hold pickled
+    objects, which torch >= 2.6 rightly refuses to load. As with mmengine's, ``last_checkpoint``
+    names the last one, so that ``resume`` of mmengine's Runner finds it.
     """
 
-    priority = "VERY_LOW"  # after whoever else changes what is saved
+    priority = "VERY_LOW"  # after all hooks that change what is saved
     kept = 2
 
     def before_train(self, runner: Any) -> None:
@@ -193,7 +204,7 @@ class WholeCheckpointHook(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
             raise diverged(runner, "weights are no longer finite")
-        # smoothed losses of the last few iterations, for the log alone
+        # The smoothed losses of the last few iterations serve the log alone.
         checkpoint["message_hub"]["log_scalars"] = {}
         seal(checkpoint)
 
@@ -218,5 +229,8 @@ class ProgressHook(Hook):
         self.update(runner.iter + 1, runner.max_iters, loss)
 
     def after_train(self, runner: Any) -> None:
-        """Also called where training was cut short, to leave the terminal as it was."""
+        """Close the bar.
+
+        Also called where training was cut short, to leave the terminal as it was.
+        """
         self.shown.close()

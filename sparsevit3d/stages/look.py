@@ -1,5 +1,6 @@
-"""Look at keyframes through a detector: what each camera shows, what was found there, and which
-windows were computed.
+"""Look at keyframes through a detector.
+
+A keyframe holds what each camera shows, what was found there, and which windows were computed.
 """
 
 from __future__ import annotations
@@ -33,14 +34,19 @@ from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.trace import record_windows
 
 Pictures = Callable[[Keyframe], dict[str, NDArray[np.uint8]]]
-EVERYWHERE = 60.0  # metres; farther than any class is scored
+EVERYWHERE = 60.0  # metres, farther than any class is scored
 
 
 class Keyframes:
-    """A split's keyframes as a detector (mmdet3d's, in eval mode) sees them; info file and model
-    are loaded once.
+    """A split's keyframes as a detector sees them. Info file and model are loaded once.
 
-    Raises InputError for what is missing or damaged.
+    Args:
+        config (Config): The experiment, with its data.
+        model (Any): mmdet3d's detector, in eval mode.
+        split (str): The split whose info file to read.
+
+    Raises:
+        InputError: A file is missing or damaged.
     """
 
     def __init__(self, config: Config, model: Any, split: str) -> None:
@@ -59,10 +65,10 @@ class Keyframes:
         return len(self.infos)
 
     def drive(self, number: int) -> list[int]:
-        """The keyframes of the same drive, in order: neighbours in the info file that are no more
-        than two seconds apart.
+        """List the keyframes of the same drive, in order.
 
-        (Scenes of which one begins where the other ends are one drive.)
+        These are neighbours in the info file that are no more than two seconds apart. If one scene
+        begins where another ends, both are one drive.
         """
         check_number(number, len(self), self.info_file)
         times = [info["timestamp"] for info in self.infos]
@@ -75,12 +81,12 @@ class Keyframes:
         return list(range(first, last + 1))
 
     def spread(self, count: int) -> list[int]:
-        """So many of them, evenly spread; all, if there are no more."""
+        """Choose ``count`` keyframes, evenly spread, or all if there are no more."""
         return [round(place) for place in np.linspace(0, len(self) - 1, min(count, len(self)))]
 
     def look(self, number: int, plan: SparsityPlan | None = None) -> Keyframe:
-        """A keyframe under ``plan``; None: under the one that the detector has."""
-        if number not in self._read:  # the last one is kept, to be looked at under another plan
+        """Look at a keyframe under ``plan``. None: under the detector's own."""
+        if number not in self._read:  # the last keyframe is kept, for a look under another plan
             self._read = {number: read_keyframe(self.dataset, self.info_file, len(self), number)}
         batch, image_infos = self._read[number]
         net = backbone_of(self.model)
@@ -116,7 +122,7 @@ class Keyframes:
 
     def _view(self, sample: Any, image_info: dict[str, Any], info: dict[str, Any]) -> CameraView:
         ((channel, image),) = image_info["images"].items()
-        # of a test split nobody has the truth
+        # A test split has no public truth.
         instances = info.get("cam_instances", {}).get(channel, [])
         truth = self._truth(instances, channel, info)
         return camera_view(
@@ -160,7 +166,10 @@ class Keyframes:
             )
 
     def _points(self, info: dict[str, Any]) -> NDArray[np.float32]:
-        """The lidar's, in the ego frame; none where the root came without its files."""
+        """(P, 3) lidar points in the ego frame.
+
+        There are none where the root lacks the lidar's files.
+        """
         path = (
             Path(self.config.data_root) / "samples/LIDAR_TOP" / info["lidar_points"]["lidar_path"]
         )
@@ -177,19 +186,21 @@ class Keyframes:
 
 
 def open_keyframes(config: Config, checkpoint: Path, split: str) -> Keyframes:
-    """As the detector of a checkpoint sees them."""
+    """Open the keyframes of ``split`` with the detector of a checkpoint."""
     return Keyframes(config, load_detector(config, checkpoint, None), split)
 
 
 class PictureHook(Hook):
-    """After each epoch, what the detector makes of the first keyframe it trains on, for
-    TensorBoard.
+    """After each epoch, draw the first keyframe of the training split for TensorBoard.
 
-    ``draw`` makes pictures, RGB, by name of a keyframe under ``plan``; None: under the detector's
-    own. What cannot be drawn is a warning in the log: pictures are not worth a training.
+    A failure to draw is a warning in the log, because pictures are not worth a training.
+
+    Args:
+        draw (callable): Makes RGB pictures, by name, of a keyframe.
+        plan (SparsityPlan or None): The plan to look under. None: the detector's own.
     """
 
-    priority = "LOWEST"  # the epoch is saved before
+    priority = "LOWEST"  # after the epoch is saved
 
     def __init__(self, draw: Pictures, plan: SparsityPlan | None) -> None:
         self.draw = draw
@@ -215,8 +226,9 @@ class PictureHook(Hook):
 
 
 def load_keyframe(config: Config, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A keyframe's six images of the config's test split as the detector's batch, and its cameras'
-    infos, in mmdet3d's order.
+    """Load a keyframe's six images as the detector's batch, and its cameras' infos.
+
+    The images are of the config's test split. Both are in mmdet3d's order.
     """
     path = Path(config.test_dataloader.dataset.ann_file)
     return read_keyframe(
@@ -231,7 +243,7 @@ def keyframe_count(config: Config) -> int:
 def read_keyframe(
     dataset: Any, info_file: Path, count: int, number: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The same of a dataset that is loaded."""
+    """Do the same as ``load_keyframe`` for a dataset that is loaded."""
     check_number(number, count, info_file)
     indices = range(number * len(CAMERAS), (number + 1) * len(CAMERAS))
     return pseudo_collate([dataset[index] for index in indices]), [
@@ -252,7 +264,7 @@ def camera_view(
     truth: Boxes = NO_BOXES,
     to_ego: NDArray[np.floating] | None = None,
 ) -> CameraView:
-    """One image with what the detector said of it."""
+    """Join one image with what the detector found in it."""
     found = sample.pred_instances_3d
     return CameraView(
         channel,
@@ -272,15 +284,16 @@ def camera_view(
 
 
 def _camera_boxes(boxes: CameraInstance3DBoxes, names: Sequence[str], scores: Any = None) -> Boxes:
-    # Of mmdet3d's corners 4 to 7 are the front, the right upper one first, for a box's length lies
-    # along x at yaw 0, and 0 to 3 the rear.
+    # mmdet3d's corners 4 to 7 are the front, the right upper one first, and 0 to 3 the rear. A
+    # box's length lies along x at yaw 0.
     corners = boxes.corners.cpu().numpy() if len(names) else np.zeros((0, 8, 3))
     return Boxes(corners[:, [5, 4, 7, 6, 1, 0, 3, 2]], list(names), scores)
 
 
 def _corners(centres: NDArray, sizes: NDArray, rotations: NDArray) -> NDArray[np.float64]:
-    """(N, 8, 3) of boxes of (width, length, height) whose rotations' columns point forward, left
-    and up.
+    """(N, 8, 3) corners of boxes of (width, length, height).
+
+    The columns of a rotation point forward, left and up.
     """
     front = np.array([[1, 1, 1], [1, -1, 1], [1, -1, -1], [1, 1, -1]])
     signs = np.concatenate([front, front * [-1, 1, 1]]) / 2

@@ -4,8 +4,8 @@
     predictions = list(detector.predict(["street.jpg"], read_calibration("calibration.json")))
     print(predictions[0].detections)  # name, score, centre in metres ...
 
-A calibration file names cameras, how they see, and which images are theirs (may be left out where
-there is but one camera)::
+A calibration file names cameras, their matrices, and the images that are theirs. A file with one
+camera may leave out "images"::
 
     {"front": {"intrinsic": [[1266.4, 0, 816.3], [0, 1266.4, 491.5], [0, 0, 1]],
                "width": 1600, "height": 900, "images": "*front*.jpg"}}
@@ -51,18 +51,36 @@ BATCH = 6  # images that go through the network together
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera, its images free of distortion."""
+    """A pinhole camera, its images free of distortion.
 
-    intrinsic: NDArray[np.float64]  # (3, 3), pixels of an image of this size
+    Args:
+        intrinsic (array): (3, 3), in pixels of an image of this size.
+        width (int): Width of its images, in pixels.
+        height (int): Height of its images, in pixels.
+        images (str): A pattern for the paths of its images. Default: "*".
+    """
+
+    intrinsic: NDArray[np.float64]
     width: int
     height: int
-    images: str = "*"  # a pattern for the paths of its images
+    images: str = "*"
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One box in its camera's frame: x right, y down, z forward; metres, metres per second,
-    radians.
+    """One box in its camera's frame: x right, y down, z forward.
+
+    Args:
+        name (str): The class.
+        score (float): How sure the detector is.
+        attribute (str): nuScenes' attribute.
+        centre (tuple of float): x, y and z, in metres.
+        length (float): In metres.
+        height (float): In metres.
+        width (float): In metres.
+        yaw (float): Radians about y. 0 where the box points along x, pi / 2 where it points at the
+            camera.
+        velocity (tuple of float): Along x and z, in metres per second.
     """
 
     name: str
@@ -72,13 +90,20 @@ class Detection:
     length: float
     height: float
     width: float
-    yaw: float  # about y: 0 where the box points along x, pi / 2 where it points at the camera
-    velocity: tuple[float, float]  # along x and z
+    yaw: float
+    velocity: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image, best first; ``view`` is the same as plain data for pictures."""
+    """What was found in one image.
+
+    Args:
+        image (Path): The image file.
+        camera (str): The camera's name in the calibration.
+        detections (list of Detection): The boxes, best first.
+        view (CameraView): The same as plain data for pictures.
+    """
 
     image: Path
     camera: str
@@ -86,7 +111,7 @@ class Prediction:
     view: CameraView
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; without the view."""
+        """Make it ready for JSON, without the view."""
         return {
             "image": str(self.image),
             "camera": self.camera,
@@ -95,7 +120,7 @@ class Prediction:
 
 
 def read_calibration(path: Path | str) -> dict[str, Camera]:
-    """Cameras by name.
+    """Read cameras by name.
 
     Raises InputError that names the file, the camera and what is wrong with it.
     """
@@ -142,10 +167,15 @@ def _camera(entry: Any, where: str, alone: bool) -> Camera:
 
 
 class Detector:
-    """A trained detector. ``plan`` is its checkpoint's own until another is assigned.
+    """A trained detector. ``plan`` is its checkpoint's own until another plan is assigned.
 
-    ``config`` is by default the ``config.py`` that training left beside the checkpoint. Raises
-    InputError where a file is missing, damaged or does not fit.
+    Args:
+        checkpoint (Path or str): The weights and their plan.
+        config (Path, str or None): The experiment. None: the ``config.py`` that training left
+            beside the checkpoint. Default: None.
+
+    Raises:
+        InputError: A file is missing, damaged or does not fit.
     """
 
     def __init__(self, checkpoint: Path | str, config: Path | str | None = None) -> None:
@@ -169,12 +199,12 @@ class Detector:
     def predict(
         self, images: Sequence[Path | str], calibration: Mapping[str, Camera]
     ) -> Iterator[Prediction]:
-        """One prediction for each image, in order.
+        """Yield one prediction for each image, in order.
 
-        Raises InputError for an image of no camera or of several, and ImageError for one that is
-        missing, unreadable or of another size than its camera's.
+        Raises InputError for an image that matches no camera or several. Raises ImageError for an
+        image that is missing, unreadable or of another size than its camera's.
         """
-        # mistakes come before work
+        # Find mistakes before any work.
         owned = [(Path(image), _owner(Path(image), calibration)) for image in images]
         for start in range(0, len(owned), BATCH):
             batch = owned[start : start + BATCH]
@@ -188,8 +218,9 @@ class Detector:
                 yield Prediction(image, name, self._detections(sample.pred_instances_3d), view)
 
     def windows(self, image: Path | str) -> tuple[CameraView, list[BlockTrace]]:
-        """Which windows are computed of an image of any camera; boxes would need a calibration, so
-        there are none.
+        """Find which windows are computed of an image of any camera.
+
+        The view has no boxes, because boxes would need a calibration.
         """
         _, (width, height) = read_image(str(image))
         camera = Camera(
@@ -231,7 +262,11 @@ class Detector:
 
 
 def list_images(paths: Sequence[Path]) -> list[Path]:
-    """The images among ``paths``, in order; of a folder its .jpg, .jpeg and .png files by name."""
+    """List the images among ``paths``, in order.
+
+    A folder gives its .jpg, .jpeg and .png files by name. Raises InputError for a path that does
+    not exist and for a folder without images.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -260,7 +295,7 @@ def _owner(image: Path, calibration: Mapping[str, Camera]) -> str:
 
 
 def _as_info(image: Path, name: str, camera: Camera) -> dict[str, Any]:
-    """An image as mmdet3d's datasets describe one."""
+    """Describe an image as mmdet3d's datasets do."""
     entry = {
         "img_path": str(image),
         "cam2img": camera.intrinsic.tolist(),

@@ -1,4 +1,7 @@
-"""Where results came from: what ran, on what, from what. And whose a work dir is."""
+"""Where results came from, and whose a work dir is.
+
+Recorded is what ran, on which machine, and from which files.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", 
 
 
 def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
-    """``config.py`` and ``provenance.json``: what ran, on what, from what."""
+    """Write ``config.py`` and ``provenance.json``: what ran, on which machine, from which files."""
     work_dir.mkdir(parents=True, exist_ok=True)
     config.dump(str(work_dir / "config.py"))
     run = {
@@ -47,7 +50,8 @@ def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
 def claim(work_dir: Path, request: dict[str, Any]) -> None:
     """Make ``work_dir`` this request's.
 
-    Raises InputError where it holds the results of another: to go on would mix the two.
+    Raises InputError where the folder holds the results of another request, because going on would
+    mix the two.
     """
     marker = work_dir / "request.json"
     request = json.loads(json.dumps(request))

@@ -23,8 +23,9 @@ Call = Callable[[], object]
 
 
 def mmdet_swin(net: SparseSwin) -> nn.Module:
-    """mmdet's SwinTransformer of the same shape and weights, in float32: its features are those of
-    ``net`` where that prunes nothing.
+    """Build mmdet's SwinTransformer of the same shape and weights, in float32.
+
+    Where ``net`` prunes nothing, both have the same features.
     """
     rival = SwinTransformer(
         embed_dims=net.embed_dims,
@@ -40,12 +41,12 @@ def mmdet_swin(net: SparseSwin) -> nn.Module:
     }
     rival.load_state_dict(state)
     rival = rival.to(next(net.parameters()).device)
-    rival.eval()  # mmdet's returns nothing
+    rival.eval()  # apart, because mmdet's eval() returns nothing
     return rival
 
 
 def mmdet3d_head(model: Any) -> Any:
-    """The detector's head as mmdet3d runs it: with mmcv's own deformable convolutions."""
+    """Copy the detector's head as mmdet3d runs it: with mmcv's own deformable convolutions."""
     head = copy.deepcopy(model.bbox_head)
     for module in head.modules():
         for name, child in module.named_children():
@@ -55,12 +56,16 @@ def mmdet3d_head(model: Any) -> Any:
 
 
 class ReleasedSwin(nn.Module):
-    """Window pruning as the paper's authors released it, written plainly: every block pads, rolls
-    and partitions the whole map, gathers the chosen windows, computes them with their padding,
-    scatters them, and puts the map together again.
+    """Window pruning as the paper's authors released it, written plainly.
 
-    It differs from SparseSwin where a map has padding, which here takes part (LayerNorm makes it
-    beta, not zero).
+    Every block pads, rolls and partitions the whole map. It then gathers the chosen windows,
+    computes them with their padding, scatters them, and puts the map together again.
+
+    The result differs from SparseSwin's where a map has padding. Here padding takes part, as
+    LayerNorm makes it beta, not zero.
+
+    Args:
+        net (SparseSwin): The network whose layers, weights and plan are used.
     """
 
     def __init__(self, net: SparseSwin) -> None:
@@ -154,8 +159,9 @@ def _released_attention(block: SwinBlock, x: Tensor, mask: Tensor | None) -> Ten
 
 
 def floor(net: SparseSwin, shape: tuple[int, int, int, int]) -> Call:
-    """Dense ``net``'s convolution, linear layers and attentions alone, on real tokens, with nothing
-    in between.
+    """Run dense ``net``'s convolution, linear layers and attentions alone, on real tokens.
+
+    Nothing runs in between.
     """
     batch, _, height, width = shape
     like = net.patch_embed.projection.weight

@@ -1,4 +1,4 @@
-"""mmengine's Runner, and a trained detector, as a config describes them."""
+"""Build mmengine's Runner, and a trained detector, as a config describes them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sparsevit3d.stages.checkpoints import load_weights
 from sparsevit3d.swin.plan import SparsityPlan
 
 _runners = itertools.count()
-# Until a Runner opens its own log, mmengine's notices go nowhere.
+# Until a Runner opens its own log, mmengine's notices are dropped.
 MMLogger.get_instance("sparsevit3d", log_level="ERROR")
 
 
 def build_runner(config: Config, work_dir: Path, resume_from: Path | None = None) -> Runner:
-    """mmengine's Runner in ``work_dir``.
+    """Build mmengine's Runner in ``work_dir``.
 
-    Its log goes to a file; the console keeps to progress bars and errors.
+    Its log goes to a file. The console shows only progress bars and errors.
     """
     config = copy.deepcopy(config)
     config.work_dir = str(work_dir)
@@ -43,7 +43,7 @@ def build_runner(config: Config, work_dir: Path, resume_from: Path | None = None
 
 
 def join_processes() -> None:
-    """Under torchrun: become one of its processes."""
+    """Become one of torchrun's processes, if torchrun started this one."""
     if "RANK" in os.environ and not torch.distributed.is_initialized():
         if torch.cuda.is_available():
             init_dist("pytorch", backend="nccl")
@@ -52,7 +52,7 @@ def join_processes() -> None:
 
 
 def _fit_machine(config: Config) -> None:
-    """Under torchrun one process of several; without a GPU in full precision."""
+    """Adapt to torchrun's processes. Without a GPU, switch to full precision."""
     with_gpu = torch.cuda.is_available()
     launched = "RANK" in os.environ
     if (
@@ -65,12 +65,15 @@ def _fit_machine(config: Config) -> None:
     if launched:
         config.launcher = "pytorch"
     if launched and not with_gpu:
-        # Else mmengine takes it that there are GPUs.
+        # Otherwise mmengine expects GPUs.
         config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
 
 
 class QuietRunner(Runner):
-    """A Runner whose log goes to its file alone; the console keeps to progress bars and errors."""
+    """A Runner whose log goes to its file alone.
+
+    The console shows only progress bars and errors. Arguments are those of mmengine's Runner.
+    """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -81,9 +84,7 @@ class QuietRunner(Runner):
 
 
 def load_detector(config: Config, checkpoint: Path, plan: SparsityPlan | None) -> Any:
-    """The trained detector in eval mode, under ``plan``, or under the one that its checkpoint
-    carries.
-    """
+    """Load the trained detector in eval mode, under ``plan``. None: the checkpoint's own plan."""
     model = MODELS.build(config.model)
     load_weights(model, checkpoint)
     if plan is not None:

@@ -24,7 +24,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 
 from sparsevit3d.errors import InputError
 
-# How the devkit says no: it checks by assertion, or fails by what a wrong value leads to.
+# How the devkit refuses: it checks by assertion, or fails later on the wrong value.
 REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 ERRORS = {
     "trans_err": "mATE",
@@ -37,7 +37,14 @@ ERRORS = {
 
 @dataclass(frozen=True)
 class Score:
-    """mAP and NDS, the five mean errors of true positives, and the average precision by class."""
+    """The official scores of a set of boxes.
+
+    Args:
+        mAP (float): Mean average precision.
+        NDS (float): nuScenes detection score.
+        errors (dict): The five mean errors of true positives, by nuScenes' names.
+        classes (dict): The average precision by class.
+    """
 
     mAP: float
     NDS: float
@@ -45,7 +52,7 @@ class Score:
     classes: dict[str, float]
 
     def as_dict(self) -> dict[str, float]:
-        """All by nuScenes' own names; the classes' as ``AP/car``."""
+        """All scores by nuScenes' own names. A class is named as in ``AP/car``."""
         return {
             "mAP": self.mAP,
             "NDS": self.NDS,
@@ -56,7 +63,7 @@ class Score:
 
 @lru_cache(maxsize=2)
 def open_root(root: str, version: str) -> NuScenes:
-    """The devkit's view of a root. Raises InputError where it cannot read the tables."""
+    """Open a root with the devkit. Raises InputError where the devkit cannot read the tables."""
     try:
         return NuScenes(version, root, verbose=False)
     except (AssertionError, OSError, ValueError, KeyError) as error:
@@ -69,7 +76,12 @@ def open_root(root: str, version: str) -> NuScenes:
 class Truth:
     """The ground truth of keyframes, loaded once, to score any number of results against.
 
-    Raises InputError where there are none.
+    Args:
+        nusc (NuScenes): The devkit's view of a root.
+        tokens (sequence of str): Tokens of the keyframes to score.
+
+    Raises:
+        InputError: There are no keyframes.
     """
 
     def __init__(self, nusc: NuScenes, tokens: Sequence[str]) -> None:
@@ -85,15 +97,15 @@ class Truth:
             self.boxes = self.filtered(load_gt_of_sample_tokens(nusc, self.tokens, DetectionBox))
 
     def score(self, found: EvalBoxes) -> Score:
-        """The devkit's evaluator on boxes of all keyframes, in the global frame."""
-        if not found.all:  # the devkit fails where nothing at all was detected
+        """Score boxes of all keyframes, in the global frame, by the devkit's evaluator."""
+        if not found.all:  # the devkit fails where nothing was detected
             return Score(
                 0.0,
                 0.0,
                 dict.fromkeys(ERRORS.values(), 1.0),
                 dict.fromkeys(self.config.class_names, 0.0),
             )
-        # its __init__ reads files, and the truth anew each time
+        # DetectionEval.__init__ would read files, and the truth anew each time.
         evaluator = DetectionEval.__new__(DetectionEval)
         evaluator.cfg = self.config
         evaluator.verbose = False
@@ -104,8 +116,9 @@ class Truth:
         return Score(metrics.mean_ap, metrics.nd_score, errors, dict(metrics.mean_dist_aps))
 
     def filtered(self, boxes: EvalBoxes) -> EvalBoxes:
-        """Without what the devkit leaves out: too far for its class, no point in it, in a bicycle
-        rack.
+        """Drop the boxes that the devkit leaves out.
+
+        These are too far away for their class, hold no point, or lie in a bicycle rack.
         """
         return (
             filter_eval_boxes(self.nusc, add_center_dist(self.nusc, boxes), self.config.class_range)
@@ -117,10 +130,10 @@ class Truth:
 def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score:
     """Score a submission file on ``scenes`` of a root.
 
-    Keyframes of other scenes in it are left alone.
+    Keyframes of other scenes in the file are left alone.
 
-    Raises InputError for a file that is no submission, or that lacks a keyframe, or has too many
-    boxes or one that cannot be.
+    Raises InputError for a file that is no submission, that lacks a keyframe, that has too many
+    boxes, or that has an impossible box.
     """
     names = set(scenes)
     tokens = [
@@ -167,7 +180,7 @@ def _read_submission(path: Path) -> dict[str, list[Any]]:
 
 
 def _fault(boxes: dict[str, list[Any]], tokens: list[str]) -> str | None:
-    """The first box that the devkit does not take, by keyframe and place."""
+    """Describe the first box that the devkit does not take, by keyframe and place."""
     for token in tokens:
         for place, box in enumerate(boxes[token]):
             try:
@@ -182,6 +195,9 @@ def _fault(boxes: dict[str, list[Any]], tokens: list[str]) -> str | None:
 
 @contextlib.contextmanager
 def quiet() -> Any:
-    """mmdet3d and the devkit print as they go; their own progress bars are not ours."""
+    """Silence mmdet3d and the devkit, which print as they go.
+
+    Their own progress bars are not ours.
+    """
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

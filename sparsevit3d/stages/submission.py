@@ -1,5 +1,6 @@
-"""From what a detector finds in images to what nuScenes asks for: one list of boxes for each
-keyframe, in the global frame.
+"""From what a detector finds in images to what nuScenes asks for.
+
+nuScenes asks for one list of boxes for each keyframe, in the global frame.
 """
 
 from __future__ import annotations
@@ -34,18 +35,26 @@ CAMERA_ONLY = {
 
 
 def attribute_name(index: int, name: str) -> str:
-    """nuScenes' attribute for what the head says of a box of class ``name``: mmdet3d's choice,
-    which only gives one that fits it.
+    """Translate the head's attribute for a box of class ``name`` to nuScenes'.
+
+    The choice is mmdet3d's, which only gives an attribute that fits the class.
     """
     return str(NuScenesMetric.get_attr_name(NuScenesMetric, index, name))
 
 
 @METRICS.register_module()
 class NuScenesSplitMetric(NuScenesMetric):
-    """mmdet3d's metric for the split its info file is of.
+    """mmdet3d's metric for the split of its info file.
 
-    The original knows ``val`` and ``mini_val`` alone, needs a GPU to merge cameras, and brings
-    boxes to the global frame by the lidar's ego pose instead of each camera's, up to 44 ms earlier.
+    The original knows ``val`` and ``mini_val`` alone and needs a GPU to merge cameras. It brings
+    boxes to the global frame by the lidar's ego pose. Each camera's own ego pose is up to 44 ms
+    earlier.
+
+    Args:
+        data_root (str): The nuScenes root.
+        ann_file (str): The info file.
+        results (str or None): Where to keep the submission. None: nowhere. Default: None.
+        keyframes (sequence of int or None): Places in the info file. None: all. Default: None.
     """
 
     def __init__(
@@ -55,10 +64,7 @@ class NuScenesSplitMetric(NuScenesMetric):
         results: str | None = None,
         keyframes: Sequence[int] | None = None,
     ) -> None:
-        """``results``: where to keep the submission; None: nowhere.
-
-        ``keyframes``: places in the info file; None: all.
-        """
+        """Set up mmdet3d's metric for cameras alone. The class documents the arguments."""
         super().__init__(data_root=data_root, ann_file=ann_file, modality=dict(CAMERA_ONLY))
         self.prefix = None  # the score's names are nuScenes' own
         self.keep = results
@@ -74,7 +80,7 @@ class NuScenesSplitMetric(NuScenesMetric):
 
     @cached_property
     def infos(self) -> dict[int, dict[str, Any]]:
-        """Of the keyframes that are scored, by their places in the info file."""
+        """The infos of the keyframes that are scored, by their places in the info file."""
         infos = json.loads(Path(self.ann_file).read_text())["data_list"]
         return {number: infos[number] for number in self.keyframes or range(len(infos))}
 
@@ -86,7 +92,7 @@ class NuScenesSplitMetric(NuScenesMetric):
         )
 
     def submission(self, results: list[dict[str, Any]]) -> dict[str, Any]:
-        """What nuScenes asks for: every scored keyframe, those without detections included."""
+        """Make what nuScenes asks for: every scored keyframe, even those without detections."""
         images: dict[int, list[tuple[int, Any]]] = {number: [] for number in self.infos}
         for result in results:
             keyframe, camera = divmod(result["sample_idx"], len(CAMERAS))
@@ -100,8 +106,9 @@ class NuScenesSplitMetric(NuScenesMetric):
     def _keyframe(
         self, info: dict[str, Any], images: list[tuple[int, Any]]
     ) -> list[dict[str, Any]]:
-        """One keyframe's boxes in the global frame: what several cameras saw is merged, what is out
-        of a class's range dropped.
+        """List one keyframe's boxes in the global frame.
+
+        Boxes that several cameras saw are merged. Boxes out of their class's range are dropped.
         """
         names = self.dataset_meta["classes"]
         ranges = np.array([self.eval_detection_configs.class_range[name] for name in names])
@@ -128,12 +135,22 @@ class NuScenesSplitMetric(NuScenesMetric):
 
 
 class EgoBoxes(NamedTuple):
-    """N boxes in the ego frame at the lidar's time."""
+    """N boxes in the ego frame at the lidar's time.
 
-    centres: NDArray[np.float64]  # (N, 3) metres
-    sizes: NDArray[np.float64]  # (N, 3) width, length, height
-    rotations: NDArray[np.float64]  # (N, 3, 3)
-    velocities: NDArray[np.float64]  # (N, 3) metres per second
+    Args:
+        centres (array): (N, 3) metres.
+        sizes (array): (N, 3) width, length, height, in metres.
+        rotations (array): (N, 3, 3), whose columns point forward, left and up.
+        velocities (array): (N, 3) metres per second.
+        scores (array): (N,) confidence.
+        labels (array): (N,) number of the class.
+        attributes (array): (N,) number of the attribute, as the head counts them.
+    """
+
+    centres: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    rotations: NDArray[np.float64]
+    velocities: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: NDArray[np.int64]
     attributes: NDArray[np.int64]
@@ -142,8 +159,9 @@ class EgoBoxes(NamedTuple):
 def merged(
     info: dict[str, Any], images: list[tuple[int, Any]], ranges: NDArray[np.float64]
 ) -> EgoBoxes:
-    """What several cameras saw, by (camera, its detections), as one list, best first; ``ranges``:
-    of each label, metres from the ego.
+    """Merge what several cameras saw, (camera, its detections) each, into one list, best first.
+
+    ``ranges`` holds the largest distance from the ego for each label, in metres.
     """
     cameras = [_in_ego(info, CAMERAS[camera], found) for camera, found in images]
     ego = EgoBoxes._make(np.concatenate(column) for column in zip(*cameras, strict=True))
@@ -153,14 +171,14 @@ def merged(
 
 
 def _in_ego(info: dict[str, Any], camera: str, found: Any) -> EgoBoxes:
-    """One image's detections, from its camera frame through the lidar's."""
+    """Bring one image's detections from its camera frame, through the lidar's, to the ego frame."""
     boxes = found["bboxes_3d"]
     cam2ego = camera_to_ego(info, camera)
     turn = cam2ego[:3, :3]
     values = boxes.tensor.numpy().astype(np.float64)
     yaw = values[:, 6]
     zero = np.zeros(len(values))
-    # A camera box lies with its length along (cos, 0, -sin) of its yaw and its height along -y, for
+    # A camera box has its length along (cos, 0, -sin) of its yaw. Its height lies along -y, because
     # y points down.
     forward = np.stack([np.cos(yaw), zero, -np.sin(yaw)], -1)
     up = np.tile([0.0, -1.0, 0.0], (len(values), 1))
@@ -185,8 +203,9 @@ def camera_to_ego(info: dict[str, Any], camera: str) -> NDArray[np.float64]:
 
 
 def merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[np.int64]:
-    """Indices that survive non-maximum suppression from above, class by class, best first:
-    mmdet3d's settings for six cameras.
+    """Suppress overlapping boxes seen from above, class by class. Returns indices, best first.
+
+    The settings are mmdet3d's for six cameras.
     """
     if not len(boxes.scores):
         return np.zeros(0, np.int64)
@@ -194,7 +213,7 @@ def merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[np
     yaw = np.arctan2(heading[:, 1], heading[:, 0])
     flat = np.column_stack([boxes.centres[:, :2], boxes.sizes[:, 1], boxes.sizes[:, 0], yaw])
     survivors = []
-    # One by one: on a CPU nms_rotated takes no notice of labels
+    # Go label by label, because on a CPU nms_rotated ignores labels.
     for label in np.unique(boxes.labels):
         own = np.flatnonzero(boxes.labels == label)
         rectangles = torch.from_numpy(flat[own]).float()

@@ -1,7 +1,7 @@
-"""Train, adapt, finetune: the same loop, told apart by the plan that an iteration runs under.
+"""Train, adapt, finetune: the same loop under different plans.
 
-A stage can be killed at any moment. Called again with the same arguments it goes on from the last
-whole checkpoint and ends with the weights of a run that was never interrupted: what an epoch does
+A stage can be killed at any moment. Called again with the same arguments, it goes on from the last
+whole checkpoint. It ends with the weights of a run that was never interrupted, because an epoch
 follows from that checkpoint, the seed and the epoch's number.
 """
 
@@ -40,17 +40,18 @@ STAGES = ("train", "adapt", "finetune")
 def train(
     config: Config, work_dir: Path, weights: Path | None = None, draw: Pictures | None = None
 ) -> Path:
-    """Train the dense detector, from scratch or on from ``weights``; returns the checkpoint.
+    """Train the dense detector, from scratch or on from ``weights``. Returns the checkpoint.
 
-    ``draw``, here and in the other stages: makes the pictures that go to TensorBoard after each
+    Here and in the other stages, ``draw`` makes the pictures that go to TensorBoard after each
     epoch.
     """
     return _run(config, work_dir, "train", weights, None, draw)
 
 
 def adapt(config: Config, work_dir: Path, weights: Path, draw: Pictures | None = None) -> Path:
-    """Sparsity-aware adaptation (section 3.3) of ``weights``: a random plan each iteration; returns
-    the checkpoint, which is dense.
+    """Adapt ``weights`` to sparsity (section 3.3): a random plan each iteration.
+
+    Returns the checkpoint, which is dense.
     """
     return _run(config, work_dir, "adapt", weights, None, draw)
 
@@ -58,7 +59,7 @@ def adapt(config: Config, work_dir: Path, weights: Path, draw: Pictures | None =
 def finetune(
     config: Config, work_dir: Path, weights: Path, plan: SparsityPlan, draw: Pictures | None = None
 ) -> Path:
-    """Train ``weights`` on under one plan; returns the checkpoint, which carries the plan."""
+    """Train ``weights`` on under one plan. Returns the checkpoint, which carries the plan."""
     plan.check(config.model.backbone.depths)
     return _run(config, work_dir, "finetune", weights, plan, draw)
 
@@ -109,14 +110,13 @@ def _run(
             if last not in done:
                 write_provenance(work_dir, config, stage=stage, weights=weights, plan=plan)
         agreed = [done]
-        # where there are several processes, all go on from what the first one found
+        # All processes go on from what the first one found.
         broadcast_object_list(agreed)
         (done,) = agreed
         if last not in done:
             if weights is not None or done:
-                config.model.backbone.init_cfg = None  # what it would load is about to be replaced
-            # Adaptation has no plan of its own: what it is for is seen under one of many that it
-            # has met.
+                config.model.backbone.init_cfg = None  # its weights are about to be replaced
+            # Adaptation has no plan of its own. Pictures show one of the many plans that it meets.
             shown = (
                 SparsityPlan.uniform(0.5, config.model.backbone.depths)
                 if stage == "adapt"
@@ -132,16 +132,14 @@ def _run(
 
 
 def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
-    """Make ``work_dir`` this request's, and see that there is a whole checkpoint to go on from, if
-    any.
-    """
+    """Make ``work_dir`` this request's, and check that the last checkpoint, if any, is whole."""
     marker = work_dir / "request.json"
     if done and not marker.exists():
         raise InputError(
             f"{work_dir}: holds checkpoints that no stage of ours began; use another --work-dir"
         )
     if not done and marker.exists() and json.loads(marker.read_text())["stage"] in STAGES:
-        marker.unlink()  # claimed by an attempt that came to nothing
+        marker.unlink()  # claimed by an attempt that saved no checkpoint
     claim(work_dir, request)
     try:
         for checkpoint in done[-1:]:

@@ -143,7 +143,7 @@ def load_swin_weights(
 
     The features are the library's own wherever the library runs the same Swin. On maps no larger
     than a window Microsoft, timm and torchvision do not shift. timm rolls a map before padding the
-    map. Our code does both as mmdet does.
+    map. On both points our code follows mmdet.
     """
     where, state = _read(source)
     layout, prefix = _recognise(where, state)

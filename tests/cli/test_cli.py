@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from matplotlib.image import imread
@@ -45,6 +46,32 @@ def test_help_is_quick_and_opens_no_room():
         "('mmdet3d', 'open3d', 'matplotlib', 'nuscenes')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_version_is_that_of_the_package():
+    assert run("--version").stdout.split() == ["sparsevit3d", version("sparsevit3d")]
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "arguments"),
+    [
+        ("typer", "detection", ["train", "--help"]),
+        ("mmengine", "detection", ["train", "x.py", "--work-dir", "w"]),
+        ("matplotlib", "visualize", ["visualize", "boxes", "x.py", "x.pth", "--out", "w"]),
+        ("rerun", "rerun", ["visualize", "rerun", "x.py", "x.pth"]),
+    ],
+)
+def test_a_verb_whose_extra_is_missing_names_it(package, extra, arguments, tmp_path):
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['sparsevit3d', *{arguments!r}]; "
+        "from sparsevit3d.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"pip install 'sparsevit3d[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):

@@ -189,7 +189,9 @@ def time_runs_backwards(root):
     def swap(rows):
         one = next(row for row in rows if row["next"])
         other = next(row for row in rows if row["token"] == one["next"])
-        one["timestamp"], other["timestamp"] = other["timestamp"], one["timestamp"]
+        earlier = one["timestamp"]
+    one["timestamp"] = other["timestamp"]
+    other["timestamp"] = earlier
         return one["token"]
 
     return edit(root, "sample", swap)

@@ -94,10 +94,10 @@ def rank(
     seed: int,
     block: SwinBlock,
 ) -> Ranked:
-    """Score and order the windows of ``tables``, which are by shift, of the maps ``x``, (B, tokens,
-    C).
+    """Score and order the windows of the maps ``x``, (B, tokens, C).
 
-    A GPU ranks by kernels where kernels compute ``block`` too.
+    ``tables`` holds window tables by shift. A GPU ranks by kernels where kernels compute ``block``
+    too.
     """
     kernels: Any = gpu if kernels_for(block, x) is gpu else plain
     scores = kernels.score_windows(x.detach(), list(tables.values()), importance, seed)

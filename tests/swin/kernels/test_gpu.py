@@ -150,11 +150,6 @@ def test_scores_are_those_of_the_plain_path(importance, size):
         assert torch.allclose(one, truth, rtol=1e-5, equal_nan=True)
 
 
-def test_all_modules_are_found():
-    net = small_net()
-    assert set(torch_private.all_modules(net)) == set(net.modules())
-
-
 @given(
     st.lists(
         st.lists(
