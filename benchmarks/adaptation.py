@@ -1,11 +1,13 @@
-"""What a new plan costs an adaptation step: Swin-T's backbone, two images of 256 x 704, forward,
-backward and optimiser.
+"""Measure what a new plan costs an adaptation step.
+
+The network is Swin-T's backbone with two images of 256 x 704. A step is forward, backward and
+optimiser.
 
     python benchmarks/adaptation.py --out benchmarks/results/adaptation_cpu.json
 
-Every plan of the search's space that is drawn runs three steps in a row; ``new`` is the first step
-under it, ``known`` the mean of the two that follow and compute as much. Ends with one line of JSON;
-``overhead`` is how much longer the new ones took in all.
+Every plan that is drawn from the search's space runs three steps in a row. ``new`` is the first
+step under the plan. ``known`` is the mean of the two steps that follow and compute as much.
+``overhead`` is how much longer the new steps took in all. The last line is one line of JSON.
 """
 
 from __future__ import annotations

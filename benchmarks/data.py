@@ -1,9 +1,10 @@
-"""What the data tools cost as a dataset grows: time in proportion to it, memory not at all.
+"""Measure what the data tools cost as a dataset grows.
 
-For 1, 10 and 100 synthetic scenes of ten keyframes (with images of 64 x 36, for what is measured
-here does not open them) each tool runs in a process of its own, with one worker, whose peak memory
-is its own. Then the rate at which frames of 800 x 450 are rendered, with a worker for each core,
-start-up included.
+Time should grow in proportion to the dataset, and memory should not grow at all. The datasets have
+1, 10 and 100 synthetic scenes of ten keyframes. Images are 64 x 36, because the measured tools do
+not open images. Each tool runs in its own process with one worker, so that its peak memory is its
+own. A further figure is the rate at which frames of 800 x 450 are rendered, with a worker for each
+core, start-up included.
 
     python benchmarks/data.py --out benchmarks/results/data_cpu.json
 
@@ -100,7 +101,7 @@ def main() -> None:
                     f"{tool:6s} {scenes:>4s} scenes: {row['seconds']:7.2f} s, "
                     f"{row['keyframes_per_second']:6.1f} keyframes/s, "
                     f"peak {row['peak_mib']:.0f} MiB, of which {row['imports_mib']:.0f} before "
-                    f"it began",
+                    "it began",
                     flush=True,
                 )
         result["frames_per_second_800x450"] = rendering(Path(scratch))

@@ -1,16 +1,21 @@
-"""What it takes to evaluate a plan: forward passes, and all the rest of it, which should be little;
-and how well latency is predicted.
+"""Measure the time of evaluating a plan, and how well latency is predicted.
 
     python benchmarks/evaluation.py [--out benchmarks/results/evaluation_cpu.json]
 
-For the demo's detector and for Swin-T at 704 x 256, on made streets: seconds of one evaluation
-after the first, by mAP, in one thread; the share of them that are not forward passes (from images
-to each image's boxes) but merging of cameras, boxes to the global frame and the devkit's scoring;
-and seconds to load the objective, once. Weights are fresh and every score counts, so that a
-keyframe has the 500 boxes that it may have at most: more than a trained detector finds, and the
-most that scoring can take. Then the latency table of both backbones, six images at once: its error
-on 20 random plans timed in the same run, beside the noise of those times. Some 15 minutes on two
-cores; ends with one line of JSON.
+The detectors are the demo's detector and Swin-T at 704 x 256, on made streets. The figures for each
+detector:
+
+- seconds of one evaluation after the first, by mAP, in one thread - the share of these seconds
+outside the forward passes (from images to each image's boxes):
+  merging of cameras, boxes to the global frame and the devkit's scoring, which should be little
+- seconds to load the objective, once
+
+Weights are fresh and every score counts. A keyframe therefore has 500 boxes, the most that a
+keyframe may have. A trained detector finds fewer boxes, so scoring takes the longest time possible.
+
+The latency table of both backbones is measured too, with six images at once. Its error on 20 random
+plans, timed in the same run, is shown beside the noise of these times. The run takes some 15
+minutes on two cores. The last line is one line of JSON.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""How time and memory grow with an image: Swin-T's backbone, one image of 0.1 to 4 megapixels,
-dense and pruned, beside mmdet's.
+"""Measure how time and memory grow with an image.
+
+Swin-T's backbone takes one image of 0.1 to 4 megapixels, dense and pruned, beside mmdet's backbone.
 
     python benchmarks/growth.py --out benchmarks/results/growth_cpu.json
 
-Every figure is of a process of its own: milliseconds are the median of runs, memory is the most
-that the process held above what it held when the network stood ready. ``exponent`` is the slope of
-log(cost) over log(pixels), ``fixed`` the cost at no pixels of a straight line through the two
-smallest sizes. Ends with one line of JSON; a picture lies beside the file.
+Every figure comes from its own process. Milliseconds are the median of runs. Memory is the most
+that the process held above its memory with the network ready. ``exponent`` is the slope of
+log(cost) over log(pixels). ``fixed`` is the cost at no pixels of a straight line through the two
+smallest sizes. The last line is one line of JSON. A picture lies beside the file.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""How many images a second the training pipeline delivers, and how many the detector can take.
+"""Measure how many images a second the training pipeline delivers and the detector can take.
 
-A frame of nuScenes is a JPEG of 1600 x 900. A network that sees 704 x 256 needs it at 704 x 396,
-for which the decoder can stop at a half of the size, which leaves less to scale down. Both ways
-take turns, on the same files, in one process; then a DataLoader with a worker for each core runs
-the whole training pipeline, up to batches in the training process. What the detector takes is read
-from the results of ``sparsevit3d benchmark``.
+A frame of nuScenes is a JPEG of 1600 x 900. A network that sees 704 x 256 needs the frame at 704 x
+396. The decoder can therefore stop at half the size, which leaves less to scale down. Both ways
+take turns on the same files in one process. Then a DataLoader with a worker for each core runs the
+whole training pipeline, up to batches in the training process. The detector's rate is read from the
+results of ``sparsevit3d benchmark``.
 
     python benchmarks/loading.py --data ROOT --infos DIR --split SPLIT \\
         --out benchmarks/results/loading_cpu.json
 
-Without --data it renders a small synthetic root of the native size first. The last line is one JSON
-document.
+Without --data a small synthetic root of the native size is rendered first. The last line is one
+JSON document.
 """
 
 from __future__ import annotations
@@ -132,11 +132,11 @@ def main() -> None:
             f"{size}: whole JPEGs {rates['whole']:.0f}, no larger than needed "
             f"{rates['ours']:.0f} images/s in one process ({gain:.2f}x); "
             f"the training pipeline {rates['pipeline']:.0f} images/s with {rates['workers']} "
-            f"workers"
+            "workers"
         )
     print(
         f"the fastest detector on this machine takes {result['detector_takes_at_704x256']:.1f} "
-        f"images/s at 704 x 256"
+        "images/s at 704 x 256"
     )
     line = json.dumps(result)
     if arguments.out:

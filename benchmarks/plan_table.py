@@ -1,14 +1,17 @@
-"""Really evaluate every plan of a reduced space, on the split that searches see and on ``val``,
-which they do not.
+"""Evaluate every plan of a reduced space on the splits ``search`` and ``val``.
+
+Searches see ``search`` and do not see ``val``.
 
     python benchmarks/plan_table.py --from work_dirs/adapted/epoch_0005.pth \\
         --data data/synthetic --work-dir work_dirs/table
 
-The table is what search algorithms are compared on, over many seeds in seconds, by
-``benchmarks/search.py``. At 384 x 192 the demo's detector has 288, 72, 18 and 6 windows, and each
-step of the ratio changes how many of them a stage keeps, so no two of the 625 plans are the same to
-it. An hour on two cores; interrupted, it goes on. ``benchmarks/results/plan_table.json`` was made
-of weights that were trained as in the demo and then adapted for five epochs at this size:
+``benchmarks/search.py`` compares search algorithms on the table, over many seeds in seconds. At 384
+x 192 the demo's detector has 288, 72, 18 and 6 windows. Each step of the ratio changes how many
+windows a stage keeps, so the detector sees no two of the 625 plans as the same. The run takes an
+hour on two cores. An interrupted run goes on.
+
+The weights of ``benchmarks/results/plan_table.json`` were trained as in the demo. They were then
+adapted for five epochs at this size:
 
     sparsevit3d adapt configs/fcos3d_small_synthetic.py \\
         --from work_dirs/trained/epoch_0006.pth --work-dir work_dirs/adapted \\

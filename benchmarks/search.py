@@ -1,16 +1,19 @@
 """Is the search better than luck?
 
-Algorithms on a table of plans that were all really evaluated, over many seeds.
+Search algorithms run over many seeds on a table of plans that were all really evaluated.
 
     python benchmarks/search.py [--table benchmarks/results/plan_table.json] \\
         [--out benchmarks/results/search.json]
 
-Under three budgets: how many evaluations evolution, random and uniform search need until the best
-plan they have seen is within 1% of the best that there is (mAP on the split that searches see),
-over 50 seeds: median, its 95% bootstrap interval, and the share of seeds that got there at all.
-What the winner scores on ``val``, which no search saw, beside the dense network's. And the whole
-front in one search against one search for each of its budgets, at equal evaluations, by the
-hypervolume of what they found. Seconds; ends with one line of JSON.
+Evolution, random and uniform search run under three budgets, over 50 seeds. An algorithm needs
+evaluations until the best plan seen is within 1% of the best plan that exists (mAP on the split
+that searches see). The results are the median number of evaluations, its 95% bootstrap interval,
+and the share of seeds that got there at all.
+
+The winner's score on ``val``, which no search saw, stands beside the dense network's. The whole
+front in one search is compared with one search for each of its budgets. Both use equal evaluations
+and are judged by the hypervolume of the plans found. The run takes seconds. The last line is one
+line of JSON.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""What carrying the windows into the head could bring: counted, for it is not built.
+"""Count what carrying the windows into the head could save. The idea is not built.
 
     python benchmarks/windows_in_head.py CONFIG CHECKPOINT --data ROOT
 
-A head that is to be right on the tokens that the backbone's last block pair computed needs its own
-inputs around them: one pixel more for every 3 x 3 convolution that is still to come. So of the MACs
-of each convolution only the share of pixels so near to a computed window is needed. Counted on the
-six images of the first keyframe of ``val``, under the checkpoint's plan or another; levels that the
-neck adds are counted whole, and where a deformable convolution looks is taken to be where an
-ordinary one does. Ends with one line of JSON.
+The head should be right on the tokens that the backbone's last block pair computed. The head then
+needs correct inputs around these tokens: one pixel more for every 3 x 3 convolution that still
+follows. Each convolution therefore needs only the share of its MACs at pixels that near to a
+computed window.
+
+The count uses the six images of the first keyframe of ``val``, under the checkpoint's plan or
+another. Levels that the neck adds are counted whole. A deformable convolution is counted as if it
+looked where an ordinary convolution does. The last line is one line of JSON.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
     except Exception as error:  # reading a pickle can raise any exception
         raise InputError(
             f"{source}: is no info file of mmdet3d 1.x ({error!r}); make info files anew with "
-            f"'sparsevit3d data infos ROOT'"
+            "'sparsevit3d data infos ROOT'"
         ) from error
     if schema != "1.1" or any(names != list(CAMERAS) for names in cameras):
         raise InputError(
@@ -214,7 +214,7 @@ def _scenes_of(folder: Path, samples: set[str], source: Path) -> list[str]:
     if lost := samples - scenes.keys():
         raise InputError(
             f"{source}: keyframe {min(lost)} is not in {folder / 'sample.json'}; name the root "
-            f"and --version that it is of"
+            "and --version that it is of"
         )
     wanted = set(scenes.values())
     return sorted(row["name"] for row in rows_of(folder / "scene.json") if row["token"] in wanted)

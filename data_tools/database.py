@@ -156,7 +156,7 @@ def store(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None
     ) as error:
         raise InputError(
             f"{table}.json: has a value of the wrong kind ({error}); 'sparsevit3d data check' "
-            f"names it"
+            "names it"
         ) from error
     database.execute("COMMIT")
 
@@ -211,7 +211,7 @@ class Tables:
         if row is None:
             raise InputError(
                 f"{self.folder / table}.json: has no row {token!r}, which another table names; "
-                f"'sparsevit3d data check' lists all such"
+                "'sparsevit3d data check' lists all such"
             )
         return _loaded(table, row)
 

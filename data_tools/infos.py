@@ -55,7 +55,7 @@ def held_together(tables: Tables, token: str) -> Iterator[None]:
     ) as error:
         raise InputError(
             f"{tables.folder}: the tables do not hold together at sample {token} ({error!r}); "
-            f"run 'sparsevit3d data check'"
+            "run 'sparsevit3d data check'"
         ) from error
 
 

@@ -36,14 +36,14 @@ def find_version(root: Path, version: str | None) -> str:
     if not root.is_dir():
         raise InputError(
             f"{root}: no such folder; name the nuScenes root, the folder that holds samples/ and "
-            f"v1.0-..."
+            "v1.0-..."
         )
     if version is None and len(found) == 1:
         return found[0]
     if version is None:
         raise InputError(
             f"{root}: has {', '.join(found) or 'no tables at all'}; name one v1.0-... with "
-            f"--version"
+            "--version"
         )
     if version not in found:
         raise InputError(
@@ -107,7 +107,7 @@ def scene_names(folder: Path) -> list[str]:
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{folder / 'scene.json'}: a row has no name; 'sparsevit3d data check' lists what is "
-            f"wrong"
+            "wrong"
         ) from error
 
 

@@ -152,7 +152,7 @@ def statistics(
         if not count:
             raise InputError(
                 f"{folder / 'sample.json'}: has no keyframe; 'sparsevit3d data check' lists what "
-                f"is wrong"
+                "is wrong"
             )
         try:
             for piece in in_order(_piece, _jobs(index, folder), workers):

@@ -82,7 +82,7 @@ class ConfiguredSparseSwin(SparseSwin):
         ):
             raise ValueError(
                 f"SparseSwin: init_cfg={dict(init_cfg)!r}; it is None or dict(type='Pretrained', "
-                f"checkpoint=FILE)"
+                "checkpoint=FILE)"
             )
         super().__init__(**arguments)
         self.init_cfg = init_cfg

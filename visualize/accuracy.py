@@ -21,8 +21,8 @@ WIDE = "#8b949e"
 def save_rivals(arms: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw mAP over the backbone's time and over the time from image to boxes.
 
-    Every arm is a large point and every seed a small one. If an arm was not timed, the time is left
-    out. If no time is left, the axis is the backbone's GMACs.
+    Every arm is a large point and every seed a small one. A time that any arm lacks is left out. If
+    no time is left, the axis is the backbone's GMACs.
     """
     arms = [arm for arm in arms if arm["group"] == "a"]
     timed = ("backbone, ms", "image to boxes, ms")
@@ -101,7 +101,7 @@ def save_failures(
     _intervals(axes, [row for *_, row in rows], labels, "difference", np.inf)
     axes.set_xlabel(
         f"share of objects that {arm} finds less that of {other}, points, 95% interval; beside "
-        f"the names: how many objects"
+        "the names: how many objects"
     )
     save(figure, path, 110)
 

@@ -195,7 +195,7 @@ def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str)
     if trace.scores is None:
         raise InputError(
             f"stage {trace.stage} prunes nothing, so it scored no window; choose a plan that "
-            f"prunes it"
+            "prunes it"
         )
     scale = Normalize(float(trace.scores.min()), float(trace.scores.max()))
 
@@ -235,7 +235,7 @@ def survival_sheet(keyframe: Keyframe, title: str) -> Figure:
 
     caption = (
         f"how much of the depth each place gets: share of the {len(keyframe.trace)} blocks "
-        f"that computed it"
+        "that computed it"
     )
     figure = camera_sheet(keyframe.views, f"{title}\n{caption}", draw)
     _scale(figure, scale, LAYERS, "share of blocks")

@@ -272,7 +272,7 @@ def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
     least = (
-        f"below the bars: how many objects, camera by camera; one counts as kept with "
+        "below the bars: how many objects, camera by camera; one counts as kept with "
         f"{found['object_is_kept_from']:.0%} of its pixels"
     )
     figure.suptitle(

@@ -1,11 +1,12 @@
-"""Does pruning cost accuracy? Every arm of the study, from nothing to its score.
+"""Does pruning cost accuracy? Run every arm of the study, from nothing to its score.
 
     python -m benchmarks.accuracy --work-dir work_dirs/accuracy --groups a b
 
-Takes many hours; interrupted at any time, the same command goes on. What is done lies in the work
-dir, each arm's result as JSON in its ``results``; a copy of those goes to ``--out``. Steps run
-beside each other, one for each core, but for what takes times. ``study.toml`` says what is
-compared; ``benchmarks.accuracy.summary`` makes tables and pictures of the results that there are.
+The study takes many hours. If the command is interrupted, the same command goes on. Products lie in
+the work dir, and each arm's result lies as JSON in its ``results``. The results are also copied to
+``--out``. Steps run beside each other, one for each core. A step that measures times runs alone.
+``study.toml`` says what is compared. ``benchmarks.accuracy.summary`` makes tables and pictures of
+the results.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def hold_to(room: Room) -> None:
         if old[name] != now[name]:
             raise InputError(
                 f"{path}: {name} was {json.dumps(old[name])}, now it is {json.dumps(now[name])}; "
-                f"name another --work-dir, or the old study"
+                "name another --work-dir, or the old study"
             )
     write_json(path, old | now)
 

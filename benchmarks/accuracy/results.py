@@ -234,7 +234,7 @@ class Timed(Step):
 
 
 def steps_of_group(room: Room, group: Group) -> list[Step]:
-    """List the steps of a group, seed by seed and arm by arm, in an order in which they can be taken.
+    """List the steps of a group, seed by seed and arm by arm, in an order that can be run.
 
     The arms of other groups that the group is compared with are included. Steps whose product
     exists are left out, together with the steps that led to them.

@@ -1,4 +1,4 @@
-"""Where a study happens, and what a step of it is."""
+"""The folder in which a study happens, and the base class of its steps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from sparsevit3d.cost.latency_table import Machine
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.swin.sparse_swin import SparseSwin
 
-REGISTERED = (ideas, oracle)  # modules whose hooks arms name
+REGISTERED = (ideas, oracle)  # modules with the hooks that arms name
 Size = tuple[int, int]  # width, height of the network's image
-THREADS = 1  # in so small a network a second thread waits more than it works
+# In a network this small a second thread waits more than it works.
+THREADS = 1
 
 
 @dataclass(frozen=True)
 class Room:
-    """A study and the folder that it happens in."""
+    """A study and the folder in which the study happens."""
 
     study: Study
     folder: Path
@@ -53,7 +54,7 @@ class Room:
         hooks: tuple[str, ...] = (),
         stage: str | None = None,
     ) -> Config:
-        """The study's experiment, as an arm changes it, at ``stage``."""
+        """Return the study's experiment at ``stage``, with the changes of an arm."""
         config = self._read((f"image_size=[{size[0]},{size[1]}]", f"randomness.seed={seed}"), stage)
         config.train_cfg.max_epochs = self.study.epochs[stage or "train"]
         for schedule in config.param_scheduler:
@@ -74,14 +75,16 @@ class Room:
         )
 
     def net(self, size: Size, changes: Changes = ()) -> SparseSwin:
-        """A detector's backbone with fresh weights, to count and to time."""
+        """Return a detector's backbone with fresh weights, to count and to time."""
         return backbone_of(MODELS.build(self.config(0, size, changes).model)).eval()
 
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """``product`` is a file in the work dir; ``alone``: nothing else may run beside it, for it
-    takes times.
+    """One step of a study.
+
+    ``product`` is a file in the work dir. If ``alone`` is set, the step measures times, and nothing
+    else may run beside the step.
     """
 
     alone = False
@@ -109,6 +112,6 @@ def name_of(size: Size) -> str:
 
 
 def machine(size: Size) -> Machine:
-    """This one, and six images at once."""
+    """Return this machine, with six images at once."""
     width, height = size
     return Machine.here("cpu", "float32", (len(CAMERAS), 3, height, width), THREADS)

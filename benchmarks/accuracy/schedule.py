@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 def take(room: Room, steps: Sequence[Step], out: Path) -> None:
-    """Take all steps that are not done, as soon as their needs are met, in the order of ``steps``."""
+    """Take all steps that are not done, in order, as soon as the needs of each step are met."""
     left = [step for step in steps if not step.done(room)]
     cores = len(os.sched_getaffinity(0))
     os.environ |= ENVIRONMENT | {"XDG_CACHE_HOME": str((room.folder / "cache").absolute())}

@@ -103,7 +103,7 @@ class Study:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}: not a study ({type(error).__name__}: {error}); see "
-                f"benchmarks/accuracy/study.toml"
+                "benchmarks/accuracy/study.toml"
             ) from error
         folders = [arm.folder for arm in study.arms()]
         for arm in study.arms():

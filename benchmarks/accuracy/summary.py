@@ -1,10 +1,10 @@
-"""What results say: table, verdicts and pictures, from their JSON alone.
+"""Make a table, verdicts and pictures of the results, from their JSON alone.
 
     python -m benchmarks.accuracy.summary benchmarks/results/accuracy --pictures docs
 
-Differences are paired, arm against arm from the same base on the same scenes, and averaged over all
-seeds that both arms have. Their 95% intervals are for other scenes and other seeds. Where an
-interval is wider than a point to either side, the word is "inconclusive".
+Differences are paired: arm against arm from the same base on the same scenes. They are averaged
+over all seeds that both arms have. Their 95% intervals are for other scenes and other seeds. If an
+interval is wider than a point to either side, the verdict is "inconclusive".
 """
 
 from __future__ import annotations

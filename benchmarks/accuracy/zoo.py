@@ -1,10 +1,9 @@
-"""The study's models, to be given away: weights in half precision, plans, and what just these files
-score.
+"""Publish the study's models: weights in half precision, plans, and the scores of these files.
 
     python -m benchmarks.accuracy.zoo --work-dir work_dirs/accuracy
 
-Once the arms that it names are done. All of them have one config: `sparsevit3d eval zoo/config.py
-zoo/dense.safetensors --data ROOT`.
+Run the command once the arms that it names are done. All models have one config: `sparsevit3d eval
+zoo/config.py zoo/dense.safetensors --data ROOT`.
 """
 
 from __future__ import annotations

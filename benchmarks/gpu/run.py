@@ -1,15 +1,16 @@
-"""SparseSwin-T on a GPU in bfloat16 against timm's Swin-T, eager and compiled, all taking turns in
-one run.
+"""Time SparseSwin-T on a GPU in bfloat16 against timm's Swin-T, eager and compiled.
 
     pip install torch triton timm
     python benchmarks/gpu/run.py --out benchmarks/results/backbone_gpu.json
 
-First it is made sure that the kernels and the recorded graphs compute what the plain path does,
-then they are timed: whole backbones, images on the device to feature maps, six cameras; and each
-kernel beside the torch calls that it replaces. Ends with one line of JSON. "efficiency" is the
-speed-up over the fastest dense contender, divided by how many times fewer MACs the plan takes. Most
-of the time goes to compiling and tuning; nothing but this repository and the three packages is
-needed.
+All contenders take turns in one run. First the kernels and the recorded graphs are checked against
+the plain path. Then whole backbones are timed, from images on the device to feature maps, with six
+cameras. Each kernel is also timed beside the torch calls that it replaces. The last line is one
+line of JSON.
+
+"efficiency" is the speed-up over the fastest dense contender, divided by how many times fewer MACs
+the plan takes. Most of the time goes to compiling and tuning. Only this repository and the three
+packages are needed.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def chains(tables: Tables) -> Iterator[Problem]:
                 )
         query = (
             f"SELECT one.token, other.token FROM {table} one JOIN {table} other ON one.next "
-            f"= other.token"
+            "= other.token"
         )
         for token, named in tables.database.execute(f"{query} WHERE one.{owner} != other.{owner}"):
             yield Problem(

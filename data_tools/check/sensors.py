@@ -165,7 +165,7 @@ def rotation_problems(row: Row, table: str) -> Iterator[Problem]:
     if row["rotation"] is not None and abs(np.linalg.norm(row["rotation"]) - 1) > 1e-3:
         what = (
             f"rotation {row['rotation']} is of length {np.linalg.norm(row['rotation']):.3f}, "
-            f"so it is no rotation"
+            "so it is no rotation"
         )
         yield Problem(
             "no unit quaternion", table, row["token"], what, "give w, x, y, z of length 1"

@@ -133,7 +133,7 @@ def _claim(root: Path, settings: Settings) -> None:
         if found != wanted:
             raise InputError(
                 f"{root}: holds a dataset made with {found}, not {wanted}; use another folder or "
-                f"remove it"
+                "remove it"
             )
     elif root.exists() and any(path.name != ".partial.synthetic.json" for path in root.iterdir()):
         raise InputError(f"{root}: is not empty and no synthetic dataset; use another folder")

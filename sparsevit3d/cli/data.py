@@ -113,7 +113,7 @@ def infos(
         if not trust_pickle:
             raise typer.BadParameter(
                 f"reading {source} runs whatever code is in it; if you trust its maker, add "
-                f"--trust-pickle"
+                "--trust-pickle"
             )
         if len(names) != 1:
             raise typer.BadParameter(

@@ -110,7 +110,7 @@ def _show_zoo(out: Path, clock: Clock, real: Path | None, real_split: str) -> No
         for metric in ("mAP", "NDS")
     )
     console.print(
-        f"So few streets say little. On the 200 scenes of the accuracy study these models have "
+        "So few streets say little. On the 200 scenes of the accuracy study these models have "
         f"{'; '.join(parts)}: docs/accuracy.md."
     )
     if real is not None:

@@ -112,7 +112,7 @@ def recall(
     if not found["stages"][0]["all"]["objects"]:
         raise InputError(
             f"{keyframes.info_file}: the {len(numbers)} keyframes looked at show no true object; "
-            f"say another --split"
+            "say another --split"
         )
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recall.json", found)

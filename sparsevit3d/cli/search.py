@@ -183,7 +183,7 @@ def run(
     if kind == "front":
         console.print(
             f"{work_dir / 'front'}: {len(list((work_dir / 'front').glob('*.json')))} plans that "
-            f"none beats, cheapest first"
+            "none beats, cheapest first"
         )
     console.print(f"{path}: the best, {json.loads(path.read_text())['plan']}")
 

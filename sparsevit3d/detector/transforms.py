@@ -74,7 +74,7 @@ def read_image(
             raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
         raise ImageError(
             f"{path}: not a readable image ({error}); put it back, or leave its keyframe out of "
-            f"the info file"
+            "the info file"
         ) from error
     blue_first: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return blue_first, found
@@ -105,9 +105,9 @@ class LoadCalibratedImage(BaseTransform):
         if found != (camera["width"], camera["height"]):
             raise ImageError(
                 f"{camera['img_path']}: is {found[0]} x {found[1]}, but its camera is calibrated "
-                f"for "
+                "for "
                 f"{camera['width']} x {camera['height']}; use the original image, or scale the "
-                f"calibration with it"
+                "calibration with it"
             )
         results["img"] = image
         results["cam2img"] = camera["cam2img"]

@@ -79,6 +79,6 @@ class Budget:
             if self.allows(plan):
                 return plan
         raise InputError(
-            f"no plan was found that meets all of "
+            "no plan was found that meets all of "
             f"{', '.join(f'{limit.most:.4g} {limit.unit}' for limit in self.limits)}"
         )

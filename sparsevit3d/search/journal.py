@@ -163,7 +163,7 @@ def _whole_lines(file: BinaryIO, path: Path) -> tuple[list[dict[str, Any]], int]
             if file.read(1):
                 raise InputError(
                     f"{path}: line {number} is damaged ({error}); remove that line, or the file "
-                    f"to begin anew"
+                    "to begin anew"
                 ) from None
             break
         place += len(line)

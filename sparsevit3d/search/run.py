@@ -164,7 +164,7 @@ def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress
     if not machine.device.startswith("cpu"):
         raise InputError(
             f"latency on {machine.device} cannot be predicted: a GPU replays a pass as a whole; "
-            f"have it measured"
+            "have it measured"
         )
     path = work_dir / TABLE
     if not path.exists():

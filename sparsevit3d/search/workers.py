@@ -192,7 +192,7 @@ class Cluster:
         if most < question.threads:
             raise InputError(
                 f"--threads {question.threads}: the largest node of the Ray cluster has {most:g} "
-                f"cores"
+                "cores"
             )
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         self._judge = ray.remote(num_cpus=question.threads, num_gpus=gpus, max_retries=LOSSES - 1)(

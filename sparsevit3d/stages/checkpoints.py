@@ -63,18 +63,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises whatever the damage happens to hit
         raise InputError(
             f"{path}: damaged, or no checkpoint of ours ({first_line(error)}); use another one, "
-            f"or make it anew"
+            "or make it anew"
         ) from error
     if not isinstance(content, dict) or not {"state_dict", SEAL} <= content.keys():
         raise InputError(
             f"{path}: holds no 'state_dict' with our seal, so train, adapt or finetune did not "
-            f"write it; "
+            "write it; "
             "pretrained weights of a backbone go into the config, as model.backbone.init_cfg"
         )
     if content[SEAL] != _digest(content):
         raise InputError(
             f"{path}: damaged, its content is not what was written; use another one, or make it "
-            f"anew"
+            "anew"
         )
     return content
 

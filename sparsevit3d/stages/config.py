@@ -38,7 +38,7 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
     if "image_size" not in config:
         raise InputError(
             f"{path}: sets no image_size, so it is not a nuScenes experiment; its docstring says "
-            f"how to run it"
+            "how to run it"
         )
     stages = tree_of(config).pop("stages", {})
     if stage is not None and stage not in stages:
@@ -108,7 +108,7 @@ def load_config(
             if not part["ann_file"].endswith(".json"):
                 raise InputError(
                     f"{part['ann_file']}: info files are read as JSON alone, for to read a "
-                    f"pickle is to run it; if you trust its maker: "
+                    "pickle is to run it; if you trust its maker: "
                     "sparsevit3d data infos ROOT --splits SPLIT --from FILE --trust-pickle"
                 )
     return config

@@ -160,8 +160,8 @@ def diverged(runner: Any, what: str) -> InputError:
     kept = "".join(f" {path} is whole." for path in list_checkpoints(Path(runner.work_dir))[-1:])
     return InputError(
         f"{runner.work_dir}: {what} at iteration {runner.iter + 1}, in epoch {runner.epoch + 1}. "
-        f"The same command would meet it again: "
-        f"use a smaller optim_wrapper.optimizer.lr or optim_wrapper.clip_grad.max_norm, and "
+        "The same command would meet it again: "
+        "use a smaller optim_wrapper.optimizer.lr or optim_wrapper.clip_grad.max_norm, and "
         f"another work dir.{kept}"
     )
 
@@ -182,7 +182,7 @@ class WholeCheckpointHook(Hook):
         if runner.iter == 0 and list_checkpoints(Path(runner.work_dir)):
             raise InputError(
                 f"{runner.work_dir}: holds checkpoints of another run; resume that one, or use "
-                f"another work dir"
+                "another work dir"
             )
 
     def after_train_epoch(self, runner: Any) -> None:

@@ -161,7 +161,7 @@ class Keyframes:
         if not torch.isfinite(values).all():
             raise InputError(
                 f"{self.info_file}: a box of {where} is not all numbers; 'sparsevit3d data "
-                f"check' tells which of the root's, "
+                "check' tells which of the root's, "
                 "'sparsevit3d data infos' makes the file anew"
             )
 

@@ -158,7 +158,7 @@ def _camera(entry: Any, where: str, alone: bool) -> Camera:
     ):
         raise InputError(
             f"{where}: intrinsic is {entry['intrinsic']}, not [[fx, 0, cx], [0, fy, cy], [0, 0, "
-            f"1]] in pixels"
+            "1]] in pixels"
         )
     for side in ("width", "height"):
         if type(entry[side]) is not int or entry[side] <= 0:

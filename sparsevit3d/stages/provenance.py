@@ -61,7 +61,7 @@ def claim(work_dir: Path, request: dict[str, Any]) -> None:
         )
         raise InputError(
             f"{work_dir}: holds another experiment (its {' and '.join(changed)} differ); use "
-            f"another --work-dir or remove it"
+            "another --work-dir or remove it"
         )
     work_dir.mkdir(parents=True, exist_ok=True)
     write_json(marker, request)

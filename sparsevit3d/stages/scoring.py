@@ -69,7 +69,7 @@ def open_root(root: str, version: str) -> NuScenes:
     except (AssertionError, OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{root}/{version}: the devkit cannot read these tables ({error!r}); see "
-            f"'sparsevit3d data check'"
+            "'sparsevit3d data check'"
         ) from error
 
 
@@ -91,7 +91,7 @@ class Truth:
         if not self.tokens:
             raise InputError(
                 f"{nusc.dataroot}: no keyframes to score; the tables have none of the scenes "
-                f"asked for"
+                "asked for"
             )
         with quiet():
             self.boxes = self.filtered(load_gt_of_sample_tokens(nusc, self.tokens, DetectionBox))

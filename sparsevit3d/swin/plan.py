@@ -156,7 +156,7 @@ def agreed_plan(carried: SparsityPlan | None, wanted: SparsityPlan | None) -> Sp
     if None not in (carried, wanted) and carried != wanted:
         raise PlanError(
             f"the weights were made under plan {carried}, but {wanted} is wanted; leave one of "
-            f"them out"
+            "them out"
         )
     return carried or wanted
 

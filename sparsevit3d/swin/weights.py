@@ -268,7 +268,7 @@ def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: damaged, or it holds more than tensors and plain types. Save its state "
-            f"dict alone, with torch.save, where you "
+            "dict alone, with torch.save, where you "
             f"trust it ({first_line(error)})"
         ) from error
     except Exception as error:  # both libraries raise whatever the damage happens to hit
@@ -291,7 +291,7 @@ def _recognise(where: str, state: Mapping[str, Tensor]) -> tuple[Layout, str]:
     if len(found) > 1:
         raise WeightsError(
             f"{where}: holds {len(found)} Swins ({', '.join(sorted(found))}); give the state "
-            f"dict of one"
+            "dict of one"
         )
     ((prefix, layout),) = found.items()
     return layout, prefix

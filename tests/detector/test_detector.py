@@ -79,7 +79,7 @@ def check_round_trip(head, dataset, flip):
         assert size < 1e-4
     print(
         f"{sample.metainfo['img_shape'][::-1]}, flip {flip}: {1 - found / total:.1%} of {total} "
-        f"objects have no location"
+        "objects have no location"
     )
     assert found > 0.75 * total
 

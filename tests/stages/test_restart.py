@@ -215,7 +215,7 @@ def test_a_missing_image_stops_training_and_once_mended_it_goes_on(synthetic, tr
         with pytest.raises(
             InputError,
             match=rf"run: stopped by .*{lost.name}: cannot be read \(No such .*goes on from "
-            rf".*epoch_0001\.pth",
+            r".*epoch_0001\.pth",
         ) as caught:
             train(config_of(synthetic), tmp_path / "run")
     finally:

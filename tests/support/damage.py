@@ -190,8 +190,8 @@ def time_runs_backwards(root):
         one = next(row for row in rows if row["next"])
         other = next(row for row in rows if row["token"] == one["next"])
         earlier = one["timestamp"]
-    one["timestamp"] = other["timestamp"]
-    other["timestamp"] = earlier
+        one["timestamp"] = other["timestamp"]
+        other["timestamp"] = earlier
         return one["token"]
 
     return edit(root, "sample", swap)

@@ -51,8 +51,8 @@ def a_matrix_is_scaled_one_way(root):
 def two_cameras_are_swapped(root):
     def swap(rows):
         rotation = rows[0]["rotation"]
-    rows[0]["rotation"] = rows[3]["rotation"]
-    rows[3]["rotation"] = rotation
+        rows[0]["rotation"] = rows[3]["rotation"]
+        rows[3]["rotation"] = rotation
         return rows[0]["token"]
 
     return edit(root, "calibrated_sensor", swap)
