@@ -18,11 +18,11 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmarks.accuracy.results import steps_of_group
-from benchmarks.accuracy.room import Room
-from benchmarks.accuracy.schedule import take
+from benchmarks.accuracy.schedule import run_steps
 from benchmarks.accuracy.steps import Cost, Pace
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import summarise
+from benchmarks.accuracy.workspace import Workspace
 from data_tools.convert import write_infos
 from data_tools.schema import CAMERAS
 from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset
@@ -56,28 +56,30 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     study = Study.load(arguments.study)
-    room = Room(study, arguments.work_dir)
+    workspace = Workspace(study, arguments.work_dir)
     groups = [
         group
         for group in study.groups
         if arguments.groups is None or group.name in arguments.groups
     ]
-    room.folder.mkdir(parents=True, exist_ok=True)
+    workspace.folder.mkdir(parents=True, exist_ok=True)
     with sole_owner(
-        room.folder,
-        lambda: console.print(f"Another study is at work in {room.folder}; waiting for it to end."),
+        workspace.folder,
+        lambda: console.print(
+            f"Another study is at work in {workspace.folder}; waiting for it to end."
+        ),
     ):
-        hold_to(room)
-        make_data(room)
-        steps = [step for group in groups for step in steps_of_group(room, group)]
+        check_settings(workspace)
+        make_data(workspace)
+        steps = [step for group in groups for step in steps_of_group(workspace, group)]
         costs = list(dict.fromkeys(step for step in steps if isinstance(step, Cost)))
-        take(room, [*costs, Pace()], arguments.out)
-        show_outlook(room)
-        take(room, list(dict.fromkeys(steps)), arguments.out)
+        run_steps(workspace, [*costs, Pace()], arguments.out)
+        show_outlook(workspace)
+        run_steps(workspace, list(dict.fromkeys(steps)), arguments.out)
     summarise(arguments.out, study, None)
 
 
-def hold_to(room: Room) -> None:
+def check_settings(workspace: Workspace) -> None:
     """Check that the work dir belongs to this study, or mark the work dir as this study's.
 
     More arms, seeds or budgets may be added. The settings that finished steps used must stay the
@@ -85,8 +87,8 @@ def hold_to(room: Room) -> None:
 
     Raises InputError if a setting was changed since.
     """
-    path = room.folder / "study.json"
-    now = room.study.settings()
+    path = workspace.folder / "study.json"
+    now = workspace.study.settings()
     old = json.loads(path.read_text()) if path.exists() else {}
     for name in old.keys() & now.keys():
         if old[name] != now[name]:
@@ -97,31 +99,31 @@ def hold_to(room: Room) -> None:
     write_json(path, old | now)
 
 
-def make_data(room: Room) -> None:
+def make_data(workspace: Workspace) -> None:
     with progress_bar("rendering scenes") as update:
-        make_dataset(room.data, room.study.data, usual_workers(), update)
-    if not all((room.data / f"nuscenes_infos_{split}.json").exists() for split in SPLITS):
-        write_infos(room.data, VERSION, SPLITS, workers=usual_workers())
+        make_dataset(workspace.data, workspace.study.data, usual_workers(), update)
+    if not all((workspace.data / f"nuscenes_infos_{split}.json").exists() for split in SPLITS):
+        write_infos(workspace.data, VERSION, SPLITS, workers=usual_workers())
 
 
-def show_outlook(room: Room) -> None:
+def show_outlook(workspace: Workspace) -> None:
     """Show what to expect before the long runs.
 
     The outlook says whether one step of a ratio changes what every stage computes. The outlook also
     says how long the first of the long runs take.
     """
     table = Table("input", *map(str, RATIO_GRID), title="Windows that the stages compute, by ratio")
-    for path in sorted((room.folder / "results").glob("cost_*.json")):
+    for path in sorted((workspace.folder / "results").glob("cost_*.json")):
         kept = json.loads(path.read_text())["kept windows by stage and ratio"]
         table.add_row(
             path.stem.removeprefix("cost_"),
             *(" ".join(map(str, windows)) for windows in kept.values()),
         )
     console.print(table)
-    pace = json.loads((room.folder / Pace().product).read_text())["images a second"]
-    data = room.study.data
+    pace = json.loads((workspace.folder / Pace().product).read_text())["images a second"]
+    data = workspace.study.data
     minutes = (
-        data.scenes[0] * data.keyframes * len(CAMERAS) * room.study.epochs["train"] / pace / 60
+        data.scenes[0] * data.keyframes * len(CAMERAS) * workspace.study.epochs["train"] / pace / 60
     )
     console.print(
         f"A core trains the dense network on {pace:.1f} images a second: each base takes "

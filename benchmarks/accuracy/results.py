@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import oracle, scenes
-from benchmarks.accuracy.room import THREADS, Room, Step, machine
 from benchmarks.accuracy.steps import (
     DISTILLATION,
     Adapted,
@@ -26,6 +25,7 @@ from benchmarks.accuracy.steps import (
     plan_of,
 )
 from benchmarks.accuracy.study import DENSE, OWN_INPUT, Arm, Group
+from benchmarks.accuracy.workspace import THREADS, Step, Workspace, machine
 from data_tools.schema import CAMERAS
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.cost.latency import time_calls
@@ -63,14 +63,14 @@ class Scored(Step):
     def needs(self) -> tuple[Step, ...]:
         return (self.finetuned,)
 
-    def run(self, room: Room) -> None:
+    def run(self, workspace: Workspace) -> None:
         arm = self.finetuned.arm
         own = self.finetuned.adapted
-        checkpoint = checkpoint_of(room, self.finetuned)
-        plan = plan_of(room, self.finetuned)
-        submission = room.folder / self.finetuned.product.parent / "results_nusc.json"
+        checkpoint = checkpoint_of(workspace, self.finetuned)
+        plan = plan_of(workspace, self.finetuned)
+        submission = workspace.folder / self.finetuned.product.parent / "results_nusc.json"
         evaluator = Evaluator(
-            own.config(room), checkpoint, SPLIT, submission.parent / "score", submission
+            own.config(workspace), checkpoint, SPLIT, submission.parent / "score", submission
         )
         if ORACLE in own.hooks:
             oracle.attach(
@@ -78,7 +78,7 @@ class Scored(Step):
             )
         score = evaluator(plan)
         (metric,) = evaluator.runner.test_evaluator.metrics
-        net = room.net(own.size, own.changes)
+        net = workspace.net(own.size, own.changes)
         tally = Tally()
         keyframes = Keyframes(evaluator.runner.cfg, evaluator.runner.model.eval(), SPLIT)
         for number in [] if plan.is_dense else keyframes.spread(LOOKED_AT):
@@ -92,12 +92,12 @@ class Scored(Step):
             "gmacs": count_macs(net, own.size[::-1], plan) / 1e9,
             "score": score,
             "weights": fingerprint(checkpoint),
-            "epochs": room.study.epochs,
+            "epochs": workspace.study.epochs,
             "windows": None if plan.is_dense else tally.as_dict(),
             **scenes.examine(metric.truth, submission),
         }
         # Thousands of numbers, none of which is read alone, so the file is not indented.
-        write_text(room.folder / self.product, json.dumps(document) + "\n")
+        write_text(workspace.folder / self.product, json.dumps(document) + "\n")
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ class Swept(Step):
     def needs(self) -> tuple[Step, ...]:
         return (self.adapted,)
 
-    def run(self, room: Room) -> None:
-        submission = room.folder / f"seed{self.adapted.seed}" / "ratios" / "results_nusc.json"
-        config = self.adapted.config(room)
-        checkpoint = checkpoint_of(room, self.adapted)
+    def run(self, workspace: Workspace) -> None:
+        submission = workspace.folder / f"seed{self.adapted.seed}" / "ratios" / "results_nusc.json"
+        config = self.adapted.config(workspace)
+        checkpoint = checkpoint_of(workspace, self.adapted)
         evaluator = Evaluator(config, checkpoint, "search", submission.parent, submission)
         (metric,) = evaluator.runner.test_evaluator.metrics
         rows: list[dict[str, Any]] = []
@@ -145,7 +145,7 @@ class Swept(Step):
                 }
             )
         write_json(
-            room.folder / self.product,
+            workspace.folder / self.product,
             {"seed": self.adapted.seed, "weights": fingerprint(checkpoint), "plans": rows},
         )
 
@@ -184,23 +184,23 @@ class Timed(Step):
     def needs(self) -> tuple[Step, ...]:
         return self.arms
 
-    def done(self, room: Room) -> bool:
+    def done(self, workspace: Workspace) -> bool:
         """Whether all of these arms and seeds were timed.
 
         If fewer were timed together, all are timed again.
         """
-        if not super().done(room):
+        if not super().done(workspace):
             return False
-        ms = json.loads((room.folder / self.product).read_text())["backbone, ms"]
+        ms = json.loads((workspace.folder / self.product).read_text())["backbone, ms"]
         return all(str(step.adapted.seed) in ms.get(step.arm.name, {}) for step in self.arms)
 
-    def run(self, room: Room) -> None:
+    def run(self, workspace: Workspace) -> None:
         calls: dict[tuple[str, Finetuned], Callable[[], object]] = {}
         gmacs: dict[str, float] = {}  # of an image through neck and head, which no plan changes
         for step in self.arms:
-            config = step.adapted.config(room)
+            config = step.adapted.config(workspace)
             use_split(config, SPLIT)
-            model = load_detector(config, checkpoint_of(room, step), plan_of(room, step))
+            model = load_detector(config, checkpoint_of(workspace, step), plan_of(workspace, step))
             batch = model.data_preprocessor(load_keyframe(config, 0)[0])
             images = batch["inputs"]["imgs"]
             calls["backbone, ms", step] = partial(backbone_of(model), images)
@@ -220,7 +220,7 @@ class Timed(Step):
                 latency.p50_ms
             )
         document = {
-            "machine": machine(room.usual_size).name,
+            "machine": machine(workspace.usual_size).name,
             "threads": THREADS,
             "images": len(CAMERAS),
             **found,
@@ -230,25 +230,25 @@ class Timed(Step):
                 for function in (statistics.median, max)
             ],
         }
-        write_json(room.folder / self.product, document)
+        write_json(workspace.folder / self.product, document)
 
 
-def steps_of_group(room: Room, group: Group) -> list[Step]:
+def steps_of_group(workspace: Workspace, group: Group) -> list[Step]:
     """List the steps of a group, seed by seed and arm by arm, in an order that can be run.
 
     The arms of other groups that the group is compared with are included. Steps whose product
     exists are left out, together with the steps that led to them.
     """
     names = dict.fromkeys(name for arm in group.arms for name in (*arm.against, arm.name))
-    arms = [room.study.arm(name) for name in names]
+    arms = [workspace.study.arm(name) for name in names]
     ends: list[Step] = [
-        Scored(room.study.group_of(arm).name, finetuned_of(room, arm, seed))
+        Scored(workspace.study.group_of(arm).name, finetuned_of(workspace, arm, seed))
         for seed in group.seeds
         for arm in arms
     ]
     if group.ratios is not None:
         ends += [
-            Swept(finetuned_of(room, room.study.arm(group.ratios), seed).adapted)
+            Swept(finetuned_of(workspace, workspace.study.arm(group.ratios), seed).adapted)
             for seed in group.seeds
         ]
     if group.timed:
@@ -256,33 +256,39 @@ def steps_of_group(room: Room, group: Group) -> list[Step]:
         ends.append(
             Timed(
                 group.name,
-                tuple(finetuned_of(room, arm, seed) for arm in timed for seed in group.seeds),
+                tuple(finetuned_of(workspace, arm, seed) for arm in timed for seed in group.seeds),
             )
         )
-    return list(dict.fromkeys(step for end in ends for step in _with_needs(end, room)))
+    return list(dict.fromkeys(step for end in ends for step in _with_needs(end, workspace)))
 
 
-def _with_needs(step: Step, room: Room) -> Iterator[Step]:
-    if not step.done(room):
+def _with_needs(step: Step, workspace: Workspace) -> Iterator[Step]:
+    if not step.done(workspace):
         for need in step.needs:
-            yield from _with_needs(need, room)
+            yield from _with_needs(need, workspace)
         yield step
 
 
-def finetuned_of(room: Room, arm: Arm, seed: int) -> Finetuned:
+def finetuned_of(workspace: Workspace, arm: Arm, seed: int) -> Finetuned:
     kind = DENSE if arm.plan == DENSE else arm.adapt
-    teacher = finetuned_of(room, room.study.arm(DENSE), seed) if DISTILLATION in arm.hooks else None
+    teacher = (
+        finetuned_of(workspace, workspace.study.arm(DENSE), seed)
+        if DISTILLATION in arm.hooks
+        else None
+    )
     adapted = Adapted(
-        seed, room.size(arm), kind, arm.changes, arm.hooks, arm.base == OWN_INPUT, teacher
+        seed, workspace.size(arm), kind, arm.changes, arm.hooks, arm.base == OWN_INPUT, teacher
     )
     if arm.plan == DENSE:
         return Finetuned(arm, adapted, None)
-    if arm.plan in {other.name for other in room.study.arms()}:
-        return Finetuned(arm, adapted, finetuned_of(room, room.study.arm(arm.plan), seed).plan)
-    smaller = room.study.budgets[arm.budget].smaller
+    if arm.plan in {other.name for other in workspace.study.arms()}:
+        return Finetuned(
+            arm, adapted, finetuned_of(workspace, workspace.study.arm(arm.plan), seed).plan
+        )
+    smaller = workspace.study.budgets[arm.budget].smaller
     # The cost of a changed net would be measured in another hour than the rival's time. The two
     # could not be compared.
     rival = Cost(smaller) if smaller and not arm.changes else None
     return Finetuned(
-        arm, adapted, Searched(adapted, arm.plan, arm.budget, Cost(room.usual_size), rival)
+        arm, adapted, Searched(adapted, arm.plan, arm.budget, Cost(workspace.usual_size), rival)
     )

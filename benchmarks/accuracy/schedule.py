@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.accuracy.room import THREADS, Room, Step
+from benchmarks.accuracy.workspace import THREADS, Step, Workspace
 from sparsevit3d.processes import end_with_parent
 from sparsevit3d.terminal import console, progress_bar
 
@@ -29,22 +29,22 @@ ENVIRONMENT = {
 }
 
 
-def take(room: Room, steps: Sequence[Step], out: Path) -> None:
+def run_steps(workspace: Workspace, steps: Sequence[Step], out: Path) -> None:
     """Take all steps that are not done, in order, as soon as the needs of each step are met."""
-    left = [step for step in steps if not step.done(room)]
+    left = [step for step in steps if not step.done(workspace)]
     cores = len(os.sched_getaffinity(0))
-    os.environ |= ENVIRONMENT | {"XDG_CACHE_HOME": str((room.folder / "cache").absolute())}
+    os.environ |= ENVIRONMENT | {"XDG_CACHE_HOME": str((workspace.folder / "cache").absolute())}
     running: dict[Future[float], Step] = {}
-    keep(room, out)
+    keep(workspace, out)
     # Each step has its own process, because mmengine leaves much behind in a process.
     with (
         ProcessPoolExecutor(cores, get_context("spawn"), max_tasks_per_child=1) as pool,
         progress_bar("steps") as update,
     ):
         while left or running:
-            for step in ready(room, left, list(running.values()), cores):
+            for step in ready(workspace, left, list(running.values()), cores):
                 left.remove(step)
-                running[pool.submit(run_step, step, room)] = step
+                running[pool.submit(run_step, step, workspace)] = step
             if not running:
                 raise RuntimeError(
                     f"no step can begin: {left[0].product} needs what none of the steps makes"
@@ -57,13 +57,13 @@ def take(room: Room, steps: Sequence[Step], out: Path) -> None:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 step = running.pop(future)
                 console.print(f"{time.strftime('%H:%M')}  {step.product}: {future.result():.0f} s")
-                keep(room, out)
+                keep(workspace, out)
         update(len(steps), len(steps), "")
 
 
-def ready(room: Room, left: list[Step], running: list[Step], cores: int) -> list[Step]:
+def ready(workspace: Workspace, left: list[Step], running: list[Step], cores: int) -> list[Step]:
     """Return the steps to begin now."""
-    able = [step for step in left if step.can_begin(room)]
+    able = [step for step in left if step.can_begin(workspace)]
     if any(step.alone for step in running) or len(running) >= cores:
         return []
     if able and able[0].alone:
@@ -71,12 +71,12 @@ def ready(room: Room, left: list[Step], running: list[Step], cores: int) -> list
     return [step for step in able if not step.alone][: cores - len(running)]
 
 
-def run_step(step: Step, room: Room) -> float:
+def run_step(step: Step, workspace: Workspace) -> float:
     """Run a step in this process, which is the step's own, and return the seconds taken.
 
     Output goes to a log file beside the step's product.
     """
-    log = (room.folder / step.product).with_suffix(".log")
+    log = (workspace.folder / step.product).with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         for stream in (sys.stdout, sys.stderr):
@@ -86,12 +86,12 @@ def run_step(step: Step, room: Room) -> float:
 
     torch.set_num_threads(THREADS)
     start = time.monotonic()
-    step.run(room)
+    step.run(workspace)
     return time.monotonic() - start
 
 
-def keep(room: Room, out: Path) -> None:
+def keep(workspace: Workspace, out: Path) -> None:
     """Copy the results to the folder in which they are committed."""
     out.mkdir(parents=True, exist_ok=True)
-    for path in (room.folder / "results").glob("*.json"):
+    for path in (workspace.folder / "results").glob("*.json"):
         shutil.copy(path, out / path.name)

@@ -17,8 +17,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from benchmarks.accuracy.room import Room, Size, Step, machine, name_of
 from benchmarks.accuracy.study import RANDOM_PLANS, Arm, Changes
+from benchmarks.accuracy.workspace import Size, Step, Workspace, machine, name_of
 from data_tools.schema import CAMERAS
 from sparsevit3d.cost.latency_table import table_for
 from sparsevit3d.cost.macs import count_macs, kept_windows
@@ -47,8 +47,8 @@ class Cost(Step):
     def product(self) -> Path:
         return Path("results", f"cost_{name_of(self.size)}.json")
 
-    def run(self, room: Room) -> None:
-        net = room.net(self.size)
+    def run(self, workspace: Workspace) -> None:
+        net = workspace.net(self.size)
         table = table_for(net, machine(self.size))
         dense = SparsityPlan.uniform(0, net.depths)
         kept = {
@@ -71,10 +71,10 @@ class Cost(Step):
                 table.accuracy.worst_error,
             ],
         }
-        write_json(room.folder / self.product, document)
+        write_json(workspace.folder / self.product, document)
 
-    def of(self, room: Room, what: str) -> Any:
-        return json.loads((room.folder / self.product).read_text())[what]
+    def of(self, workspace: Workspace, what: str) -> Any:
+        return json.loads((workspace.folder / self.product).read_text())[what]
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Pace(Step):
     def product(self) -> Path:
         return Path("results", "pace.json")
 
-    def run(self, room: Room) -> None:
-        runner = build_runner(room.config(0, room.usual_size), room.folder / "pace")
+    def run(self, workspace: Workspace) -> None:
+        runner = build_runner(workspace.config(0, workspace.usual_size), workspace.folder / "pace")
         optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
         model = runner.model.train()
         batches = cycle(runner.build_dataloader(runner.cfg.train_dataloader))
@@ -101,7 +101,7 @@ class Pace(Step):
             model.train_step(next(batches), optimizer)
         seconds = (time.monotonic() - start) / self.steps
         write_json(
-            room.folder / self.product,
+            workspace.folder / self.product,
             {"images a second": runner.cfg.train_dataloader.batch_size / seconds},
         )
 
@@ -125,17 +125,20 @@ class Base(Step):
         size = f"_{name_of(self.size)}" if self.size else ""
         return Path(f"seed{self.seed}", f"base{size}{_suffix(self.changes)}", "checkpoint.json")
 
-    def run(self, room: Room) -> None:
-        folder = room.folder / self.product.parent
+    def run(self, workspace: Workspace) -> None:
+        folder = workspace.folder / self.product.parent
         base = folder / f"base{WEIGHTS}"
-        if self == Base(self.seed) and self.seed in room.study.bases:
-            shutil.copyfile(room.study.bases[self.seed], base)
+        if self == Base(self.seed) and self.seed in workspace.study.bases:
+            shutil.copyfile(workspace.study.bases[self.seed], base)
         else:
             save_weights(
-                train(room.config(self.seed, self.size or room.usual_size, self.changes), folder),
+                train(
+                    workspace.config(self.seed, self.size or workspace.usual_size, self.changes),
+                    folder,
+                ),
                 base,
             )
-        note(room, self, base)
+        note(workspace, self, base)
 
 
 def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:
@@ -146,16 +149,16 @@ def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:
     )
 
 
-def note(room: Room, step: Step, checkpoint: Path) -> None:
+def note(workspace: Workspace, step: Step, checkpoint: Path) -> None:
     """Write a stage's product: where its checkpoint is."""
     write_json(
-        room.folder / step.product,
+        workspace.folder / step.product,
         {"checkpoint": checkpoint.name, "sha256": fingerprint(checkpoint)},
     )
 
 
-def checkpoint_of(room: Room, step: Step) -> Path:
-    path = room.folder / step.product
+def checkpoint_of(workspace: Workspace, step: Step) -> Path:
+    path = workspace.folder / step.product
     return path.parent / json.loads(path.read_text())["checkpoint"]
 
 
@@ -187,22 +190,22 @@ class Adapted(Step):
         base = Base(self.seed, shapes, self.size if self.own_base else None)
         return (base, self.teacher) if self.teacher else (base,)
 
-    def config(self, room: Room, stage: str | None = None) -> Config:
-        config = room.config(self.seed, self.size, self.changes, self.hooks, stage)
+    def config(self, workspace: Workspace, stage: str | None = None) -> Config:
+        config = workspace.config(self.seed, self.size, self.changes, self.hooks, stage)
         if self.teacher:
             (hook,) = (hook for hook in config.custom_hooks if hook["type"] == DISTILLATION)
-            hook["weights"] = str(checkpoint_of(room, self.teacher))
+            hook["weights"] = str(checkpoint_of(workspace, self.teacher))
         return config
 
-    def run(self, room: Room) -> None:
-        folder = room.folder / self.product.parent
-        start = checkpoint_of(room, self.needs[0])
-        config = self.config(room, "adapt")
+    def run(self, workspace: Workspace) -> None:
+        folder = workspace.folder / self.product.parent
+        start = checkpoint_of(workspace, self.needs[0])
+        config = self.config(workspace, "adapt")
         if self.kind == RANDOM_PLANS:
-            note(room, self, adapt(config, folder, start))
+            note(workspace, self, adapt(config, folder, start))
         else:
             note(
-                room,
+                workspace,
                 self,
                 finetune(
                     config, folder, start, SparsityPlan.uniform(0, config.model.backbone.depths)
@@ -236,17 +239,18 @@ class Searched(Step):
         own = Cost(self.adapted.size)  # the table is measured while nothing else runs
         return (self.adapted, self.dense, *((self.rival, own) if self.rival else ()))
 
-    def run(self, room: Room) -> None:
-        question = Question(self.adapted.config(room), checkpoint_of(room, self.adapted))
+    def run(self, workspace: Workspace) -> None:
+        question = Question(self.adapted.config(workspace), checkpoint_of(workspace, self.adapted))
         request = Request(
             self.algorithm,
-            room.study.search,
-            max_gmacs=room.study.budgets[self.budget].share * self.dense.of(room, "gmacs"),
-            max_ms=self.rival.of(room, "ms") if self.rival else None,
+            workspace.study.search,
+            max_gmacs=workspace.study.budgets[self.budget].share
+            * self.dense.of(workspace, "gmacs"),
+            max_ms=self.rival.of(workspace, "ms") if self.rival else None,
             machine=machine(self.adapted.size),
         )
         with closing(hire(question, 1)) as judge:
-            search(question, request, room.folder / self.product.parent, judge)
+            search(question, request, workspace.folder / self.product.parent, judge)
 
 
 @dataclass(frozen=True)
@@ -265,17 +269,19 @@ class Finetuned(Step):
     def needs(self) -> tuple[Step, ...]:
         return (self.adapted, self.plan) if self.plan else (self.adapted,)
 
-    def run(self, room: Room) -> None:
-        folder = room.folder / self.product.parent
-        start = checkpoint_of(room, self.adapted)
-        config = self.adapted.config(room, "finetune")
+    def run(self, workspace: Workspace) -> None:
+        folder = workspace.folder / self.product.parent
+        start = checkpoint_of(workspace, self.adapted)
+        config = self.adapted.config(workspace, "finetune")
         if self.arm.finetune == RANDOM_PLANS:
-            note(room, self, adapt(config, folder, start))
+            note(workspace, self, adapt(config, folder, start))
         else:
-            note(room, self, finetune(config, folder, start, plan_of(room, self)))
+            note(workspace, self, finetune(config, folder, start, plan_of(workspace, self)))
 
 
-def plan_of(room: Room, step: Finetuned) -> SparsityPlan:
+def plan_of(workspace: Workspace, step: Finetuned) -> SparsityPlan:
     if step.plan is None:
-        return SparsityPlan.uniform(0, room.config(0, room.usual_size).model.backbone.depths)
-    return SparsityPlan.load(room.folder / step.plan.product)
+        return SparsityPlan.uniform(
+            0, workspace.config(0, workspace.usual_size).model.backbone.depths
+        )
+    return SparsityPlan.load(workspace.folder / step.plan.product)

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from benchmarks.accuracy.results import SPLIT, finetuned_of
-from benchmarks.accuracy.room import Room, Step, machine
 from benchmarks.accuracy.steps import Searched, checkpoint_of
 from benchmarks.accuracy.study import ROOT, Study
+from benchmarks.accuracy.workspace import Step, Workspace, machine
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import VERSION, make_dataset
 from sparsevit3d.cli.demo import STREETS
@@ -47,57 +47,59 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "zoo")
     arguments = parser.parse_args()
-    room = Room(Study.load(arguments.study), arguments.work_dir)
+    workspace = Workspace(Study.load(arguments.study), arguments.work_dir)
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.py", CONFIG.format(relpath(room.study.config, out)))
-    make_dataset(room.folder / "streets", STREETS, usual_workers())
-    write_infos(room.folder / "streets", VERSION, [SPLIT], workers=usual_workers())
+    write_text(out / "config.py", CONFIG.format(relpath(workspace.study.config, out)))
+    make_dataset(workspace.folder / "streets", STREETS, usual_workers())
+    write_infos(workspace.folder / "streets", VERSION, [SPLIT], workers=usual_workers())
     document = {
-        "trained on": asdict(room.study.data),
-        "epochs": room.study.epochs,
-        "seed": seed_of(room),
-        "machine": machine(room.usual_size).name,
+        "trained on": asdict(workspace.study.data),
+        "epochs": workspace.study.epochs,
+        "seed": seed_of(workspace),
+        "machine": machine(workspace.usual_size).name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "models": {
-            name: give_away(room, steps, out / f"{name}{WEIGHTS}")
-            for name, steps in models(room).items()
+            name: give_away(workspace, steps, out / f"{name}{WEIGHTS}")
+            for name, steps in models(workspace).items()
         },
     }
     write_json(out / "scores.json", document)
 
 
-def seed_of(room: Room) -> int:
+def seed_of(workspace: Workspace) -> int:
     """Return the first seed with which all these arms are run."""
-    return room.study.group_of(room.study.arm(ARMS["pruned_42"])).seeds[0]
+    return workspace.study.group_of(workspace.study.arm(ARMS["pruned_42"])).seeds[0]
 
 
-def models(room: Room) -> dict[str, tuple[Step, Searched | None]]:
+def models(workspace: Workspace) -> dict[str, tuple[Step, Searched | None]]:
     """Return by name the step that made the weights and the step that found the plan."""
     found: dict[str, tuple[Step, Searched | None]] = {}
     for name, arm in ARMS.items():
-        step = finetuned_of(room, room.study.arm(arm), seed_of(room))
+        step = finetuned_of(workspace, workspace.study.arm(arm), seed_of(workspace))
         found[name] = (step, step.plan)
         if step.plan is not None:
             found["adapted"] = (step.adapted, None)  # shared by every plan
     return found
 
 
-def give_away(room: Room, of: tuple[Step, Searched | None], weights: Path) -> dict[str, Any]:
+def give_away(
+    workspace: Workspace, of: tuple[Step, Searched | None], weights: Path
+) -> dict[str, Any]:
     """Write weights with their plan beside them, and return the facts to publish."""
     step, search = of
-    save_weights(checkpoint_of(room, step), weights)
+    save_weights(checkpoint_of(workspace, step), weights)
     if search is not None:
-        plan = json.loads((room.folder / search.product).read_text())
+        plan = json.loads((workspace.folder / search.product).read_text())
         plan["weights"]["path"] = Path(plan["weights"]["path"]).name
         plan["data"]["root"] = "data"
         write_json(weights.with_suffix(".plan.json"), plan)
     scores = {}
-    for name, data in (("study", room.data), ("demo", room.folder / "streets")):
-        config = load_config(room.study.config, data, options=room.study.options)
+    for name, data in (("study", workspace.data), ("demo", workspace.folder / "streets")):
+        config = load_config(workspace.study.config, data, options=workspace.study.options)
         evaluator = Evaluator(
-            config, weights, SPLIT, room.folder / "zoo" / f"{weights.stem}_{name}"
+            config, weights, SPLIT, workspace.folder / "zoo" / f"{weights.stem}_{name}"
         )
         scores[f"{SPLIT} of the {name}"] = evaluator()
     console.print(

@@ -14,13 +14,13 @@ from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 
-from benchmarks.accuracy.__main__ import hold_to
+from benchmarks.accuracy.__main__ import check_settings
 from benchmarks.accuracy.results import finetuned_of, steps_of_group
-from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.scenes import _count, _scenes, examine, interval, match_all, score
 from benchmarks.accuracy.steps import Base, checkpoint_of
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import TIMES, Difference, differences, summarise
+from benchmarks.accuracy.workspace import Workspace
 from data_tools.synthetic.dataset import VERSION
 from sparsevit3d.cost.macs import count_macs
 from sparsevit3d.errors import InputError
@@ -280,81 +280,85 @@ def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, old, new, word
 
 
 @pytest.fixture
-def room(synthetic, tmp_path):
+def workspace(synthetic, tmp_path):
     (tmp_path / "data").symlink_to(synthetic)
-    return Room(Study.load(STUDY), tmp_path)
+    return Workspace(Study.load(STUDY), tmp_path)
 
 
-def test_the_uniform_plan_costs_what_its_rival_costs_within_two_points(room):
+def test_the_uniform_plan_costs_what_its_rival_costs_within_two_points(workspace):
     """An arm that computes a fifth less than what it is compared with says nothing of how plans are
     found.
     """
-    limits = room.study.budgets[room.study.arm("uniform plan").budget]
-    net = room.net(room.usual_size)
+    limits = workspace.study.budgets[workspace.study.arm("uniform plan").budget]
+    net = workspace.net(workspace.usual_size)
     macs = [
-        count_macs(net, room.usual_size[::-1], SparsityPlan.uniform(ratio, net.depths))
+        count_macs(net, workspace.usual_size[::-1], SparsityPlan.uniform(ratio, net.depths))
         for ratio in RATIO_GRID
     ]
     best = max(each / macs[0] for each in macs if each <= limits.share * macs[0])
     assert limits.smaller is None
-    assert abs(best - room.study.budgets["56"].share) < 0.02
+    assert abs(best - workspace.study.budgets["56"].share) < 0.02
 
 
-def test_steps_are_shared_by_arms_that_begin_alike(room):
+def test_steps_are_shared_by_arms_that_begin_alike(workspace):
     arms = {
-        name: finetuned_of(room, room.study.arm(name), 1)
+        name: finetuned_of(workspace, workspace.study.arm(name), 1)
         for name in ("dense", "SparseViT", "random importance", "smaller input from the start")
     }
     bases = {name: step.adapted.needs[0].product.parent.name for name, step in arms.items()}
     assert bases == {**dict.fromkeys(arms, "base"), "smaller input from the start": "base_384x144"}
     assert arms["random importance"].plan == arms["SparseViT"].plan
     assert arms["random importance"].adapted != arms["SparseViT"].adapted
-    every = [step for group in room.study.groups for step in steps_of_group(room, group)]
+    every = [step for group in workspace.study.groups for step in steps_of_group(workspace, group)]
     products = {step.product: step for step in every}
     assert len(products) == len(set(every))  # no two steps make one file
 
 
-def test_arms_are_compared_from_the_same_base_and_what_is_done_is_left_out(room):
+def test_arms_are_compared_from_the_same_base_and_what_is_done_is_left_out(workspace):
     """Group b's further seeds have dense and SparseViT of their own; where these have their
     results, nothing that led there is done again.
     """
-    group = replace(room.study.groups[1], seeds=(7,))
+    group = replace(workspace.study.groups[1], seeds=(7,))
 
     def seed_7() -> set[str]:
         return {
-            str(step.product) for step in steps_of_group(room, group) if "7" in str(step.product)
+            str(step.product)
+            for step in steps_of_group(workspace, group)
+            if "7" in str(step.product)
         }
 
     assert {
         f"results/{name}_7.json" for name in ("a_dense", "a_sparsevit", "b_no_adaptation")
     } < seed_7()
     before = seed_7()
-    (room.folder / "results").mkdir()
-    (room.folder / "results" / "a_dense_7.json").touch()
+    (workspace.folder / "results").mkdir()
+    (workspace.folder / "results" / "a_dense_7.json").touch()
     assert before - seed_7() == {"results/a_dense_7.json", "seed7/dense/checkpoint.json"}
 
 
-def test_a_base_that_the_study_names_is_not_trained(room):
+def test_a_base_that_the_study_names_is_not_trained(workspace):
     given = ROOT / "zoo/dense.safetensors"
-    study = replace(room.study, bases={3: given})
+    study = replace(workspace.study, bases={3: given})
     assert study.settings()["base 3"] == fingerprint(given)
-    room = Room(study, room.folder)
+    workspace = Workspace(study, workspace.folder)
     step = Base(3)
-    (room.folder / step.product.parent).mkdir(parents=True)
-    step.run(room)
-    assert step.done(room)
-    assert checkpoint_of(room, step).read_bytes() == given.read_bytes()
+    (workspace.folder / step.product.parent).mkdir(parents=True)
+    step.run(workspace)
+    assert step.done(workspace)
+    assert checkpoint_of(workspace, step).read_bytes() == given.read_bytes()
 
 
 def test_a_work_dir_is_of_one_study(tmp_path):
     study = Study.load(STUDY)
-    hold_to(Room(study, tmp_path))
-    hold_to(Room(replace(study, groups=study.groups[:1]), tmp_path))  # fewer arms, and later more
-    hold_to(Room(study, tmp_path))
+    check_settings(Workspace(study, tmp_path))
+    check_settings(
+        Workspace(replace(study, groups=study.groups[:1]), tmp_path)
+    )  # fewer arms, and later more
+    check_settings(Workspace(study, tmp_path))
     with pytest.raises(
         InputError, match=r"study.json: epochs was .*8.* now it is .*9.*; name another --work-dir"
     ):
-        hold_to(Room(replace(study, epochs=study.epochs | {"train": 9}), tmp_path))
+        check_settings(Workspace(replace(study, epochs=study.epochs | {"train": 9}), tmp_path))
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from mmengine.registry import HOOKS
 
 from benchmarks.accuracy import oracle
 from benchmarks.accuracy.ideas import contrast, drawn
-from benchmarks.accuracy.room import Room
 from benchmarks.accuracy.study import Study
+from benchmarks.accuracy.workspace import Workspace
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.look import Keyframes
@@ -77,10 +77,10 @@ def adapted_with(synthetic, untrained, tmp_path):
     losses.
     """
     (tmp_path / "data").symlink_to(synthetic)
-    room = Room(Study.load(STUDY), tmp_path)
+    workspace = Workspace(Study.load(STUDY), tmp_path)
 
     def run(changes=(), hooks=()):
-        config = room.config(0, (128, 64), changes, (*hooks, "ListenHook"), "adapt")
+        config = workspace.config(0, (128, 64), changes, (*hooks, "ListenHook"), "adapt")
         config.train_dataloader.batch_size = 8
         for hook in config.custom_hooks:
             if hook["type"] == "DistillationHook":

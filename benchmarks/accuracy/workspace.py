@@ -25,7 +25,7 @@ THREADS = 1
 
 
 @dataclass(frozen=True)
-class Room:
+class Workspace:
     """A study and the folder in which the study happens."""
 
     study: Study
@@ -97,14 +97,14 @@ class Step(ABC):
     def needs(self) -> tuple[Step, ...]:
         return ()
 
-    def done(self, room: Room) -> bool:
-        return (room.folder / self.product).exists()
+    def done(self, workspace: Workspace) -> bool:
+        return (workspace.folder / self.product).exists()
 
-    def can_begin(self, room: Room) -> bool:
-        return all(need.done(room) for need in self.needs)
+    def can_begin(self, workspace: Workspace) -> bool:
+        return all(need.done(workspace) for need in self.needs)
 
     @abstractmethod
-    def run(self, room: Room) -> None: ...
+    def run(self, workspace: Workspace) -> None: ...
 
 
 def name_of(size: Size) -> str:
