@@ -53,7 +53,7 @@ done
 
 # mmcv is built from source, and its build imports torch: torch and the build tools come first.
 echo "set-up: torch, some 200 MB (3 GB where it comes with CUDA)"
-pip install --quiet $(grep -E '^(torch|setuptools|wheel|ninja|numpy|psutil)==' requirements.txt)
+pip install --quiet --no-compile $(grep -E '^(torch|setuptools|wheel|ninja|numpy|psutil)==' requirements.txt)
 
 # A wheel of mmcv holds for one torch. pip's own cache does not tell torches apart, so it is not used.
 mmcv=$(grep '^mmcv==' requirements.txt)
@@ -89,7 +89,7 @@ has_wheel || is_installed || build_mmcv
 grep -v '^mmcv==' requirements.txt >"$scratch/others.txt"
 others=$(grep -c == "$scratch/others.txt")
 echo "set-up: $others other packages, some 800 MB, 3 minutes on two cores"
-pip install --progress-bar off -r "$scratch/others.txt" 2>&1 | tee "$scratch/pip.log" |
+pip install --no-compile --progress-bar off -r "$scratch/others.txt" 2>&1 | tee "$scratch/pip.log" |
   sed -u -n -e '/^Installing collected/ s/.*/set-up: unpacking them/p' -e '/^Collecting/p' -e '/^Requirement already/p' |
   show_tenths "packages fetched" "$others" ||
   fail "pip failed. The end of its log:
