@@ -17,8 +17,17 @@ from rich.text import Text
 
 from sparsevit3d.cli.benchmark import benchmark
 from sparsevit3d.cli.data import data_app
-from sparsevit3d.cli.options import ConfigPath, Data, From, Infos, Plan, Set, WorkDir, read_plan
 from sparsevit3d.cli.search import search_app
+from sparsevit3d.cli.shared_options import (
+    ConfigPath,
+    Data,
+    From,
+    Infos,
+    Plan,
+    Set,
+    WorkDir,
+    read_plan,
+)
 from sparsevit3d.cli.tables import score_table
 from sparsevit3d.cli.visualize import visualize_app
 from sparsevit3d.errors import InputError

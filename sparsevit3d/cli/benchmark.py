@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sparsevit3d.cli.options import ConfigPath, Data, Infos, Set, read_plan
+from sparsevit3d.cli.shared_options import ConfigPath, Data, Infos, Set, read_plan
 from sparsevit3d.cli.tables import benchmark_tables
 from sparsevit3d.errors import InputError
 from sparsevit3d.terminal import console, progress_bar

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsevit3d.cli.options import (
+from sparsevit3d.cli.shared_options import (
     Checkpoint,
     ConfigPath,
     Data,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from sparsevit3d.cli.options import ConfigPath, Data, From, Infos, Set
+from sparsevit3d.cli.shared_options import ConfigPath, Data, From, Infos, Set
 from sparsevit3d.cli.tables import search_table
 from sparsevit3d.terminal import console, progress_bar
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sparsevit3d.cli.options import (
+from sparsevit3d.cli.report import compare, recall, report
+from sparsevit3d.cli.shared_options import (
     Checkpoint,
     ConfigPath,
     Data,
@@ -18,7 +19,6 @@ from sparsevit3d.cli.options import (
     open_split,
     target_file,
 )
-from sparsevit3d.cli.report import compare, recall, report
 from sparsevit3d.terminal import console, tracked
 
 visualize_app = typer.Typer(

@@ -30,14 +30,21 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.progress import Progress, no_progress
 from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.look import load_keyframe
-from sparsevit3d.stages.rivals import Call, ReleasedSwin, floor, mmdet3d_head, mmdet_swin
+from sparsevit3d.stages.rivals import (
+    DENSE_RIVALS,
+    Call,
+    dense_plan,
+    floor,
+    mmdet3d_head,
+    plain_path,
+    rivals_of,
+    under,
+)
 from sparsevit3d.stages.runner import load_detector
 from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.sparse_swin import SparseSwin
 
 PARTS = ("backbone", "neck", "head", "decode")
-# Plans are compared with the fastest of these and dense SparseSwin.
-DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")
 
 
 class Subject(NamedTuple):
@@ -144,10 +151,10 @@ def benchmark(
         plan.check(net.depths)
     nets = {kind: copy.deepcopy(net).to(kind).eval() for kind in kinds}
     share = {
-        str(plan): count_macs(net, size, plan) / count_macs(net, size, _dense(net))
+        str(plan): count_macs(net, size, plan) / count_macs(net, size, dense_plan(net))
         for plan in plans
     }
-    rivals = _rivals(net, images, plans[-1])
+    rivals = rivals_of(net, images, plans[-1])
     calls = rivals | _sparse_swins(nets, images, plans)
     backbone: dict[str, Any] = {
         name: vars(one) for name, one in time_calls(calls, images, runs, 3, progress).items()
@@ -185,41 +192,8 @@ def _tag(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _dense(net: SparseSwin) -> SparsityPlan:
-    return SparsityPlan.uniform(0, net.depths)
-
-
 def _name(plan: SparsityPlan, kind: torch.dtype) -> str:
     return f"SparseSwin {'dense' if plan.is_dense else plan}, {_tag(kind)}"
-
-
-def _under(
-    net: SparseSwin, plan: SparsityPlan, run: Callable[[Tensor], Any], images: Tensor
-) -> Callable[[], Any]:
-    def call() -> Any:
-        net.plan = plan
-        return run(images)
-
-    return call
-
-
-def _rivals(net: SparseSwin, images: Tensor, plan: SparsityPlan) -> dict[str, Call]:
-    eager = mmdet_swin(net)
-    compiled = torch.compile(eager, options={"freezing": images.device.type == "cpu"})
-    plain = _plain(net)
-    released = ReleasedSwin(plain)
-    return {
-        "mmdet": lambda: eager(images),
-        "mmdet compiled": lambda: compiled(images),
-        "released form": _under(plain, _dense(net), released, images),
-        f"released form {plan}": _under(plain, plan, released, images),
-    }
-
-
-def _plain(net: SparseSwin) -> SparseSwin:
-    plain = copy.deepcopy(net).eval()
-    plain.fast = False
-    return plain
 
 
 def _sparse_swins(
@@ -231,8 +205,8 @@ def _sparse_swins(
         calls[f"floor, {_tag(kind)}"] = floor(
             net, (cast.shape[0], cast.shape[1], cast.shape[2], cast.shape[3])
         )
-        for plan in (_dense(net), *plans):
-            calls[_name(plan, kind)] = _under(net, plan, net, cast)
+        for plan in (dense_plan(net), *plans):
+            calls[_name(plan, kind)] = under(net, plan, net, cast)
     return calls
 
 
@@ -263,7 +237,7 @@ def _time_detectors(
     model = subject.model
     original = mmdet3d_head(model)
     heads = {"mmdet": original, "mmdet, backbone compiled": original}
-    names = [*heads, *(_name(plan, kinds[0]) for plan in (_dense(backbone_of(model)), *plans))]
+    names = [*heads, *(_name(plan, kinds[0]) for plan in (dense_plan(backbone_of(model)), *plans))]
     names += [_name(plans[-1], kind) for kind in kinds[1:]]
     spent: dict[str, list[list[float]]] = {name: [] for name in names}
     calls = {
@@ -324,7 +298,7 @@ def count_gmacs(model: Any, images: Tensor) -> dict[str, float]:
     net = backbone_of(model)
     found = {
         "backbone": len(images)
-        * count_macs(net, (images.shape[2], images.shape[3]), _dense(net))
+        * count_macs(net, (images.shape[2], images.shape[3]), dense_plan(net))
         / 1e9
     }
     x = [feature.cpu() for feature in net(images)]
@@ -346,9 +320,9 @@ def _agreement(
 
     Compared are the dense network and the network under ``plan``.
     """
-    plain = _plain(net)
+    plain = plain_path(net)
     result = {}
-    for one in (_dense(net), plan):
+    for one in (dense_plan(net), plan):
         cast.plan = one
         plain.plan = one
         pairs = zip(cast(images.to(next(cast.parameters()).dtype)), plain(images), strict=True)

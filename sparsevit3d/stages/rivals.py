@@ -20,6 +20,49 @@ from sparsevit3d.swin.weights import MMDET, translated
 from sparsevit3d.swin.windows import window_table
 
 Call = Callable[[], object]
+# Plans are compared with the fastest of these and dense SparseSwin.
+DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")
+
+
+def rivals_of(net: SparseSwin, images: Tensor, plan: SparsityPlan) -> dict[str, Call]:
+    """By name what the benchmark times beside SparseSwin. A new rival is added here.
+
+    The released form runs dense and under ``plan``. The others run dense.
+    """
+    eager = mmdet_swin(net)
+    compiled = torch.compile(eager, options={"freezing": images.device.type == "cpu"})
+    plain = plain_path(net)
+    released = ReleasedSwin(plain)
+    return {
+        "mmdet": lambda: eager(images),
+        "mmdet compiled": lambda: compiled(images),
+        "released form": under(plain, dense_plan(net), released, images),
+        f"released form {plan}": under(plain, plan, released, images),
+    }
+
+
+def under(
+    net: SparseSwin, plan: SparsityPlan, run: Callable[[Tensor], Any], images: Tensor
+) -> Call:
+    """Run ``net`` by ``run`` under ``plan`` with each call."""
+
+    def call() -> Any:
+        net.plan = plan
+        return run(images)
+
+    return call
+
+
+def plain_path(net: SparseSwin) -> SparseSwin:
+    """A copy of ``net`` that takes the plain path alone."""
+    plain = copy.deepcopy(net).eval()
+    plain.fast = False
+    return plain
+
+
+def dense_plan(net: SparseSwin) -> SparsityPlan:
+    """The plan under which ``net`` prunes nothing."""
+    return SparsityPlan.uniform(0, net.depths)
 
 
 def mmdet_swin(net: SparseSwin) -> nn.Module:
