@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -73,6 +72,8 @@ def take_lock(file: int | BinaryIO, shared: bool = False, patience: float = 0.0)
     ``patience``: how many seconds to try for where another process holds it. A ``shared`` lock
     keeps out only those who want the file for themselves.
     """
+    import fcntl  # Windows has none, and a backbone needs no lock
+
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     end = time.monotonic() + patience
     while True:
@@ -88,6 +89,8 @@ def take_lock(file: int | BinaryIO, shared: bool = False, patience: float = 0.0)
 
 def release_lock(file: int | BinaryIO) -> None:
     """Give a lock back. Closing is not enough: a forked worker may hold the file open as well."""
+    import fcntl
+
     fcntl.flock(file, fcntl.LOCK_UN)
 
 
