@@ -27,7 +27,7 @@ def whole_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".partial.{path.name}")
     try:
         yield partial
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:  # Windows syncs no file that is only read
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException as error:
