@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from sparsevit3d import SparseSwin
+from sparsevit3d.files import write_json
 from sparsevit3d.swin.plan import sample_plan
 
 
@@ -65,7 +66,7 @@ def main() -> None:
         f"{result['overhead']:+.1%}"
     )
     if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(options.out, result)
     print(json.dumps(result))
 
 

@@ -111,7 +111,9 @@ def main() -> None:
         )
     line = json.dumps(result)
     if arguments.out:
-        arguments.out.write_text(line + "\n")
+        from sparsevit3d.files import write_text
+
+        write_text(arguments.out, line + "\n")
     print(line)
 
 

@@ -63,7 +63,9 @@ def main() -> None:
             }
         print(name, json.dumps(result["nets"][name]), flush=True)
     if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+        from sparsevit3d.files import write_json
+
+        write_json(options.out, result)
         draw(result, options.out.with_suffix(".png"))
     print(json.dumps(result))
 

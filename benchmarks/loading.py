@@ -31,6 +31,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
 from sparsevit3d.detector.transforms import FitCamera, LoadCalibratedImage
+from sparsevit3d.files import write_text
 from sparsevit3d.processes import usual_workers
 from sparsevit3d.stages.config import load_config
 
@@ -140,7 +141,7 @@ def main() -> None:
     )
     line = json.dumps(result)
     if arguments.out:
-        arguments.out.write_text(line + "\n")
+        write_text(arguments.out, line + "\n")
     print(line)
 
 

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from sparsevit3d import SparseSwin, SparsityPlan, count_macs
 from sparsevit3d.cost.latency import time_calls
 from sparsevit3d.cost.macs import default_plans
+from sparsevit3d.files import write_json
 from sparsevit3d.swin.importance import rank_windows, score_windows
 from sparsevit3d.swin.kernels import gpu, graphs
 from sparsevit3d.swin.layers import Choice, SwinBlock
@@ -94,7 +95,7 @@ def main() -> None:
     for shape in SHAPES:
         result["backbones"].append(time_backbones(net, timm, shape, options.runs))
         if options.out:
-            options.out.write_text(json.dumps(result, indent=2) + "\n")
+            write_json(options.out, result)
     print(json.dumps(result))
 
 
