@@ -67,7 +67,9 @@ def assert_same_bits(one, other):
             assert torch.equal(value, other["optimizer"]["state"][number][name]), (number, name)
 
 
-@pytest.mark.parametrize("stage", ["train", "adapt", "finetune"])
+@pytest.mark.parametrize(
+    "stage", ["train", "adapt", pytest.param("finetune", marks=pytest.mark.slow)]
+)
 def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
     stage, synthetic, trained, tmp_path
 ):

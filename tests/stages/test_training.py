@@ -326,6 +326,7 @@ def test_sparse_gradients_equal_finite_differences(pruned, with_cp):
         assert gradient.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_two_processes_draw_equal_plans_and_keep_equal_weights(tmp_path):
     """mmengine's Runner under torchrun (gloo), with the adaptation hook, on data that differs by
     process.

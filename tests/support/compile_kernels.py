@@ -1,5 +1,6 @@
-"""Compile the GPU's kernels for Hopper, without one, in every tile that is tried: gathered rows,
-then all rows.
+"""Compile the GPU's kernels for Hopper, without one: gathered rows, then all rows.
+
+Arguments: "bf16" or "fp16", and how many of the tiles that a kernel tries.
 """
 
 import sys
@@ -14,6 +15,7 @@ from sparsevit3d.swin.kernels import triton_windows as windows
 
 SHARED = 227 * 1024  # bytes that a program can have
 half = f"*{sys.argv[1]}"
+most = int(sys.argv[2])
 POINTERS = {
     **dict.fromkeys(
         (
@@ -86,10 +88,10 @@ for kernel in (windows._score_windows, windows._rank_windows, windows._choose_ro
     ):
         compile_kernel(kernel, CONSTANTS | constants, {})
 for tuned in (attention._attend_windows, layers._linear):
-    for config in tuned.configs:
+    for config in tuned.configs[:most]:
         for absent in (
             ({}, PLAIN, PLAIN | {"ADD": False}) if tuned is layers._linear else ({}, PLAIN)
         ):
             options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
             compile_kernel(tuned.fn, CONSTANTS | absent | config.kwargs, options)
-    print(tuned.fn.__name__, len(tuned.configs))
+    print(tuned.fn.__name__, len(tuned.configs[:most]))
