@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, Self, cast, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from sparsevit3d.swin.kernels.torch_private import NoticesMoves
 from sparsevit3d.swin.layers import Choice, Pruned, WindowAttention
 from sparsevit3d.swin.plan import PlanError, SparsityPlan, kept_count
 from sparsevit3d.swin.windows import WindowTable, window_table
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10 has none
 
 ScoreEvery = Literal["stage", "block"]
 # torch.compile cannot look into fractions.

@@ -6,11 +6,14 @@ A new release of torch may move them. ``tests/swin/test_torch_private.py`` names
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10 has none
 
 # oneDNN has no bfloat16 for processors that lack AVX-512. The plain path has it, slowly.
 ONEDNN_HAS_BFLOAT16: bool = (
