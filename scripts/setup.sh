@@ -90,7 +90,7 @@ grep -v '^mmcv==' requirements.txt >"$scratch/others.txt"
 others=$(grep -c == "$scratch/others.txt")
 echo "set-up: $others other packages, some 800 MB, 3 minutes on two cores"
 pip install --no-compile --progress-bar off -r "$scratch/others.txt" 2>&1 | tee "$scratch/pip.log" |
-  sed -u -n -e '/^Installing collected/ s/.*/set-up: unpacking them/p' -e '/^Collecting/p' -e '/^Requirement already/p' |
+  sed -u -n -e '/^Installing collected/ s/.*/set-up: unpacking them/p' -e '/^\(Collecting\|Processing\|Requirement already\)/p' |
   show_tenths "packages fetched" "$others" ||
   fail "pip failed. The end of its log:
 $(tail -n 20 "$scratch/pip.log")"
