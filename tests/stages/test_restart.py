@@ -68,7 +68,8 @@ def assert_same_bits(one, other):
 
 
 @pytest.mark.parametrize(
-    "stage", ["train", "adapt", pytest.param("finetune", marks=pytest.mark.slow)]
+    "stage",
+    ["train", *(pytest.param(each, marks=pytest.mark.slow) for each in ("adapt", "finetune"))],
 )
 def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
     stage, synthetic, trained, tmp_path
