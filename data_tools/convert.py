@@ -21,8 +21,10 @@ from pathlib import Path
 from PIL import Image
 
 from data_tools.database import Tables, build, fingerprint, rows_of
+from data_tools.info_file import VERSION, root_fingerprint
 from data_tools.infos import held_together, keyframe, undetected
-from data_tools.schema import CAMERAS, CLASSES
+from data_tools.rig import full_path, ordered
+from data_tools.schema import CLASSES
 from data_tools.splits import training_scenes
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import sole_owner, whole_file, write_bytes, write_json
@@ -122,7 +124,8 @@ def _write_split(
         "categories": categories,
         "dataset": "nuscenes",
         "version": folder.name,
-        "info_version": "1.1",
+        "info_version": VERSION,
+        "root": root_fingerprint(folder),
     }
     head = json.dumps(metainfo | {"split": split, "scenes": sorted(scenes)})
     with whole_file(path) as file, body.open("rb") as source:
@@ -183,19 +186,24 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
             f"{source}: is no info file of mmdet3d 1.x ({error!r}); make info files anew with "
             "'sparsevit3d data infos ROOT'"
         ) from error
-    if schema != "1.1" or any(names != list(CAMERAS) for names in cameras):
+    if schema != VERSION or not cameras or any(names != cameras[0] for names in cameras):
         raise InputError(
-            f"{source}: is of info version {schema} or has other cameras than "
-            f"{', '.join(CAMERAS)}, in this order; "
-            "make info files anew with 'sparsevit3d data infos ROOT'"
+            f"{source}: is of info version {schema}, or its keyframes differ in cameras. "
+            "Make info files anew with 'sparsevit3d data infos ROOT'."
+        )
+    if cameras[0] != list(ordered(cameras[0])):
+        raise InputError(
+            f"{source}: has its cameras in the order {', '.join(cameras[0])}. "
+            "Make info files anew with 'sparsevit3d data infos ROOT'."
         )
     for name, image, file_name in images:
-        with Image.open(root / "samples" / name / file_name) as opened:
+        with Image.open(full_path(root, name, file_name)) as opened:
             image["width"], image["height"] = opened.size
     metainfo |= {
         "version": version,
         "split": split,
         "scenes": _scenes_of(root / version, tokens, source),
+        "root": root_fingerprint(root / version),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(

@@ -163,7 +163,7 @@ def store(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None
 
 def _complete(folder: Path, table: str, row: Any) -> Row:
     if not isinstance(row, dict) or (
-        lost := [name for name in ("token", *TABLES[table]) if name not in row]
+        lost := [name for name in ("token", *needed_fields(table)) if name not in row]
     ):
         what = (
             f"a row without {', '.join(lost)}"
@@ -176,8 +176,13 @@ def _complete(folder: Path, table: str, row: Any) -> Row:
     return row
 
 
+def needed_fields(table: str) -> list[str]:
+    """Return the fields of a table that no row may lack."""
+    return [field for field, kind in TABLES[table].items() if kind != "vector3?"]
+
+
 def _is_json(kind: str) -> bool:
-    return kind in ("vector3", "vector4", "matrix3") or kind.endswith("*")
+    return kind in ("vector3", "vector3?", "vector4", "matrix3") or kind.endswith("*")
 
 
 def _stored(kind: str, value: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.database import rows_of
+from data_tools.schema import IMAGE_FORMATS
 from sparsevit3d.errors import InputError
 
 
@@ -31,7 +32,7 @@ def _random_frames(root: Path, version: str, count: int, seed: int) -> list[tupl
     seen = 0
     chosen: list[Any] = []
     for row in rows_of(root / version / "sample_data.json"):
-        if row["is_key_frame"] and row["fileformat"] == "jpg":
+        if row["is_key_frame"] and row["fileformat"] in IMAGE_FORMATS:
             seen += 1
             if len(chosen) < count:
                 chosen.append(row)
@@ -47,8 +48,17 @@ def _random_frames(root: Path, version: str, count: int, seed: int) -> list[tupl
         row["token"]: f"{row['name']}: {row['description']}"[:60]
         for row in rows_of(root / version / "scene.json")
     }
+    channels = _channels(root / version)
     frames = []
     for row in sorted(chosen, key=lambda row: str(row["filename"])):
-        caption = f"{scenes[samples[row['sample_token']]]}\n{Path(row['filename']).parent.name}"
+        scene = scenes[samples[row["sample_token"]]]
+        caption = f"{scene}\n{channels[row['calibrated_sensor_token']]}"
         frames.append((root / row["filename"], caption))
     return frames
+
+
+def _channels(folder: Path) -> dict[str, str]:
+    """Return the channel of each row of calibrated_sensor, by token."""
+    names = {row["token"]: row["channel"] for row in rows_of(folder / "sensor.json")}
+    rows = rows_of(folder / "calibrated_sensor.json")
+    return {row["token"]: names[row["sensor_token"]] for row in rows}

@@ -2,10 +2,11 @@
 
 Frames and conventions are mmdet3d's:
 
-- ``instances`` are in the lidar frame (x, y, z of the centre, length, width, height, yaw). -
-``cam_instances`` are in each camera's own frame at the camera's own time (centre, length,
+- ``instances`` are in the lidar frame (x, y, z of the centre, length, width, height, yaw).
+- ``cam_instances`` are in each camera's own frame at the camera's own time (centre, length,
   height, width, yaw). They include the 2D box that the image shows.
-- Cameras stand in the order on which mmdet3d's metric relies.
+- Cameras stand in the rig's order, see ``rig``. A root without a lidar has its first camera as the
+  reference. Then the lidar frame is the ego frame at that camera's time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,9 @@ from pyquaternion import Quaternion
 from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry import box as rectangle
 
+from data_tools import rig
 from data_tools.database import Row, Tables
-from data_tools.schema import ATTRIBUTES, CAMERAS, LIDAR, label_of
+from data_tools.schema import ATTRIBUTES, LIDAR, label_of
 from sparsevit3d.errors import InputError
 
 SWEEPS = 10  # lidar sweeps before the keyframe's own, as mmdet3d keeps them
@@ -66,34 +67,34 @@ def keyframe(tables: Tables, token: str) -> Row:
     """
     sample = tables.get("sample", token)
     data = tables.channels(token)
-    if lost := [name for name in (*CAMERAS, LIDAR) if name not in data]:
+    if lost := [name for name in rig.sensors(tables) if name not in data]:
         raise InputError(
             f"{tables.folder / 'sample_data.json'}: sample {token!r} has no keyframe of "
             f"{', '.join(lost)}"
         )
-    lidar = data[LIDAR]
-    lidar2ego = _mount(tables, lidar)
-    ego2global = _pose(tables, lidar)
+    channels = rig.cameras(tables)
+    first = data[rig.reference(data)]
+    has_lidar = LIDAR in data
+    lidar2ego = _mount(tables, first) if has_lidar else np.eye(4)
+    ego2global = _pose(tables, first)
     lidar2global = ego2global @ lidar2ego
     info = {
         "token": token,
         "timestamp": sample["timestamp"] / 1e6,
         "ego2global": ego2global.tolist(),
-        "images": {name: _image(tables, data[name], lidar2global) for name in CAMERAS},
-        "lidar_points": {
-            "num_pts_feats": 5,
-            "lidar_path": Path(lidar["filename"]).name,
-            "lidar2ego": lidar2ego.tolist(),
-        },
+        "images": {name: _image(tables, name, data[name], lidar2global) for name in channels},
+        "lidar_points": _points(first, lidar2ego)
+        if has_lidar
+        else {"lidar2ego": np.eye(4).tolist()},
     }
-    if sweeps := _sweeps(tables, lidar, lidar2global):
+    if has_lidar and (sweeps := _sweeps(tables, first, lidar2global)):
         info["lidar_sweeps"] = sweeps
     annotations = tables.where("sample_annotation", "sample_token", token)
     info["instances"] = [_instance(tables, row, lidar2global) for row in annotations]
     # Nobody has the ground truth of the test tables.
     if not tables.folder.name.endswith("test"):
         seen_by = partial(_camera_instances, tables, annotations)
-        info["cam_instances"] = {name: seen_by(data[name]) for name in CAMERAS}
+        info["cam_instances"] = {name: seen_by(data[name]) for name in channels}
     return info
 
 
@@ -106,13 +107,21 @@ def undetected(tables: Tables, token: str) -> set[str]:
     return {name for row in rows if label_of(name := _category(tables, row)) < 0}
 
 
-def _image(tables: Tables, data: Row, lidar2global: Matrix) -> Row:
+def _points(lidar: Row, lidar2ego: Matrix) -> Row:
+    return {
+        "num_pts_feats": 5,
+        "lidar_path": rig.short_path(lidar["filename"], LIDAR),
+        "lidar2ego": lidar2ego.tolist(),
+    }
+
+
+def _image(tables: Tables, channel: str, data: Row, lidar2global: Matrix) -> Row:
     cam2ego = _mount(tables, data)
     # Cameras fire before the lidar does. The transform therefore goes through the global frame and
     # each sensor's own ego pose.
     lidar2cam = np.linalg.inv(_pose(tables, data) @ cam2ego) @ lidar2global
     return {
-        "img_path": Path(data["filename"]).name,
+        "img_path": rig.short_path(data["filename"], channel),
         "cam2img": _intrinsic(tables, data),
         "cam2ego": cam2ego.tolist(),
         "sample_data_token": data["token"],
@@ -233,8 +242,10 @@ def _velocity(tables: Tables, row: Row) -> Matrix:
 
     The result is (3,) metres per second in the global frame, along the ground. The velocity is the
     difference between the boxes before and after. The result is NaN if there is neither box, or if
-    the boxes are too far apart in time.
+    the boxes are too far apart in time. A velocity in the table comes first.
     """
+    if row["velocity"] is not None:
+        return np.array(row["velocity"], np.float64) * (1, 1, 0)
     before = tables.get("sample_annotation", row["prev"]) if row["prev"] else row
     after = tables.get("sample_annotation", row["next"]) if row["next"] else row
     times = [

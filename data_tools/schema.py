@@ -14,6 +14,8 @@ CAMERAS = (
     "CAM_BACK_RIGHT",
 )
 LIDAR = "LIDAR_TOP"
+# By the fileformat of a camera's file: the formats that Pillow may find in it.
+IMAGE_FORMATS = {"jpg": ("JPEG", "MPO"), "png": ("PNG",)}
 CLASSES = (
     "car",
     "truck",
@@ -71,6 +73,7 @@ CATEGORIES = (
 # "> table": the token of a row in that table
 # "> table?": such a token, or ""
 # "> table*": a list of such tokens
+# A field of kind "vector3?" may be absent. nuScenes itself does not have it.
 TABLES: dict[str, dict[str, str]] = {
     "log": {"logfile": "text", "vehicle": "text", "date_captured": "text", "location": "text"},
     "map": {"log_tokens": "> log*", "category": "text", "filename": "text"},
@@ -126,6 +129,9 @@ TABLES: dict[str, dict[str, str]] = {
         "translation": "vector3",
         "size": "vector3",
         "rotation": "vector4",
+        # Metres per second in the global frame. It takes the place of the velocity that the devkit
+        # computes from the boxes before and after.
+        "velocity": "vector3?",
         "num_lidar_pts": "count",
         "num_radar_pts": "count",
         "prev": "> sample_annotation?",

@@ -60,6 +60,7 @@ class Statistics:
     """Sums over keyframes. The sums of two pieces of work can be added."""
 
     keyframes: int = 0
+    images: int = 0
     boxes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASSES), np.int64))
     # summed width, length, height of each class, metres
     sizes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((len(CLASSES), 3)))
@@ -74,6 +75,7 @@ class Statistics:
 
     def add(self, other: Statistics) -> None:
         self.keyframes += other.keyframes
+        self.images += other.images
         self.covered += other.covered
         for mine, theirs in (
             (self.boxes, other.boxes),
@@ -104,7 +106,7 @@ class Statistics:
             "visibility_share": _shares(self.visibility)
             if self.visibility.sum() > total / 2
             else None,
-            "covered_share_of_image": self.covered / self.keyframes / 6,
+            "covered_share_of_image": self.covered / self.images if self.images else None,
             **{f"{name}_share": _shares(bars) for name, bars in self.bars.items()},
         }
 
@@ -203,6 +205,7 @@ def _count(found: Statistics, info: Row, annotations: list[Row]) -> None:
         if annotation["visibility_token"] in ("1", "2", "3", "4"):
             found.visibility[int(annotation["visibility_token"]) - 1] += 1
     for name, instances in info.get("cam_instances", {}).items():
+        found.images += 1
         scale = 1600 / info["images"][name]["width"]
         covered = np.zeros(CELLS, bool)
         for row in instances:

@@ -1,6 +1,6 @@
 """Camera frames with boxes on them.
 
-A picture shows one frame, or the six frames of a keyframe in nuScenes' layout.
+A picture shows one frame, or all frames of a keyframe.
 """
 
 from __future__ import annotations
@@ -23,11 +23,8 @@ from numpy.typing import NDArray
 from sparsevit3d.files import whole_path
 from sparsevit3d.stages.views import Boxes, CameraView, Keyframe
 from visualize.geometry import box_lines
+from visualize.layout import camera_rows
 
-LAYOUT = (
-    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
-    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
-)
 COLOURS = {
     "car": "#ff9e00",
     "truck": "#ff6347",
@@ -42,7 +39,8 @@ COLOURS = {
 }
 BACKGROUND = "#14171c"
 LEAST_SCORE = 0.2  # predictions below are not drawn
-WIDTH = 528  # pixels of a frame on a sheet
+WIDTH = 528  # pixels of a frame on a sheet, where three stand side by side
+SHEET = 16.0  # inches
 
 
 def clear_boxes(boxes: Boxes) -> Boxes:
@@ -115,31 +113,36 @@ def draw_label(axis: Axes, view: CameraView, text: str = "") -> None:
 def camera_sheet(
     views: Sequence[CameraView], title: str, draw: Callable[[Axes, CameraView, int], None]
 ) -> Figure:
-    """Draw the six cameras on one sheet.
+    """Draw all cameras of a rig on one sheet, by where they look.
 
     ``draw`` is called with each camera's axis, the shrunk view, and the view's place among
-    ``views``. If not all cameras are nuScenes', they keep the order of ``views``.
+    ``views``.
     """
-    channels = [channel for row in LAYOUT for channel in row]
-    places = {channel: place for place, channel in enumerate(channels)}
-    if not {view.channel for view in views} <= places.keys():
-        places = {view.channel: place for place, view in enumerate(views)}
-    rows = -(-len(places) // 3)
-    figure = Figure(figsize=(16, 3.15 * rows + 0.6), facecolor=BACKGROUND)
+    places = camera_rows(views)
+    columns = max(map(len, places))
+    height = 1.05 * SHEET / columns * max(map(aspect, views))  # inches of a row
+    whole = height * len(places) + 0.6
+    figure = Figure(figsize=(SHEET, whole), facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 3, squeeze=False).ravel()
-    margin = 0.6 / (3.15 * rows + 0.6)
+    axes = figure.subplots(len(places), columns, squeeze=False)
     figure.subplots_adjust(
-        left=0.004, right=0.996, top=1 - margin, bottom=0.55 * margin, wspace=0.008, hspace=0.02
+        left=0.004, right=0.996, top=1 - 0.6 / whole, bottom=0.33 / whole, wspace=0.008, hspace=0.02
     )
-    for axis in axes:
+    for axis in axes.ravel():
         axis.axis("off")
-    for number, view in enumerate(views):
-        small = shrink(view)
-        show_frame(axes[places[view.channel]], small.image)
-        draw(axes[places[view.channel]], small, number)
-    figure.suptitle(title, color="white", fontsize=13, y=0.985)
+    for row, numbers in zip(axes, places, strict=True):
+        for axis, number in zip(row, numbers, strict=False):
+            small = shrink(views[number], 3 * WIDTH // columns)
+            show_frame(axis, small.image)
+            draw(axis, small, number)
+    figure.suptitle(title, color="white", fontsize=13, y=1 - 0.1 / whole)
     return figure
+
+
+def aspect(view: CameraView) -> float:
+    """Return the height of a frame over its width."""
+    height, width = view.image.shape[:2]
+    return height / width
 
 
 def box_handles(found: Iterable[Boxes], style: Literal[":", "-"] = ":") -> list[Artist]:
@@ -162,16 +165,8 @@ def plain(name: str) -> str:
 
 
 def in_layout(views: Sequence[CameraView]) -> list[int]:
-    """Return the places of views in nuScenes' layout, row by row.
-
-    Other cameras come last.
-    """
-    order = {
-        channel: place for place, channel in enumerate(channel for row in LAYOUT for channel in row)
-    }
-    return sorted(
-        range(len(views)), key=lambda number: order.get(views[number].channel, len(order))
-    )
+    """Return the places of views in the order of the sheet, row by row."""
+    return [number for row in camera_rows(views) for number in row]
 
 
 def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
@@ -181,7 +176,7 @@ def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def box_sheet(keyframe: Keyframe, title: str) -> Figure:
-    """Draw the six cameras with truth and predictions."""
+    """Draw all cameras with truth and predictions."""
 
     def draw(axis: Axes, view: CameraView, number: int) -> None:
         draw_all_boxes(axis, view)

@@ -69,6 +69,7 @@ class Report:
         self._tallies = [Tally() for _ in plans]
         self._frames: list[dict[str, Any]] = []
         self._stages: list[dict[str, Any]] = []
+        self._start = 0  # place of the rig's first camera
 
     def add(self, looks: Sequence[Keyframe]) -> None:
         """Add one moment: ``looks`` holds a keyframe under each plan, in the plans' order."""
@@ -80,7 +81,9 @@ class Report:
             {"stage": trace.stage, "grid": list(trace.grid)} for trace in stage_blocks(first.trace)
         ]
         cameras = []
-        for number in in_layout(first.views):
+        order = in_layout(first.views)
+        self._start = order.index(0)
+        for number in order:
             small = [shrink(look.views[number], WIDTH) for look in looks]
             plans = [
                 _of_plan(view, stage_blocks(look.trace), number)
@@ -108,6 +111,7 @@ class Report:
             "stages": self._stages,
             "colours": COLOURS,
             "frames": self._frames,
+            "start": self._start,
         }
         templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
         page = templates.get_template(TEMPLATE).render(

@@ -5,11 +5,11 @@ A frame shows the boxes found, the windows pruned, and the street from above, si
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import imageio.v2 as imageio
 import numpy as np
@@ -23,7 +23,7 @@ from sparsevit3d.swin.trace import BlockTrace
 from visualize.bird import draw_bird
 from visualize.frames import (
     BACKGROUND,
-    LAYOUT,
+    aspect,
     box_handles,
     draw_all_boxes,
     draw_label,
@@ -31,9 +31,12 @@ from visualize.frames import (
     show_frame,
     shrink,
 )
+from visualize.layout import camera_rows
 from visualize.masks import draw_mask, stage_block
 
 SIZE = (1920, 1080)  # pixels
+BLOCK = (0.627, 0.45)  # width and height of all cameras together, as shares of the picture
+GAP = 0.002
 RATE = 2.0  # keyframes a second, as nuScenes takes them
 
 
@@ -67,15 +70,9 @@ def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.ui
     """Draw one moment as (1080, 1920, 3) pixels."""
     trace = stage_block(keyframe.trace, stage)
     figure = Figure(figsize=(SIZE[0] / 100, SIZE[1] / 100), dpi=100, facecolor=BACKGROUND)
-    places = {
-        channel: (row, column)
-        for row, channels in enumerate(LAYOUT)
-        for column, channel in enumerate(channels)
-    }
-    for number, view in enumerate(keyframe.views):
-        row, column = places.get(view.channel, divmod(number, 3))
-        small = shrink(view, 400)
-        _draw_pair(figure, small, row, column, trace, trace.kept[number])
+    for number, corner in enumerate(_corners(keyframe.views)):
+        small = shrink(keyframe.views[number], round(SIZE[0] * corner.width))
+        _draw_pair(figure, small, corner, trace, trace.kept[number])
     axis = figure.add_axes((0.632, 0.16, 0.365, 0.365 * SIZE[0] / SIZE[1]))
     draw_bird(axis, keyframe)
     kept = f"stage {stage} computes {trace.share:.0%} of its windows"
@@ -99,23 +96,49 @@ def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.ui
     return pixels(figure)
 
 
+class Corner(NamedTuple):
+    """Where a camera's frame stands in its block, as shares of the picture.
+
+    Args:
+        left (float): From the left edge of the picture.
+        down (float): From the upper edge of the block to the lower edge of the frame.
+        width (float): Of the frame.
+        height (float): Of the frame.
+    """
+
+    left: float
+    down: float
+    width: float
+    height: float
+
+
+def _corners(views: Sequence[CameraView]) -> list[Corner]:
+    """Return where each view stands: by where it looks, and as large as the block lets it be."""
+    places = camera_rows(views)
+    columns = max(map(len, places))
+    width = BLOCK[0] / columns - GAP
+    wanted = width * SIZE[0] / SIZE[1] * max(map(aspect, views))
+    height = min(wanted, BLOCK[1] / len(places) - GAP)
+    width *= height / wanted
+    found = {
+        number: Corner(0.004 + column * (width + GAP), (row + 1) * (height + GAP), width, height)
+        for row, numbers in enumerate(places)
+        for column, number in enumerate(numbers)
+    }
+    return [found[number] for number in range(len(views))]
+
+
 def _draw_pair(
     figure: Figure,
     view: CameraView,
-    row: int,
-    column: int,
+    corner: Corner,
     trace: BlockTrace,
     kept: NDArray[np.bool_],
 ) -> None:
     """Draw a camera's frame with boxes, and below it the frame with its mask."""
-    width = 0.2075
-    height = 0.2215
-    left = 0.004 + column * (width + 0.0015)
-    for bottom, masked in (
-        (0.733 - row * (height + 0.003), False),
-        (0.247 - row * (height + 0.003), True),
-    ):
-        axis = figure.add_axes((left, bottom, width, height))
+    for top, masked in ((0.955, False), (0.47, True)):
+        bottom = top - corner.down
+        axis = figure.add_axes((corner.left, bottom, corner.width, corner.height))
         if masked:
             draw_mask(axis, view, trace, kept)
         else:

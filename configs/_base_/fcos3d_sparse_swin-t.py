@@ -51,7 +51,8 @@ model = dict(
         loss_cls=dict(
             type="mmdet.FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0
         ),
-        loss_bbox=dict(type="mmdet.SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0),
+        # a velocity that the data do not say is no target
+        loss_bbox=dict(type="KnownSmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0),
         loss_dir=dict(type="mmdet.CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
         loss_attr=dict(type="mmdet.CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
         loss_centerness=dict(type="mmdet.CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),

@@ -3,7 +3,7 @@
 Images come one at a time. Run `sparsevit3d data infos ROOT` first. `--data ROOT` and `--infos DIR`
 on the command line say where the dataset and its info files are. A config that inherits this one
 sets `image_size`, (width, height) of the network's images. Each loader and FitCamera below gets
-this size.
+this size. It may also set `classes`, some of nuScenes' ten.
 """
 
 _base_ = []  # mmengine reads imports as such only after this line
@@ -49,13 +49,8 @@ train_dataloader = dict(
     worker_init_fn=dict(type="seed_worker"),
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type="mmdet3d.NuScenesDataset",
+        type="CameraKeyframes",
         data_root=data_root,
-        data_prefix=dict(pts="", **{camera: f"samples/{camera}" for camera in schema.CAMERAS}),
-        load_type="mv_image_based",
-        box_type_3d="Camera",
-        use_valid_flag=True,  # False looks for lidar points among the camera instances
-        modality=dict(use_lidar=False, use_camera=True),
         metainfo=dict(classes=classes),
         ann_file="nuscenes_infos_train.json",
         pipeline=train_pipeline,
@@ -72,7 +67,6 @@ test_dataloader = dict(
         ann_file="nuscenes_infos_val.json",
         pipeline=test_pipeline,
         test_mode=True,
-        load_eval_anns=False,
     ),
 )
 test_evaluator = dict(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_tools.check.report import Problem, Report
 from data_tools.database import Tables
+from data_tools.schema import IMAGE_FORMATS
 from sparsevit3d.progress import Progress
 
 ANEW = "copy it again from where it came from"
@@ -76,14 +77,14 @@ def _file(root: Path, row: File) -> Iterator[Problem]:
         return
     if not size:
         yield Problem("empty file", "sample_data", token, f"{name} has no bytes", ANEW)
-    elif form == "jpg" and (is_keyframe or decode):
-        yield from _image(path, token, name, (width, height), bool(decode))
+    elif form in IMAGE_FORMATS and (is_keyframe or decode):
+        yield from _image(path, token, name, form, (width, height), bool(decode))
     elif form == "pcd" and "LIDAR" in name:
         yield from _points(path, token, name, size, bool(decode))
 
 
 def _image(
-    path: Path, token: str, name: str, wanted: tuple[int, int], decode: bool
+    path: Path, token: str, name: str, said: str, wanted: tuple[int, int], decode: bool
 ) -> Iterator[Problem]:
     try:
         with Image.open(path) as image:
@@ -91,16 +92,16 @@ def _image(
             form = image.format
             if decode:
                 image.load()
-        if form not in ("JPEG", "MPO"):
+        if form not in IMAGE_FORMATS[said]:
             yield Problem(
-                "no JPEG",
+                "image of another format",
                 "sample_data",
                 token,
-                f"{name} is a {form}, sample_data says jpg",
-                "save it as a JPEG",
+                f"{name} is a {form}, sample_data says {said}",
+                f"save it as a {said}, or set fileformat",
             )
         elif (
-            not decode and END_MARK not in path.read_bytes()[-1024:]
+            said == "jpg" and not decode and END_MARK not in path.read_bytes()[-1024:]
         ):  # the decoder finds truncation itself
             yield Problem(
                 "truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW

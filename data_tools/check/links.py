@@ -11,9 +11,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from data_tools import rig
 from data_tools.check.report import Problem
 from data_tools.database import Tables
-from data_tools.schema import CAMERAS, LIDAR, TABLES
+from data_tools.schema import TABLES
+from sparsevit3d.errors import InputError
 
 OUT = "take the row out, or put back what it names"
 CHAINS = {
@@ -175,10 +177,16 @@ def _counted(
 
 
 def keyframes(tables: Tables) -> Iterator[Problem]:
-    """Check that each sample has one keyframe of each camera and of the lidar.
+    """Check that each sample has one keyframe of each camera, and of the lidar if there is one.
 
     An instance must be annotated at most once in a sample.
     """
+    try:
+        sensors = rig.sensors(tables)
+    except InputError:
+        remedy = "add a row of modality camera for each camera"
+        yield Problem("no camera", "sensor", "sensor.json", "no sensor is a camera", remedy)
+        return
     query = """SELECT sample.token, sensor.channel, COUNT(sample_data.token) FROM sample
         LEFT JOIN sample_data ON sample_data.sample_token = sample.token
         AND sample_data.is_key_frame
@@ -191,7 +199,7 @@ def keyframes(tables: Tables) -> Iterator[Problem]:
     for sample, channel, count in itertools.chain(rows, [(None, None, 0)]):
         if sample != token:
             if token is not None:
-                yield from _keyframe(token, found)
+                yield from _keyframe(token, found, sensors)
             token = sample
             found = {}
         found[channel] = count
@@ -206,8 +214,10 @@ def keyframes(tables: Tables) -> Iterator[Problem]:
         )
 
 
-def _keyframe(token: str, found: dict[str | None, int]) -> Iterator[Problem]:
-    for channel in (*CAMERAS, LIDAR):
+def _keyframe(
+    token: str, found: dict[str | None, int], sensors: tuple[str, ...]
+) -> Iterator[Problem]:
+    for channel in sensors:
         if channel not in found:
             what = f"no keyframe of {channel}"
             remedy = "add its row to sample_data, or take the sample out"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from data_tools import rig
 from data_tools.check.report import Problem
 from data_tools.check.sensors import FASTEST, rotation_problems, row_or_none, strange
 from data_tools.database import Row, Tables
@@ -59,9 +60,10 @@ def boxes(tables: Tables) -> Iterator[Problem]:
         JOIN sample_data ON sample_data.sample_token = sample_annotation.sample_token
         AND is_key_frame
         JOIN calibrated_sensor ON calibrated_sensor.token = calibrated_sensor_token
-        JOIN sensor ON sensor.token = sensor_token AND channel = 'LIDAR_TOP'
+        JOIN sensor ON sensor.token = sensor_token AND channel = ?
         JOIN ego_pose ON ego_pose.token = ego_pose_token"""
-    for token, place, ego in tables.database.execute(query):
+    channel = _reference(tables)
+    for token, place, ego in tables.database.execute(query, (channel,)):
         if place and ego:
             x, y, z = np.subtract(Tables.parse(place), Tables.parse(ego))
             if np.hypot(x, y) > FARTHEST or abs(z) > 30:
@@ -86,6 +88,13 @@ def boxes(tables: Tables) -> Iterator[Problem]:
                     "mend translation or instance_token",
                     warning=True,
                 )
+
+
+def _reference(tables: Tables) -> str:
+    try:
+        return rig.reference(dict.fromkeys(rig.sensors(tables)))
+    except InputError:  # a root without cameras, which links reports
+        return ""
 
 
 def _size(row: Row, category: str | None) -> Iterator[Problem]:

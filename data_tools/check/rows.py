@@ -82,6 +82,8 @@ def _clean(
         rows[table] += 1
         clean: Row = {"token": token}
         for field, kind in fields.items():
+            if field not in row and kind == "vector3?":
+                continue
             if field not in row:
                 add(
                     Problem(
@@ -116,7 +118,7 @@ def _fault(kind: str, value: Any) -> str:
             "" if isinstance(value, list) and all(map(_is_text, value)) else "not a list of tokens"
         )
     if kind.startswith("vector"):
-        return _numbers_fault(value, int(kind[-1]))
+        return _numbers_fault(value, int(kind.removesuffix("?")[-1]))
     if kind == "matrix3":
         if value == []:
             return ""

@@ -46,7 +46,8 @@ def calibrations(tables: Tables) -> Iterator[Problem]:
     sizes = """SELECT calibrated_sensor.token, camera_intrinsic, MAX(width), MAX(height)
         FROM sample_data
         JOIN calibrated_sensor ON calibrated_sensor.token = calibrated_sensor_token
-        WHERE fileformat = 'jpg' GROUP BY 1"""
+        JOIN sensor ON sensor.token = sensor_token
+        WHERE modality = 'camera' GROUP BY 1"""
     for token, text, width, height in tables.database.execute(sizes):
         matrix = np.array(Tables.parse(text) or np.zeros((3, 3)))
         if (

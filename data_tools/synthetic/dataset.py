@@ -19,9 +19,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_tools.schema import ATTRIBUTES, CAMERAS, CATEGORIES, LIDAR, TABLES
+from data_tools.schema import CAMERAS, LIDAR, TABLES
 from data_tools.synthetic.presets import PRESETS, make_drive
-from data_tools.synthetic.tables import record_drive, token
+from data_tools.synthetic.tables import record_drive
+from data_tools.table_rows import token, vocabulary
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import sole_owner, whole_file, write_bytes, write_json
 from sparsevit3d.processes import in_order
@@ -29,7 +30,6 @@ from sparsevit3d.progress import Progress, no_progress
 
 VERSION = "v1.0-synthetic"
 SPLITS = ("train", "search", "val")
-VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,7 @@ def _shared_rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     logs = [token(name, "log") for name in settings.names()]
     channels = [*((name, "camera") for name in CAMERAS), (LIDAR, "lidar")]
     return {
-        "attribute": [_described("attribute", name) for name in ATTRIBUTES[:-1]],
-        "category": [_described("category", name) for name in CATEGORIES],
-        "visibility": [
-            {"token": key, "level": level, "description": f"visibility {level[1:]} %"}
-            for key, level in VISIBILITIES.items()
-        ],
+        **vocabulary(),
         "sensor": [
             {"token": token("sensor", channel), "channel": channel, "modality": kind}
             for channel, kind in channels
@@ -204,12 +199,4 @@ def _shared_rows(settings: Settings) -> dict[str, list[dict[str, Any]]]:
                 "filename": "maps/blank.png",
             }
         ],
-    }
-
-
-def _described(table: str, name: str) -> dict[str, str]:
-    return {
-        "token": token(table, name),
-        "name": name,
-        "description": name.replace(".", ", ").replace("_", " "),
     }

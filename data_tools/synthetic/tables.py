@@ -7,9 +7,7 @@ if sweeps are wanted.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pyquaternion import Quaternion
@@ -20,18 +18,11 @@ from data_tools.synthetic.camera import Look, develop, encode
 from data_tools.synthetic.drives import GROUND_CLEARANCE, KEYFRAME_SECONDS, Drive
 from data_tools.synthetic.render import World, take_photo, take_sweep, visible_shares
 from data_tools.synthetic.rig import CAMERAS, LIDAR_POSITION, LIDAR_ROTATION
+from data_tools.table_rows import Row, Rows, link, token
 from sparsevit3d.files import write_bytes
 
 START_MICROSECONDS = 1_600_000_000_000_000
 TURNS = 5  # turns of the lidar from one keyframe to the next (10 Hz)
-
-Row = dict[str, Any]
-Rows = dict[str, list[Row]]
-
-
-def token(*names: object) -> str:
-    """Return a token of 32 hexadecimal digits, as nuScenes has them, made from ``names``."""
-    return hashlib.md5("/".join(map(str, names)).encode(), usedforsecurity=False).hexdigest()
 
 
 def record_drive(root: Path, drive: Drive, look: Look, size: tuple[int, int], sweeps: bool) -> Rows:
@@ -51,7 +42,7 @@ def record_drive(root: Path, drive: Drive, look: Look, size: tuple[int, int], sw
     for index in range(drive.keyframes):
         for table, found in _record_keyframe(root, drive, look, index, size, sweeps).items():
             rows[table] += found
-    _link(rows)
+    link(rows)
     what = f"{drive.layout.name}, {drive.light.name}, {len(drive.things)} objects"
     ends = {
         "first_sample_token": rows["sample"][0]["token"],
@@ -204,35 +195,5 @@ def _annotation(drive: Drive, number: int, index: int, points: int, visible: flo
         "size": list(thing.size),
         "num_lidar_pts": points,
         "num_radar_pts": 0,
-        "category_token": token("category", thing.category),  # _link moves it to the instance
+        "category_token": token("category", thing.category),  # link moves it to the instance
     }
-
-
-def _link(rows: Rows) -> None:
-    """Chain rows in time and add the instances.
-
-    The chains are those of samples, of each sensor's data and of each instance's annotations.
-    """
-    for table, owner in (
-        ("sample", "scene_token"),
-        ("sample_data", "calibrated_sensor_token"),
-        ("sample_annotation", "instance_token"),
-    ):
-        chains: dict[str, list[Row]] = {}
-        for row in rows[table]:
-            chains.setdefault(row[owner], []).append(row)
-        for chain in chains.values():
-            for before, row, after in zip([None, *chain], chain, [*chain[1:], None], strict=False):
-                row["prev"] = before["token"] if before else ""
-                row["next"] = after["token"] if after else ""
-        if table == "sample_annotation":
-            rows["instance"] = [_instance(name, chain) for name, chain in chains.items()]
-
-
-def _instance(name: str, track: list[Row]) -> Row:
-    category = next(annotation.pop("category_token") for annotation in track)
-    ends = {
-        "first_annotation_token": track[0]["token"],
-        "last_annotation_token": track[-1]["token"],
-    }
-    return {"token": name, "category_token": category, "nbr_annotations": len(track), **ends}

@@ -9,12 +9,24 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
+# By the error that a root without them does not define.
+LACKING = {"mAVE": "velocities", "mAAE": "attributes"}
+
 
 def score_table(score: dict[str, Any], title: str) -> Table:
+    """Table of the official scores. A caption says why a score is not defined."""
     names = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
-    table = Table(*names, title=title)
-    table.add_row(*(f"{score[name]:.4f}" for name in names))
+    table = Table(*names, title=title, caption=_undefined(score))
+    table.add_row(*("-" if score[name] is None else f"{score[name]:.4f}" for name in names))
     return table
+
+
+def _undefined(score: dict[str, Any]) -> str | None:
+    if score["mAP"] is None:
+        return "Not scored: the split has no truth."
+    if lacking := [what for name, what in LACKING.items() if score[name] is None]:
+        return f"NDS is not defined: the truth has no {' and no '.join(lacking)}."
+    return None
 
 
 def benchmark_tables(result: dict[str, Any]) -> list[Table]:

@@ -25,13 +25,14 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader, Subset
 
-from data_tools.schema import CAMERAS
+from data_tools.info_file import read_infos
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint
 from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.provenance import PACKAGES
 from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.stages.scoring import Truth
 from sparsevit3d.swin.plan import SparsityPlan
 
 SPLIT = "search"  # the search never sees the split that scores are reported on
@@ -97,14 +98,13 @@ def _data_fingerprint(config: Config) -> str:
     """
     path = Path(config.test_evaluator.ann_file)
     root = Path(config.data_root)
-    infos = json.loads(path.read_text())
-    prefix = config.test_dataloader.dataset.data_prefix
+    infos = read_infos(path)
     images = [
-        root / prefix[name] / Path(image["img_path"]).name
-        for info in infos["data_list"]
-        for name, image in info["images"].items()
+        infos.image_path(root, number, camera)
+        for number in range(len(infos.keyframes))
+        for camera in infos.cameras
     ]
-    tables = sorted((root / infos["metainfo"]["version"]).glob("*.json"))
+    tables = sorted((root / infos.version).glob("*.json"))
     sizes = [file.stat().st_size if file.is_file() else None for file in (*images, *tables)]
     return hashlib.sha256(json.dumps([fingerprint(path), sizes]).encode()).hexdigest()
 
@@ -139,14 +139,14 @@ class Objective:
             if self.by_loss
             else DATASETS.build(config.test_dataloader.dataset)
         )
-        chosen = _spread(
-            question.keyframes, len(dataset) // len(CAMERAS), Path(config.test_evaluator.ann_file)
-        )
+        infos = read_infos(Path(config.test_evaluator.ann_file))
+        cameras = len(infos.cameras)
+        chosen = _spread(question.keyframes, len(infos.keyframes), infos.path)
         self.metric = METRICS.build({**config.test_evaluator, "keyframes": chosen})
         self.metric.dataset_meta = dataset.metainfo
-        images = [
-            number * len(CAMERAS) + camera for number in chosen for camera in range(len(CAMERAS))
-        ]
+        if not self.by_loss:
+            _check_defined(self.metric.truth, question.by, infos.path)
+        images = [number * cameras + camera for number in chosen for camera in range(cameras)]
         self.batches = _batches(Subset(dataset, images), config)
 
     def __call__(self, plan: SparsityPlan) -> dict[str, float]:
@@ -171,6 +171,19 @@ class Objective:
             total = total + float(self.model.parse_losses(losses)[0]) * count
             images = images + count
         return {"loss": -total / images}
+
+
+def _check_defined(truth: Truth, by: str, path: Path) -> None:
+    """Raise InputError if the truth cannot tell plans apart by the score ``by``."""
+    if not truth.present:
+        raise InputError(
+            f"{path}: has no truth to judge plans by. Use a split whose objects are annotated."
+        )
+    if by == "NDS" and any(truth.lacks.values()):
+        lost = " and ".join(name for name, lacks in truth.lacks.items() if lacks)
+        raise InputError(
+            f"--score NDS: the truth of {path} defines no {lost}. Use --score mAP or --score loss."
+        )
 
 
 def _spread(wanted: int | None, count: int, path: Path) -> list[int]:

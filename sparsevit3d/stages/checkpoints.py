@@ -7,6 +7,7 @@ that are given away are a safetensors file in half precision, under the same sea
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -18,12 +19,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from data_tools.schema import CLASSES
 from sparsevit3d.errors import InputError, first_line
 from sparsevit3d.files import whole_path
 from sparsevit3d.swin.plan import PlanError
 
 SEAL = "sha256"
 WEIGHTS = ".safetensors"
+CLASSIFIER = "bbox_head.conv_cls."  # the layer of a detector that has a row for each class
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -131,14 +134,17 @@ def _digest(content: dict[str, Any]) -> str:
     return sha.hexdigest()
 
 
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
+def load_weights(model: nn.Module, checkpoint: Path, classes: Sequence[str] | None = None) -> None:
     """Load all of a checkpoint's weights and its plan, or raise InputError.
 
     Half a detector, or one that forgot its plan, is not loaded. ``model`` may be wrapped for
-    distributed training.
+    distributed training. If ``model`` detects some ``classes`` and the checkpoint all ten, the
+    model gets the weights of its own classes.
     """
     detector: Any = model.module if is_model_wrapper(model) else model
     state = read_checkpoint(checkpoint)["state_dict"]
+    if classes is not None and len(classes) < len(CLASSES):
+        state = _of_classes(state, classes)
     try:
         detector.load_state_dict(state)
     except (RuntimeError, PlanError) as error:
@@ -146,6 +152,14 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         raise InputError(
             f"{checkpoint}: does not fit the model of this config\n{reasons}"
         ) from error
+
+
+def _of_classes(state: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    rows = [CLASSES.index(name) for name in classes]
+    return {
+        name: value[rows] if name.startswith(CLASSIFIER) and len(value) == len(CLASSES) else value
+        for name, value in state.items()
+    }
 
 
 def plain(value: Any) -> Any:

@@ -11,12 +11,20 @@ from typing import Any
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 
-from sparsevit3d.detector import detector, transforms
+from data_tools.schema import CLASSES
+from sparsevit3d.detector import dataset, detector, losses, transforms
 from sparsevit3d.detector.mm_private import tree_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages import hooks, submission
 
-REGISTERED = (detector, transforms, hooks, submission)  # modules whose classes configs name
+REGISTERED = (
+    dataset,
+    detector,
+    losses,
+    transforms,
+    hooks,
+    submission,
+)  # modules whose classes configs name
 UNBOUNDED = 1e8  # FCOS3D's way to say that a range has no end
 
 
@@ -24,8 +32,10 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
     """Read a config as ``stage`` runs it, with ``options`` such as ``train_cfg.max_epochs=2``.
 
     What the config's ``stages`` say of this stage overrides the rest. Otherwise only what follows
-    from ``image_size`` changes: the size in loaders and FitCamera, and the head's
-    ``regress_ranges``, which are given in pixels of images of the size ``regress_ranges_at``.
+    from ``image_size`` and ``classes`` changes. The size goes to loaders and FitCamera, and to the
+    head's ``regress_ranges``, which are in pixels of images of the size ``regress_ranges_at``. The
+    classes go to the datasets and the head.
+
     Raises InputError for a missing file or an option the config does not know.
     """
     if not path.is_file():
@@ -51,6 +61,7 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
     for option in options:
         _apply(config, option)
     _fit_image_size(config, path)
+    _fit_classes(config, path)
     return config
 
 
@@ -68,6 +79,29 @@ def _fit_image_size(config: Config, path: Path) -> None:
     head = config.model.bbox_head
     head.regress_ranges = [[_scaled(side, scale) for side in pair] for pair in head.regress_ranges]
     config.regress_ranges_at = (width, height)
+
+
+def _fit_classes(config: Config, path: Path) -> None:
+    """Bring ``classes`` to every loader and to the head. Some of nuScenes' ten are possible."""
+    classes = config.classes
+    if (
+        not isinstance(classes, list | tuple)
+        or not classes
+        or len(set(classes)) < len(classes)
+        or not set(classes) <= set(CLASSES)
+    ):
+        raise InputError(
+            f"{path}: classes is {classes!r}. Name one or more of {', '.join(CLASSES)}."
+        )
+    for part in _dicts(tree_of(config)):
+        if "classes" in part.get("metainfo", {}):
+            part["metainfo"]["classes"] = classes
+    head = config.model.bbox_head
+    head.num_classes = len(classes)
+    coder = head.bbox_coder
+    for name in ("base_depths", "base_dims"):  # one for each class, or one for all
+        if len(coder.get(name) or ()) == len(CLASSES):
+            coder[name] = [coder[name][CLASSES.index(each)] for each in classes]
 
 
 def _scaled(side: float, scale: float) -> float:

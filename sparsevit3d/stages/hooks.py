@@ -90,7 +90,7 @@ class StartHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         if runner.iter == 0:
-            load_weights(runner.model, self.weights)
+            load_weights(runner.model, self.weights, runner.cfg.get("classes"))
         backbone_of(runner.model).plan = self.plan
 
 

@@ -6,7 +6,6 @@ A keyframe holds what each camera shows, what was found there, and which windows
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from numpy.typing import NDArray
 
-from data_tools.schema import CAMERAS
+from data_tools.info_file import InfoFile, read_infos
+from data_tools.rig import full_path
+from data_tools.schema import LIDAR
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.detector.transforms import read_image
 from sparsevit3d.errors import InputError
@@ -56,7 +57,8 @@ class Keyframes:
         self.split = split
         self.names = list(config.classes)
         self.info_file = Path(config.test_dataloader.dataset.ann_file)
-        self.infos = json.loads(self.info_file.read_text())["data_list"]
+        self.rig = read_infos(self.info_file)
+        self.infos = self.rig.keyframes
         self.dataset = DATASETS.build(config.test_dataloader.dataset)
         self.model = model
         self._read: dict[int, Any] = {}
@@ -87,7 +89,7 @@ class Keyframes:
     def look(self, number: int, plan: SparsityPlan | None = None) -> Keyframe:
         """Look at a keyframe under ``plan``. None: under the detector's own."""
         if number not in self._read:  # the last keyframe is kept, for a look under another plan
-            self._read = {number: read_keyframe(self.dataset, self.info_file, len(self), number)}
+            self._read = {number: read_keyframe(self.dataset, self.rig, number)}
         batch, image_infos = self._read[number]
         net = backbone_of(self.model)
         own = net.plan
@@ -102,7 +104,10 @@ class Keyframes:
         views = [self._view(*each, info) for each in zip(samples, image_infos, strict=True)]
         found = merged(
             info,
-            [(n, s.cpu().pred_instances_3d) for n, s in enumerate(samples)],
+            [
+                (camera, sample.cpu().pred_instances_3d)
+                for camera, sample in zip(self.rig.cameras, samples, strict=True)
+            ],
             np.full(len(self.names), EVERYWHERE),
         )
         return Keyframe(
@@ -168,12 +173,11 @@ class Keyframes:
     def _points(self, info: dict[str, Any]) -> NDArray[np.float32]:
         """(P, 3) lidar points in the ego frame.
 
-        There are none where the root lacks the lidar's files.
+        There are none where the root lacks a lidar or its files.
         """
-        path = (
-            Path(self.config.data_root) / "samples/LIDAR_TOP" / info["lidar_points"]["lidar_path"]
-        )
-        if not path.is_file():
+        name = info["lidar_points"].get("lidar_path")
+        path = full_path(self.config.data_root, LIDAR, name) if name else None
+        if path is None or not path.is_file():
             return np.zeros((0, 3), np.float32)
         values = np.fromfile(path, np.float32)
         columns = info["lidar_points"]["num_pts_feats"]
@@ -226,26 +230,21 @@ class PictureHook(Hook):
 
 
 def load_keyframe(config: Config, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Load a keyframe's six images as the detector's batch, and its cameras' infos.
+    """Load a keyframe's images as the detector's batch, and its cameras' infos.
 
-    The images are of the config's test split. Both are in mmdet3d's order.
+    The images are of the config's test split. Both are in the rig's order.
     """
-    path = Path(config.test_dataloader.dataset.ann_file)
-    return read_keyframe(
-        DATASETS.build(config.test_dataloader.dataset), path, keyframe_count(config), number
-    )
-
-
-def keyframe_count(config: Config) -> int:
-    return len(json.loads(Path(config.test_dataloader.dataset.ann_file).read_text())["data_list"])
+    part = config.test_dataloader.dataset
+    return read_keyframe(DATASETS.build(part), read_infos(Path(part.ann_file)), number)
 
 
 def read_keyframe(
-    dataset: Any, info_file: Path, count: int, number: int
+    dataset: Any, infos: InfoFile, number: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Do the same as ``load_keyframe`` for a dataset that is loaded."""
-    check_number(number, count, info_file)
-    indices = range(number * len(CAMERAS), (number + 1) * len(CAMERAS))
+    check_number(number, len(infos.keyframes), infos.path)
+    cameras = len(infos.cameras)
+    indices = range(number * cameras, (number + 1) * cameras)
     return pseudo_collate([dataset[index] for index in indices]), [
         dataset.get_data_info(index) for index in indices
     ]

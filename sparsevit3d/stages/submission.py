@@ -5,7 +5,6 @@ nuScenes asks for one list of boxes for each keyframe, in the global frame.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 from scipy.spatial.transform import Rotation
 
-from data_tools.schema import CAMERAS
+from data_tools.info_file import InfoFile, read_infos
 from sparsevit3d.files import write_json
 from sparsevit3d.stages.scoring import Truth, open_root
 
@@ -71,32 +70,40 @@ class NuScenesSplitMetric(NuScenesMetric):
         self.keyframes = keyframes
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Score a split. What the root's truth does not define is left out."""
         submission = self.submission(results)
         if self.keep:
             write_json(Path(self.keep), submission)
-        return self.truth.score(
-            EvalBoxes.deserialize(submission["results"], DetectionBox)
-        ).as_dict()
+        score = self.truth.score(EvalBoxes.deserialize(submission["results"], DetectionBox))
+        return {name: value for name, value in score.as_dict().items() if value is not None}
+
+    @cached_property
+    def info_file(self) -> InfoFile:
+        """The split's info file."""
+        return read_infos(Path(self.ann_file))
 
     @cached_property
     def infos(self) -> dict[int, dict[str, Any]]:
         """The infos of the keyframes that are scored, by their places in the info file."""
-        infos = json.loads(Path(self.ann_file).read_text())["data_list"]
+        infos = self.info_file.keyframes
         return {number: infos[number] for number in self.keyframes or range(len(infos))}
 
     @cached_property
     def truth(self) -> Truth:
-        version = json.loads(Path(self.ann_file).read_text())["metainfo"]["version"]
+        """The truth that is scored against, of the detector's classes."""
         return Truth(
-            open_root(self.data_root, version), [info["token"] for info in self.infos.values()]
+            open_root(self.data_root, self.info_file.version),
+            [info["token"] for info in self.infos.values()],
+            self.dataset_meta["classes"],
         )
 
     def submission(self, results: list[dict[str, Any]]) -> dict[str, Any]:
         """Make what nuScenes asks for: every scored keyframe, even those without detections."""
-        images: dict[int, list[tuple[int, Any]]] = {number: [] for number in self.infos}
+        images: dict[int, list[tuple[str, Any]]] = {number: [] for number in self.infos}
         for result in results:
-            keyframe, camera = divmod(result["sample_idx"], len(CAMERAS))
-            images[keyframe].append((camera, result["pred_instances_3d"]))
+            keyframe, camera = divmod(result["sample_idx"], len(self.info_file.cameras))
+            name = self.info_file.cameras[camera]
+            images[keyframe].append((name, result["pred_instances_3d"]))
         boxes = {
             self.infos[number]["token"]: self._keyframe(self.infos[number], found)
             for number, found in images.items()
@@ -104,7 +111,7 @@ class NuScenesSplitMetric(NuScenesMetric):
         return {"meta": CAMERA_ONLY, "results": boxes}
 
     def _keyframe(
-        self, info: dict[str, Any], images: list[tuple[int, Any]]
+        self, info: dict[str, Any], images: list[tuple[str, Any]]
     ) -> list[dict[str, Any]]:
         """List one keyframe's boxes in the global frame.
 
@@ -157,13 +164,13 @@ class EgoBoxes(NamedTuple):
 
 
 def merged(
-    info: dict[str, Any], images: list[tuple[int, Any]], ranges: NDArray[np.float64]
+    info: dict[str, Any], images: list[tuple[str, Any]], ranges: NDArray[np.float64]
 ) -> EgoBoxes:
     """Merge what several cameras saw, (camera, its detections) each, into one list, best first.
 
     ``ranges`` holds the largest distance from the ego for each label, in metres.
     """
-    cameras = [_in_ego(info, CAMERAS[camera], found) for camera, found in images]
+    cameras = [_in_ego(info, camera, found) for camera, found in images]
     ego = EgoBoxes._make(np.concatenate(column) for column in zip(*cameras, strict=True))
     near = np.flatnonzero(np.linalg.norm(ego.centres[:, :2], axis=1) <= ranges[ego.labels])
     kept = near[merge(EgoBoxes._make(column[near] for column in ego))]
@@ -205,7 +212,7 @@ def camera_to_ego(info: dict[str, Any], camera: str) -> NDArray[np.float64]:
 def merge(boxes: EgoBoxes, overlap: float = 0.05, most: int = 500) -> NDArray[np.int64]:
     """Suppress overlapping boxes seen from above, class by class. Returns indices, best first.
 
-    The settings are mmdet3d's for six cameras.
+    The settings are mmdet3d's for the six cameras of nuScenes.
     """
     if not len(boxes.scores):
         return np.zeros(0, np.int64)

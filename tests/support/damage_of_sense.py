@@ -168,7 +168,7 @@ def an_image_is_a_web_page(root):
     return keyframe_file(root, ".jpg", lambda old: b"<html>404</html>")
 
 
-@damage("no JPEG", "sample_data")
+@damage("image of another format", "sample_data")
 def an_image_is_of_another_format(root):
     Image.new("RGB", (96, 54)).save(root / "frame.png")
     return keyframe_file(root, ".jpg", lambda old: (root / "frame.png").read_bytes())

@@ -7,9 +7,16 @@ import torch
 
 from sparsevit3d import SparseSwin, record_windows
 from sparsevit3d.stages.views import Boxes, CameraView, Keyframe
-from visualize.frames import LAYOUT
 
-CHANNELS = [channel for row in LAYOUT for channel in row]
+# Where the cameras of a rig look, in degrees left of ahead, by name.
+NUSCENES = {
+    "CAM_FRONT_LEFT": 55,
+    "CAM_FRONT": 0,
+    "CAM_FRONT_RIGHT": -55,
+    "CAM_BACK_LEFT": 110,
+    "CAM_BACK": 180,
+    "CAM_BACK_RIGHT": -110,
+}
 
 
 def cube(depth, size=1.0, x=0.0, y=0.0):
@@ -40,8 +47,8 @@ def camera_to_ego(yaw):
     return matrix
 
 
-def keyframe(plan="0.5|0.7", seed=0, number=0):
-    """Six cameras of 160 x 90, of which a network of 128 x 64 saw all but the uppermost 10 rows."""
+def keyframe(plan="0.5|0.7", seed=0, number=0, rig=NUSCENES):
+    """Cameras of 160 x 90, of which a network of 128 x 64 saw all but the uppermost 10 rows."""
     torch.manual_seed(seed)
     net = SparseSwin(
         embed_dims=8, depths=(2, 2), num_heads=(1, 1), window_size=4, out_indices=(1,), plan=plan
@@ -52,15 +59,15 @@ def keyframe(plan="0.5|0.7", seed=0, number=0):
     )
     found = Boxes(np.stack([cube(9.0), cube(14.0)]), ["car", "bus"], np.array([0.9, 0.1]))
     views = []
-    for channel, yaw in zip(CHANNELS, np.radians([55, 0, -55, 110, 180, -110]), strict=True):
+    for channel, yaw in zip(rig, np.radians(list(rig.values())), strict=True):
         image = random.integers(0, 255, (90, 160, 3), dtype=np.uint8)
         view = view_of(
             image, (128, 64), (0.8, 0.8), (0.0, 8.0), channel, truth=truth, predictions=found
         )
         views.append(CameraView(**{**vars(view), "to_ego": camera_to_ego(yaw)}))
     with torch.no_grad(), record_windows(net) as trace:
-        net(torch.randn(6, 3, 64, 128))
-    matrix = views[1].to_ego
+        net(torch.randn(len(rig), 3, 64, 128))
+    matrix = camera_to_ego(0.0)
     ahead = [
         Boxes(b.corners @ matrix[:3, :3].T + matrix[:3, 3], b.names, b.scores)
         for b in (truth, found)
