@@ -51,10 +51,12 @@ class Shown:
     Args:
         file (Path): The image file.
         intrinsic (array): (3, 3), in pixels of this image.
+        to_ego (array): (4, 4) from the camera's frame to the ego's.
     """
 
     file: Path
     intrinsic: Matrix
+    to_ego: Matrix
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,11 @@ class Frames:
     """All that a file says.
 
     Args:
-        cameras (dict): (4, 4) from each camera to the ego frame, in the rig's order.
+        cameras (tuple of str): Their names, in the rig's order.
         frames (list of Frame): The moments, in the file's order.
     """
 
-    cameras: dict[str, Matrix]
+    cameras: tuple[str, ...]
     frames: list[Frame]
 
 
@@ -141,32 +143,21 @@ def parse_frames(document: Any, folder: Path, name: str) -> Frames:
     rows = document["cameras"]
     if not isinstance(rows, dict) or not isinstance(document["frames"], list):
         raise InputError(f'{name}: "cameras" is an object and "frames" a list. Mend the file.')
-    cameras = {
-        camera: _camera(rows[camera], len(rows), f"{name}: camera {camera!r}")
-        for camera in ordered(rows)
-    }
-    lenses = {camera: rows[camera].get("intrinsic") for camera in rows}
+    for camera, row in rows.items():
+        _check_keys(row, {"intrinsic", "camera_to_ego"}, set(), f"{name}: camera {camera!r}")
     frames = [
-        _frame(row, number, lenses, folder, f"{name}: frame {number}")
+        _frame(row, number, rows, folder, f"{name}: frame {number}")
         for number, row in enumerate(document["frames"])
     ]
     _check_scenes(frames, name)
-    return Frames(cameras, frames)
+    return Frames(ordered(rows), frames)
 
 
-def _camera(row: Any, count: int, where: str) -> Matrix:
-    if not isinstance(row, dict) or not row.keys() <= {"intrinsic", "camera_to_ego"}:
-        raise InputError(f"{where} is {row!r}. Give intrinsic, and camera_to_ego where needed.")
-    if row.get("camera_to_ego") is None and count > 1:
-        raise InputError(f"{where} has no camera_to_ego. A rig of several cameras needs each.")
-    return AHEAD if row.get("camera_to_ego") is None else _rigid(row, "camera_to_ego", where)
-
-
-def _frame(row: Any, number: int, lenses: Mapping[str, Any], folder: Path, where: str) -> Frame:
+def _frame(row: Any, number: int, cameras: Mapping[str, Any], folder: Path, where: str) -> Frame:
     _check_keys(row, FRAME_KEYS, {"images"}, where)
     images = row["images"]
-    if not isinstance(images, dict) or set(images) != set(lenses):
-        raise InputError(f"{where}: images is {images!r}. Name one image of {', '.join(lenses)}.")
+    if not isinstance(images, dict) or set(images) != set(cameras):
+        raise InputError(f"{where}: images is {images!r}. Name one image of {', '.join(cameras)}.")
     objects = row.get("objects") or []
     if not isinstance(objects, list):
         raise InputError(f"{where}: objects is {objects!r}. Give a list.")
@@ -174,9 +165,12 @@ def _frame(row: Any, number: int, lenses: Mapping[str, Any], folder: Path, where
     if time is not None and not _is_number(time):
         raise InputError(f"{where}: time is {time!r}. Give seconds.")
     return Frame(
-        {camera: _image(images[camera], lenses[camera], folder, where) for camera in lenses},
+        {
+            camera: _image(images[camera], cameras, camera, folder, f"{where}: {camera}")
+            for camera in cameras
+        },
         [
-            _thing(each, list(lenses), f"{where}: object {place}")
+            _thing(each, list(cameras), f"{where}: object {place}")
             for place, each in enumerate(objects)
         ],
         str(row.get("scene") or f"frame-{number:06d}"),
@@ -186,16 +180,22 @@ def _frame(row: Any, number: int, lenses: Mapping[str, Any], folder: Path, where
     )
 
 
-def _image(value: Any, intrinsic: Any, folder: Path, where: str) -> Shown:
+def _image(value: Any, cameras: Mapping[str, Any], camera: str, folder: Path, where: str) -> Shown:
+    """Read an image. What the image does not say of its camera, the camera says."""
     entry = {"file": value} if isinstance(value, str) else value
-    _check_keys(entry, {"file", "intrinsic"}, {"file"}, f"{where}: image")
-    matrix = _matrix(entry.get("intrinsic", intrinsic), (3, 3))
+    _check_keys(entry, {"file", "intrinsic", "camera_to_ego"}, {"file"}, where)
+    entry = cameras[camera] | entry
+    matrix = _matrix(entry.get("intrinsic"), (3, 3))
     if matrix is None or min(matrix[0, 0], matrix[1, 1]) <= 0 or tuple(matrix[2]) != (0, 0, 1):
         raise InputError(
-            f"{where}: the intrinsic of {entry['file']} is {entry.get('intrinsic', intrinsic)!r}. "
+            f"{where}: intrinsic is {entry.get('intrinsic')!r}. "
             "Give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels."
         )
-    return Shown(folder / entry["file"], matrix)
+    if entry.get("camera_to_ego") is not None:
+        return Shown(folder / entry["file"], matrix, _rigid(entry, "camera_to_ego", where))
+    if len(cameras) > 1:
+        raise InputError(f"{where}: has no camera_to_ego. A rig of several cameras needs each.")
+    return Shown(folder / entry["file"], matrix, AHEAD)
 
 
 def _thing(row: Any, cameras: Sequence[str], where: str) -> Thing:

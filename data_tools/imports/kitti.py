@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.imports.layouts import Source, named_splits, read_lines
 from sparsevit3d.errors import InputError
 
 CAMERA = "CAM_2"
@@ -35,22 +35,9 @@ EVERY = 5  # without a split, each fifth drive is for val
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Kitti:
-    """A folder of KITTI's layout.
-
-    Args:
-        document (dict): The content of a frames file.
-        left_out (Counter): The number of labels of each class that has no counterpart.
-    """
-
-    document: dict[str, Any]
-    left_out: Counter[str]
-
-
 def read_kitti(
     source: Path, splits: Mapping[str, Path] | None = None, drives: Path | None = None
-) -> Kitti:
+) -> Source:
     """Read ``source``, the folder that holds ``image_2``, or its parent.
 
     Args:
@@ -68,7 +55,7 @@ def read_kitti(
         raise InputError(f"{source}: holds no image_2. Name the folder of image_2 and label_2.")
     images = {path.stem: path for path in sorted((folder / "image_2").iterdir())}
     drive_of = _drives(drives) if drives else {}
-    split_of = _named_splits(splits, images) if splits else _splits_by_drive(images, drive_of)
+    split_of = named_splits(splits, images) if splits else _splits_by_drive(images, drive_of)
     left_out: Counter[str] = Counter()
     frames = [
         {
@@ -80,38 +67,17 @@ def read_kitti(
         for frame, split in split_of.items()
         for lens, offset in [_calibration(folder / "calib" / f"{frame}.txt")]
     ]
-    return Kitti({"cameras": {CAMERA: {}}, "frames": frames}, left_out)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Put the file back.") from error
+    return Source({"cameras": {CAMERA: {}}, "frames": frames}, left_out)
 
 
 def _drives(path: Path) -> dict[str, str]:
     try:
-        found = json.loads("\n".join(_lines(path)))
+        found = json.loads("\n".join(read_lines(path)))
     except ValueError as error:
         raise InputError(f"{path}: is no JSON ({error}). Mend the file.") from error
     if not isinstance(found, dict):
         raise InputError(f'{path}: is no object. Make it {{"000000": "DRIVE", ...}}.')
     return {frame: str(drive) for frame, drive in found.items()}
-
-
-def _named_splits(splits: Mapping[str, Path], images: Mapping[str, Path]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for split, path in splits.items():
-        for frame in (line.strip() for line in _lines(path)):
-            if frame not in images:
-                raise InputError(f"{path}: names frame {frame}, which has no image. Mend the list.")
-            if found.get(frame, split) != split:
-                raise InputError(
-                    f"{path}: names frame {frame}, which is in {found[frame]} as well."
-                )
-            found[frame] = split
-    return found
 
 
 def _splits_by_drive(images: Mapping[str, Path], drive_of: Mapping[str, str]) -> dict[str, str]:
@@ -122,7 +88,7 @@ def _splits_by_drive(images: Mapping[str, Path], drive_of: Mapping[str, str]) ->
 
 def _calibration(path: Path) -> tuple[Matrix, Matrix]:
     """Return (3, 3) intrinsics of camera 2, and (3,) from the reference frame to the camera's."""
-    for line in _lines(path):
+    for line in read_lines(path):
         name, _, numbers = line.partition(":")
         if name.strip() == "P2":
             try:
@@ -135,7 +101,7 @@ def _calibration(path: Path) -> tuple[Matrix, Matrix]:
 
 def _objects(path: Path, offset: Matrix, left_out: Counter[str]) -> list[dict[str, Any]]:
     found = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         name, *values = line.split()
         try:
             if len(values) not in (COLUMNS - 1, COLUMNS):

@@ -65,9 +65,12 @@ def write_root(frames: Frames, root: Path, progress: Progress = no_progress) -> 
     with sole_owner(root):
         rows = _shared_rows(frames)
         unseen = 0
+        calibrations: dict[str, Row] = {}
+        stamps = _stamps(frames)
         for number, frame in enumerate(frames.frames):
-            unseen += _add_frame(rows, frames, number, frame, root)
+            unseen += _add_frame(rows, calibrations, number, frame, stamps[number], root)
             progress(number + 1, len(frames.frames), "images")
+        rows["calibrated_sensor"] = list(calibrations.values())
         link(rows)
         _add_ends(rows)
         splits = _splits(frames)
@@ -112,21 +115,20 @@ def _shared_rows(frames: Frames) -> Rows:
     return rows
 
 
-def _add_frame(rows: Rows, frames: Frames, number: int, frame: Frame, root: Path) -> int:
+def _add_frame(
+    rows: Rows, calibrations: dict[str, Row], number: int, frame: Frame, stamp: int, root: Path
+) -> int:
     """Add one moment's rows, copy its images, and count the objects that no image shows."""
     sample = token("sample", number)
-    stamp = _stamp(frames, number)
     pose = np.eye(4) if frame.ego_to_global is None else frame.ego_to_global
     rows["sample"].append(
         {"token": sample, "timestamp": stamp, "scene_token": token("scene", frame.scene)}
     )
     rows["ego_pose"].append({"token": token("pose", number), "timestamp": stamp} | _placed(pose))
     sizes = {}
-    for camera, to_ego in frames.cameras.items():
-        shown = frame.images[camera]
-        calibration = _calibration(camera, to_ego, shown)
-        if not any(row["token"] == calibration["token"] for row in rows["calibrated_sensor"]):
-            rows["calibrated_sensor"].append(calibration)
+    for camera, shown in frame.images.items():
+        calibration = _calibration(camera, shown)
+        calibrations[calibration["token"]] = calibration
         name, form, sizes[camera] = _copy(shown.file, root, camera, number)
         rows["sample_data"].append(
             {
@@ -142,9 +144,9 @@ def _add_frame(rows: Rows, frames: Frames, number: int, frame: Frame, root: Path
                 "filename": name,
             }
         )
-    seen = [thing for thing in frame.objects if _is_seen(thing, frames, frame, sizes)]
+    seen = [thing for thing in frame.objects if _is_seen(thing, frame, sizes)]
     for place, thing in enumerate(seen):
-        to_global = pose @ frames.cameras[thing.camera]
+        to_global = pose @ frame.images[thing.camera].to_ego
         linked = thing.track is not None and _has_motion(frame)
         track = (frame.scene, thing.track) if linked else (number, place, "alone")
         rows["sample_annotation"].append(
@@ -159,22 +161,27 @@ def _has_motion(frame: Frame) -> bool:
     return frame.time is not None and frame.ego_to_global is not None
 
 
-def _stamp(frames: Frames, number: int) -> int:
-    """Return a frame's time in microseconds."""
-    frame = frames.frames[number]
-    if frame.time is not None:
-        return round(frame.time * 1e6)
-    before = frames.frames[:number]
-    pauses = len({each.scene for each in before} | {frame.scene}) - 1
-    return START + number * STEP + pauses * PAUSE
+def _stamps(frames: Frames) -> list[int]:
+    """Return the frames' times in microseconds. Times that are not given follow each other."""
+    stamps = []
+    made = START
+    last: dict[str, int] = {}
+    for frame in frames.frames:
+        if frame.time is not None:
+            stamps.append(round(frame.time * 1e6))
+            continue
+        made = max(made, last[frame.scene] + STEP) if frame.scene in last else made + PAUSE
+        last[frame.scene] = made
+        stamps.append(made)
+    return stamps
 
 
-def _calibration(camera: str, to_ego: Matrix, shown: Shown) -> Row:
+def _calibration(camera: str, shown: Shown) -> Row:
     lens = shown.intrinsic.tolist()
     return {
-        "token": token("calibration", camera, lens),
+        "token": token("calibration", camera, lens, shown.to_ego.tolist()),
         "sensor_token": token("sensor", camera),
-        **_placed(to_ego),
+        **_placed(shown.to_ego),
         "camera_intrinsic": lens,
     }
 
@@ -215,14 +222,14 @@ def _box(thing: Thing) -> Box:
     return Box(thing.center, [width, length, height], Quaternion(matrix=axes))
 
 
-def _is_seen(thing: Thing, frames: Frames, frame: Frame, sizes: dict[str, tuple[int, int]]) -> bool:
+def _is_seen(thing: Thing, frame: Frame, sizes: dict[str, tuple[int, int]]) -> bool:
     """Whether some image shows a part of the object. A root holds no truth that nobody can see."""
-    for camera, to_ego in frames.cameras.items():
+    for camera, shown in frame.images.items():
         box = _box(thing)
-        moved = np.linalg.inv(to_ego) @ frames.cameras[thing.camera]
+        moved = np.linalg.inv(shown.to_ego) @ frame.images[thing.camera].to_ego
         box.rotate(Quaternion(matrix=moved[:3, :3], rtol=1e-3, atol=1e-3))
         box.translate(moved[:3, 3])
-        if box.center[2] > 0 and image_box(box, frame.images[camera].intrinsic, *sizes[camera]):
+        if box.center[2] > 0 and image_box(box, shown.intrinsic, *sizes[camera]):
             return True
     return False
 

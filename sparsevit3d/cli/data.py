@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from sparsevit3d.cli.data_import import import_app
 from sparsevit3d.cli.tables import problem_tables, statistics_table
 from sparsevit3d.terminal import console, progress_bar
 
 data_app = typer.Typer(
-    help="Make a synthetic nuScenes; make info files from any nuScenes.", no_args_is_help=True
+    help="Make a nuScenes root, or import one. Make info files of any root.", no_args_is_help=True
 )
+data_app.add_typer(import_app, name="import")
 
 
 @data_app.command()
