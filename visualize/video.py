@@ -70,7 +70,7 @@ def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.ui
     """Draw one moment as (1080, 1920, 3) pixels."""
     trace = stage_block(keyframe.trace, stage)
     figure = Figure(figsize=(SIZE[0] / 100, SIZE[1] / 100), dpi=100, facecolor=BACKGROUND)
-    for number, corner in enumerate(_corners(keyframe.views)):
+    for number, corner in enumerate(corners(keyframe.views)):
         small = shrink(keyframe.views[number], round(SIZE[0] * corner.width))
         _draw_pair(figure, small, corner, trace, trace.kept[number])
     axis = figure.add_axes((0.632, 0.16, 0.365, 0.365 * SIZE[0] / SIZE[1]))
@@ -112,7 +112,7 @@ class Corner(NamedTuple):
     height: float
 
 
-def _corners(views: Sequence[CameraView]) -> list[Corner]:
+def corners(views: Sequence[CameraView]) -> list[Corner]:
     """Return where each view stands: by where it looks, and as large as the block lets it be."""
     places = camera_rows(views)
     columns = max(map(len, places))

@@ -187,7 +187,9 @@ def evaluate(
 ) -> None:
     """Print the official score, by the devkit, of a checkpoint or of a results file.
 
-    The score is mAP, NDS and the five errors, as a table and then as a line of JSON.
+    The score is mAP, NDS and the five errors, as a table and then as a line of JSON. A score that
+    the truth does not define is null. Boxes of equal score rank by their order in the file, as the
+    devkit ranks them.
 
     Under torchrun (torchrun --no-python --nproc-per-node=8 sparsevit3d eval ...) each process looks
     at its share of the images.

@@ -19,7 +19,7 @@ def benchmark(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="Time this detector under its plan, on six images of its data; default: fresh "
+            help="Time this detector under its plan, on a keyframe of its data. Default: fresh "
             "weights"
         ),
     ] = None,

@@ -64,8 +64,8 @@ def run(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Of --max-ms: images, channels, height, width; default: six images of the "
-            "config's size"
+            help="Of --max-ms: images, channels, height, width. Default: a keyframe of the rig, at "
+            "the config's size"
         ),
     ] = None,
     algorithm: Annotated[
@@ -154,10 +154,10 @@ def run(
 
     from sparsevit3d.cost.latency_table import Machine
     from sparsevit3d.search.algorithms import Settings
-    from sparsevit3d.search.objective import Question
+    from sparsevit3d.search.objective import SPLIT, Question
     from sparsevit3d.search.run import Request, limits, search
     from sparsevit3d.search.workers import hire
-    from sparsevit3d.stages.benchmark import known_device, parse_shape
+    from sparsevit3d.stages.benchmark import keyframe_shape, known_device, parse_shape
     from sparsevit3d.stages.config import load_config
 
     experiment = load_config(config, data, infos, options or ())
@@ -166,7 +166,7 @@ def run(
         share = 0.6
     machine = None
     if max_ms is not None:
-        sides = parse_shape(shape or "6x3x{1}x{0}".format(*experiment.image_size))
+        sides = parse_shape(shape or keyframe_shape(experiment, SPLIT))
         machine = Machine.here(known_device(device), dtype, sides)
     request = Request(
         kind, Settings(population, parents, generations), share, gmacs, max_ms, latency, machine

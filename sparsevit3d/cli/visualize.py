@@ -56,7 +56,7 @@ def masks(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """Draw what was pruned of a keyframe's six camera frames.
+    """Draw what was pruned of a keyframe's camera frames.
 
     For each stage there are the windows computed (pruned ones dimmed, boxes on top) and how
     important they were. There are also every block, plain and shifted, and how long each place
@@ -92,7 +92,7 @@ def boxes(
     infos: Infos = None,
     options: Set = None,
 ) -> None:
-    """Draw what was found and what is true, on the six camera frames and from above.
+    """Draw what was found and what is true, on the camera frames and from above.
 
     The view from above has the lidar's points.
 

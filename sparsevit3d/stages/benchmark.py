@@ -21,6 +21,7 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from data_tools.info_file import read_infos
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.cost.latency import time_calls
 from sparsevit3d.cost.macs import count_macs, default_plans
@@ -86,6 +87,15 @@ def parse_shape(text: str) -> tuple[int, int, int, int]:
     return images, channels, height, width
 
 
+def keyframe_shape(config: Config, split: str) -> str:
+    """Return the shape of a keyframe's images, such as "6x3x256x704": as many as the rig has."""
+    config = copy.deepcopy(config)
+    use_split(config, split)
+    cameras = read_infos(Path(config.test_dataloader.dataset.ann_file)).cameras
+    width, height = config.image_size
+    return f"{len(cameras)}x3x{height}x{width}"
+
+
 def fresh_subject(config: Config, shape: str, device: str) -> Subject:
     """Build the config's detector as it is before training, and random images of ``shape``.
 
@@ -109,7 +119,7 @@ def fresh_subject(config: Config, shape: str, device: str) -> Subject:
 
 
 def trained_subject(config: Config, checkpoint: Path, split: str) -> Subject:
-    """Load a checkpoint's detector under its plan, and six images: the split's first keyframe."""
+    """Load a checkpoint's detector under its plan, and the images of the split's first keyframe."""
     config = copy.deepcopy(config)
     use_split(config, split)
     model = load_detector(config, checkpoint, None)

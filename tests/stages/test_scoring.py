@@ -105,11 +105,11 @@ def changed(path, new, change):
         ),
         (
             lambda d: next(iter(d["results"].values()))[3].update(size=[1.0, 0.0, 2.0]),
-            r"box 3 of keyframe \w{32} .*size of \[1\.0, 0\.0, 2\.0\]",
+            r"box 3 of keyframe \w{32} .*size is \[1\.0, 0\.0, 2\.0\]",
         ),
         (
             lambda d: next(iter(d["results"].values()))[2].update(translation=[float("nan")] * 3),
-            r"box 2 of keyframe \w{32} .*NaN",
+            r"box 2 of keyframe \w{32} .*translation is \[nan, nan, nan\]\. Give finite",
         ),
         (
             lambda d: next(iter(d["results"].values()))[1].update(detection_name="lorry"),
@@ -118,6 +118,34 @@ def changed(path, new, change):
         (
             lambda d: next(iter(d["results"].values()))[0].pop("velocity"),
             r"box 0 of keyframe \w{32} .*velocity",
+        ),
+        (
+            lambda d: next(iter(d["results"].values()))[0].update(velocity=["fast", 0.0]),
+            r"box 0 of keyframe \w{32} .*velocity is \['fast', 0\.0\]\. Give 2 numbers",
+        ),
+        (
+            lambda d: next(iter(d["results"].values()))[0].update(velocity=[float("inf"), 0.0]),
+            r"box 0 of keyframe \w{32} .*velocity is \[inf, 0\.0\]",
+        ),
+        (
+            lambda d: next(iter(d["results"].values()))[4].update(detection_score=-0.5),
+            r"box 4 of keyframe \w{32} .*detection_score is -0\.5",
+        ),
+        (
+            lambda d: next(iter(d["results"].values()))[4].pop("detection_score"),
+            r"box 4 of keyframe \w{32} .*detection_score is None",
+        ),
+        (
+            lambda d: next(iter(d["results"].values()))[4].update(rotation=[0, 0, 0, 0]),
+            r"box 4 of keyframe \w{32} .*rotation is",
+        ),
+        (
+            lambda d: next(iter(d["results"].values()))[4].update(attribute_name="asleep"),
+            r"box 4 of keyframe \w{32} .*attribute_name is 'asleep'",
+        ),
+        (
+            lambda d: next(iter(d["results"].values())).insert(0, "a car"),
+            r"box 0 of keyframe \w{32} .*it is 'a car'",
         ),
         (lambda d: d.pop("results"), "not a nuScenes detection submission"),
         (lambda d: d.pop("meta"), "not a nuScenes detection submission"),
