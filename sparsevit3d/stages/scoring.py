@@ -160,6 +160,14 @@ class Truth:
             return Score(None, None, nothing, dict.fromkeys(self.classes))
         if not found.all:  # the devkit fails where nothing was detected
             return self._defined(0.0, dict.fromkeys(ERRORS.values(), 1.0), {})
+        metrics = self.metrics(found)
+        precisions = dict(metrics.mean_dist_aps)
+        errors = {name: self._error(metrics, key) for key, name in ERRORS.items()}
+        mean = float(np.mean([precisions[name] for name in self.classes]))
+        return self._defined(mean, errors, precisions)
+
+    def metrics(self, found: EvalBoxes) -> DetectionMetrics:
+        """Return all that the devkit's evaluator says, such as the AP by class and distance."""
         # DetectionEval.__init__ would read files, and the truth anew each time.
         evaluator = DetectionEval.__new__(DetectionEval)
         evaluator.cfg = self.config
@@ -167,10 +175,7 @@ class Truth:
         evaluator.gt_boxes = self.boxes
         evaluator.pred_boxes = self.filtered(found)
         metrics, _ = evaluator.evaluate()
-        precisions = dict(metrics.mean_dist_aps)
-        errors = {name: self._error(metrics, key) for key, name in ERRORS.items()}
-        mean = float(np.mean([precisions[name] for name in self.classes]))
-        return self._defined(mean, errors, precisions)
+        return metrics
 
     def _error(self, metrics: DetectionMetrics, key: str) -> float:
         """Return the mean over the classes that have this error, as the devkit's own mean."""
