@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_tools.check.report import Problem, Report
 from data_tools.database import Tables
+from data_tools.images import ImageError, image_size, read_image
 from sparsevit3d.progress import Progress
 
 ANEW = "copy it again from where it came from"
@@ -76,39 +77,35 @@ def _file(root: Path, row: File) -> Iterator[Problem]:
         return
     if not size:
         yield Problem("empty file", "sample_data", token, f"{name} has no bytes", ANEW)
-    elif form == "jpg" and (is_keyframe or decode):
-        yield from _image(path, token, name, (width, height), bool(decode))
+    elif (form == "jpg" or "CAM_" in name) and (is_keyframe or decode):
+        yield from _image(path, token, name, form, (width, height), bool(decode))
     elif form == "pcd" and "LIDAR" in name:
         yield from _points(path, token, name, size, bool(decode))
 
 
 def _image(
-    path: Path, token: str, name: str, wanted: tuple[int, int], decode: bool
+    path: Path, token: str, name: str, said: str, wanted: tuple[int, int], decode: bool
 ) -> Iterator[Problem]:
     try:
-        with Image.open(path) as image:
-            size = image.size
-            form = image.format
-            if decode:
-                image.load()
-        if form not in ("JPEG", "MPO"):
-            yield Problem(
-                "no JPEG",
-                "sample_data",
-                token,
-                f"{name} is a {form}, sample_data says jpg",
-                "save it as a JPEG",
-            )
-        elif (
-            not decode and END_MARK not in path.read_bytes()[-1024:]
-        ):  # the decoder finds truncation itself
-            yield Problem(
-                "truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW
-            )
-            return
-    except OSError as error:
-        kind = "truncated image" if "truncated" in str(error) else "undecodable image"
-        yield Problem(kind, "sample_data", token, f"{name}: {error}", ANEW)
+        # The loader reads by the same functions, so this finds what would stop a training.
+        size = read_image(path)[1] if decode else image_size(path)
+    except ImageError as error:
+        cause = error.__cause__
+        refused = cause is None or isinstance(cause, Image.DecompressionBombError)
+        kind = "truncated image" if "truncated" in str(cause) else "undecodable image"
+        what = str(error).removeprefix(f"{path}: ") if refused else str(cause)
+        remedy = "put an image in its place that the loader reads" if refused else ANEW
+        yield Problem(kind, "sample_data", token, f"{name}: {what}", remedy)
+        return
+    with Image.open(path) as image:
+        form = image.format
+    if said == "jpg" and form not in ("JPEG", "MPO"):
+        what = f"{name} is a {form}, sample_data says jpg"
+        yield Problem("no JPEG", "sample_data", token, what, "save it as a JPEG")
+    # Decoding finds truncation itself.
+    elif said == "jpg" and not decode and END_MARK not in path.read_bytes()[-1024:]:
+        what = f"{name} ends before its end mark"
+        yield Problem("truncated image", "sample_data", token, what, ANEW)
         return
     if size != wanted:
         what = f"{name} is {size[0]} x {size[1]}, sample_data says {wanted[0]} x {wanted[1]}"
