@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sparsevit3d.cli.shared_options import target_file
 from sparsevit3d.cli.tables import problem_tables, statistics_table
 from sparsevit3d.terminal import console, progress_bar
 
@@ -188,7 +189,10 @@ def stats(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Save a picture here (.png), and the figures beside it (.json)"),
+        typer.Option(
+            help="Save a picture here (.png or .jpg), and the figures beside it (.json)",
+            callback=target_file(".png", ".jpg"),
+        ),
     ] = None,
 ) -> None:
     """Count what roots are like, beside the published figures of nuScenes.
@@ -226,7 +230,12 @@ def sheet(
     version: Annotated[
         str | None, typer.Option(help="The folder of tables; default: the only one")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture to save")] = Path("sheet.png"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The picture to save, a .png or .jpg", callback=target_file(".png", ".jpg")
+        ),
+    ] = Path("sheet.png"),
     count: Annotated[int, typer.Option(min=1, help="Frames")] = 24,
     seed: Annotated[int, typer.Option(help="Which ones")] = 0,
 ) -> None:
