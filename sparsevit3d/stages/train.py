@@ -25,6 +25,7 @@ from sparsevit3d.stages.checkpoints import (
     checkpoint_name,
     list_checkpoints,
     read_checkpoint,
+    read_state,
     way_on,
 )
 from sparsevit3d.stages.config import info_file
@@ -86,7 +87,7 @@ def _run(
         "processes": get_world_size(),
     }
     if weights is not None:
-        read_checkpoint(weights)
+        read_state(weights)
         request |= {"weights": fingerprint(weights), "plan": plan and str(plan)}
         config.custom_hooks.append(
             {"type": "StartHook", "weights": str(weights), "plan": plan and str(plan)}
