@@ -6,7 +6,11 @@ import pytest
 
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.carried_config import OWN, config_beside
+from sparsevit3d.stages.config import read_config
 from sparsevit3d.stages.predict import Detector
+from tests.support.console import CONFIGS
+
+RECIPES = sorted(path.name for path in (*CONFIGS.glob("fcos3d*.py"), *CONFIGS.glob("pgd*.py")))
 
 
 @pytest.fixture
@@ -17,13 +21,14 @@ def carried(untrained, tmp_path):
     return folder / untrained.name
 
 
-def test_what_training_writes_is_read_as_it_was(small_config, tmp_path):
-    small_config.dump(tmp_path / "config.py")
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_training_writes_is_read_as_it_was(name, tmp_path):
+    config = read_config(CONFIGS / name)
+    config.dump(tmp_path / "config.py")
+    config.model.backbone.pop("init_cfg", None)  # the weights are the checkpoint's
     found = config_beside(tmp_path / "epoch_0001.pth")
-    assert found.model == small_config.model
-    assert found.test_dataloader == small_config.test_dataloader
-    assert found.image_size == small_config.image_size
-    assert found.classes == small_config.classes
+    for part in ("model", "test_dataloader", "image_size", "classes"):
+        assert found[part] == config[part], part
 
 
 @pytest.mark.parametrize(
