@@ -244,9 +244,13 @@ def sheet(
     Example: sparsevit3d data sheet data/synthetic --out sheet.png
     """
     from data_tools.frames import random_frames
+    from data_tools.images import read_image
     from data_tools.splits import find_version
-    from visualize.sheet import save_contact_sheet
+    from visualize.sheet import FRAME, save_contact_sheet
 
-    frames = random_frames(root, find_version(root, version), count, seed)
+    frames = [
+        (read_image(path, FRAME)[0][..., ::-1], caption)
+        for path, caption in random_frames(root, find_version(root, version), count, seed)
+    ]
     save_contact_sheet(frames, out, f"{len(frames)} random frames of {root.name}")
     console.print(out)

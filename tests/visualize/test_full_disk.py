@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from data_tools.statistics import EDGES, published
 from sparsevit3d.files import whole_file
@@ -17,20 +16,19 @@ from visualize.statistics import save_statistics
 from visualize.video import save_video
 
 
-def sheet(path, tmp_path):
-    random = np.random.default_rng(0)
-    Image.fromarray(random.integers(0, 255, (360, 640, 3), np.uint8)).save(tmp_path / "one.png")
-    save_contact_sheet([(tmp_path / "one.png", "one")] * 8, path, "made")
+def sheet(path, _):
+    image = np.random.default_rng(0).integers(0, 255, (360, 640, 3), np.uint8)
+    save_contact_sheet([(image, "one")] * 8, path, "made")
 
 
-def recording(path, tmp_path):
+def recording(path, _):
     rerun_log = pytest.importorskip(
         "visualize.rerun_log", reason="rerun-sdk is not installed: pip install 'sparsevit3d[rerun]'"
     )
     rerun_log.save_recording((keyframe(number=n) for n in range(3)), path)
 
 
-def speed(path, tmp_path):
+def speed(path, _):
     row = {"p50_ms": 1.0, "device": "cpu", "over_mmdet": 1.0, "parts": {"backbone": 1.0}}
     row["parts"] |= {"neck": 1.0, "head": 1.0, "decode": 1.0}
     rows = {"SparseSwin dense, float32": row}
@@ -38,7 +36,7 @@ def speed(path, tmp_path):
     save_speed(result | {"versions": {"processor": "x"}, "subject": "made"}, path)
 
 
-def search(path, tmp_path):
+def search(path, _):
     plans = [("0.1|0", 0.1), ("0.5|0", 0.2), ("0.6|0", 0.15)]
     judged = [
         {"plan": plan, "metrics": {"mAP": score}, "costs": {"MACs": score}, "generation": 0}
