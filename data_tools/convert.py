@@ -18,9 +18,8 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from PIL import Image
-
 from data_tools.database import Tables, build, fingerprint, rows_of
+from data_tools.images import image_size
 from data_tools.info_file import VERSION, root_fingerprint
 from data_tools.infos import held_together, keyframe, undetected
 from data_tools.rig import full_path, ordered
@@ -197,8 +196,7 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
             "Make info files anew with 'sparsevit3d data infos ROOT'."
         )
     for name, image, file_name in images:
-        with Image.open(full_path(root, name, file_name)) as opened:
-            image["width"], image["height"] = opened.size
+        image["width"], image["height"] = image_size(full_path(root, name, file_name))
     metainfo |= {
         "version": version,
         "split": split,

@@ -18,23 +18,37 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
+from rich.status import Status
+from rich.text import Text
 
 from sparsevit3d.progress import Progress
 
 Item = TypeVar("Item")
 
-# Of several processes under torchrun the first one speaks.
-console = Console(quiet=os.environ.get("RANK", "0") != "0")
+# Under torchrun, only the first process speaks. What is printed may hold a user's names, so square
+# brackets and colons in text mean nothing.
+console = Console(quiet=os.environ.get("RANK", "0") != "0", markup=False, emoji=False)
+
+
+def show_error(error: object) -> None:
+    """Print what is wrong, on a line of its own. Every process of torchrun shows it."""
+    speaker = Console(markup=False, emoji=False) if console.quiet else console
+    speaker.print(Text("error", "bold red"), Text(str(error)), soft_wrap=True)
+
+
+def working(text: str) -> Status:
+    """Show ``text`` beside a spinner until the block ends."""
+    return console.status(Text(text))
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
     """Show a bar until the block ends. Yields ``update(done, total, note)``."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -14,7 +14,7 @@ import rerun
 from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 
-from sparsevit3d.files import whole_path
+from sparsevit3d.files import whole_file
 from sparsevit3d.stages.views import Boxes, Keyframe
 from visualize.frames import COLOURS, clear_boxes, jpeg, shrink
 from visualize.geometry import paint
@@ -34,20 +34,23 @@ QUALITY = 80  # of a frame's JPEG
 def save_recording(keyframes: Iterable[Keyframe], path: Path, stage: int = 1) -> Path:
     """Save a recording, whole or not at all, and return its path.
 
-    The command ``rerun PATH`` opens the file. The masks are those of ``stage``.
+    The command ``rerun PATH`` opens the file. The masks are those of ``stage``. Raises OSError that
+    names the file if the recording cannot be written, as where the disk is full.
     """
     recording = rerun.new_recording("sparsevit3d")
     # Without strict, Rerun only warns of data that cannot be logged.
     log = partial(rerun.log, recording=recording, strict=True)
-    with whole_path(path) as unfinished:
+    # Rerun's own file writer reports no error, so its bytes are written here.
+    stream = rerun.binary_stream(recording)
+    with whole_file(path) as file:
         try:
-            rerun.save(str(unfinished), recording=recording)
             log("ego", rerun.ViewCoordinates.FLU, static=True)
             log("/", rerun.AnnotationContext(STATES), static=True)
             for number, keyframe in enumerate(keyframes):
                 rerun.set_time_sequence("keyframe", number, recording=recording)
                 rerun.set_time_seconds("time", keyframe.seconds, recording=recording)
                 _log(log, keyframe, stage)
+                file.write(stream.read())
         finally:
             rerun.disconnect(recording)
     return path

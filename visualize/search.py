@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsevit3d.swin.plan import SparsityPlan
+from visualize.frames import save
 
 BEST = "#c2571a"
 REST = "#1f5fa8"
@@ -46,7 +47,7 @@ def save_search(
         f"{len(judged)} plans; the best, {judged[int(scores.argmax())]['plan']}, has {score} "
         f"{scores.max():.3f}"
     )
-    figure.savefig(path, dpi=110)
+    save(figure, path, 110)
 
 
 def _draw_front(

@@ -7,22 +7,25 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from numpy.typing import NDArray
+
+from visualize.frames import save
 
 COLUMNS = 4
+FRAME = (640, 360)  # pixels of a frame on the sheet, more or less
 
 
-def save_contact_sheet(frames: Sequence[tuple[Path, str]], path: Path, title: str) -> None:
-    """Save one sheet of ``frames``, image files with a caption each."""
+def save_contact_sheet(
+    frames: Sequence[tuple[NDArray[np.uint8], str]], path: Path, title: str
+) -> None:
+    """Save one sheet of ``frames``, (H, W, 3) RGB with a caption each, whole or not at all."""
     rows = -(-len(frames) // COLUMNS)
     figure = Figure(figsize=(4.3 * COLUMNS, 2.65 * rows + 0.4), layout="constrained")
     grid = np.atleast_1d(figure.subplots(rows, COLUMNS, squeeze=False)).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, (file, caption) in zip(grid, frames, strict=False):
-        with Image.open(file) as image:
-            image.draft("RGB", (640, 360))
-            axes.imshow(image.convert("RGB"))
+    for axes, (image, caption) in zip(grid, frames, strict=False):
+        axes.imshow(image)
         axes.set_title(caption, fontsize=8)
     figure.suptitle(title)
-    figure.savefig(path, dpi=100)
+    save(figure, path)

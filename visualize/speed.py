@@ -13,6 +13,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from visualize.frames import save
+
 COLOURS = {"float32": "#1f5fa8", "bfloat16": "#c2571a"}
 PARTS = {"backbone": "#1f5fa8", "neck": "#7fb2d9", "head": "#b8b8b8", "decode": "#5e5e5e"}
 
@@ -30,7 +32,7 @@ def save_speed(result: Mapping[str, Any], path: Path) -> None:
     device = next(iter(result["backbone"].values()))["device"]
     device = result["versions"]["processor"] if device.startswith("cpu") else device
     figure.suptitle(f"Images of {size} on {device}: {result['subject']}")
-    figure.savefig(path, dpi=110)
+    save(figure, path, 110)
 
 
 def _draw_backbone(axes: Axes, result: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from visualize.frames import save
+
 COLOURS = ("#4d4d4d", "#1f5fa8", "#c2571a", "#3b8f4a", "#8a5fa8", "#b8a125")
 TITLES = {
     "class_share": "Share of each class",
@@ -25,7 +27,7 @@ TITLES = {
 def save_statistics(
     found: Mapping[str, Mapping[str, Any]], edges: Mapping[str, Sequence[float]], path: Path
 ) -> None:
-    """Save the picture of several datasets' statistics.
+    """Save the picture of several datasets' statistics, whole or not at all.
 
     ``found`` maps each dataset's name to the result of ``data stats``. ``edges`` holds the bounds
     of the histogram bars.
@@ -43,7 +45,7 @@ def save_statistics(
         _bars(axes, {name: row[key] for name, row in found.items()}, labels, title)
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
-    figure.savefig(path, dpi=90)
+    save(figure, path, 90)
 
 
 def _bars(axes: Axes, shares: Mapping[str, Any], labels: Sequence[str], title: str) -> None:

@@ -5,8 +5,9 @@ A frame shows the boxes found, the windows pruned, and the street from above, si
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,8 @@ def save_video(keyframes: Iterable[Keyframe], path: Path, title: str, stage: int
     The format is MP4, or GIF if the file name ends in .gif. The format is also GIF if the encoder
     (imageio-ffmpeg) is not installed.
 
-    Raises InputError if the file name ends in neither .mp4 nor .gif.
+    Raises InputError if the file name ends in neither .mp4 nor .gif. Raises OSError that names the
+    file if the video cannot be written, as where the disk is full.
     """
     if path.suffix.lower() not in (".mp4", ".gif"):
         raise InputError(f"{path}: a video is .mp4 or .gif")
@@ -58,12 +60,63 @@ def save_video(keyframes: Iterable[Keyframe], path: Path, title: str, stage: int
         if moving
         else {"fps": RATE, "macro_block_size": 8, "quality": 7}
     )
-    # Without closing, a writer would leave its encoder running after an error.
-    with whole_path(path) as partial, closing(imageio.get_writer(partial, **how)) as writer:
-        for keyframe in keyframes:
-            image = video_frame(keyframe, title, stage)
-            writer.append_data(image[::2, ::2] if moving else image)
+    count = 0
+    with whole_path(path) as partial:
+        # Without closing, a writer would leave its encoder running after an error.
+        with closing(_Writer(partial, how)) as writer:
+            for keyframe in keyframes:
+                image = video_frame(keyframe, title, stage)
+                writer.add(image[::2, ::2] if moving else image)
+                count += 1
+        if not moving:
+            _must_hold(partial, count)
     return path
+
+
+class _Writer:
+    """imageio's writer, whose errors are of the kind that the disk gives.
+
+    Args:
+        path (Path): The file.
+        how (dict): The format's options.
+    """
+
+    def __init__(self, path: Path, how: dict[str, Any]) -> None:
+        self.writer = imageio.get_writer(path, **how)
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        with _encoding():
+            self.writer.append_data(image)
+
+    def close(self) -> None:
+        with _encoding():
+            self.writer.close()
+
+
+@contextmanager
+def _encoding() -> Iterator[None]:
+    """Raise OSError with a number where the encoder fails. Its own error has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno:
+            raise
+        raise OSError(errno.EIO, "The encoder ended early") from error
+
+
+def _must_hold(path: Path, count: int) -> None:
+    """Raise OSError unless ``path`` is a video of ``count`` frames.
+
+    The encoder does not report that the disk is full. Its file is then cut off.
+    """
+    from imageio_ffmpeg import count_frames_and_secs
+
+    try:
+        found, _ = count_frames_and_secs(path)
+    except RuntimeError:  # no player opens the file
+        found = 0
+    if found != count:
+        raise OSError(errno.EIO, f"The encoder wrote {found} of {count} frames")
 
 
 def video_frame(keyframe: Keyframe, title: str, stage: int = 0) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_tools.check.report import Problem, Report
 from data_tools.database import Tables
+from data_tools.images import ImageError, image_size, read_image
 from data_tools.schema import IMAGE_FORMATS
 from sparsevit3d.progress import Progress
 
@@ -20,8 +21,8 @@ BATCH = 512  # files checked at the same time
 END_MARK = b"\xff\xd9"  # ends a JPEG, and any bytes after the mark are padding
 POINT_BYTES = 20  # x, y, z, intensity, ring in float32
 
-# Token, filename, fileformat, is_key_frame, width, height, whether to decode the file.
-File = tuple[str, str, str, int, int, int, int]
+# Token, filename, fileformat, modality, is_key_frame, width, height, whether to decode the file.
+File = tuple[str, str, str, str, int, int, int, int]
 
 
 def files(
@@ -44,9 +45,12 @@ def files(
                 )
             )
     (total,) = tables.database.execute("SELECT COUNT(*) FROM sample_data").fetchone()
-    query = """SELECT sample_data.token, filename, fileformat, is_key_frame, width, height,
+    query = """SELECT sample_data.token, filename, fileformat, modality, is_key_frame, width, height,
             ? OR (is_key_frame AND sample_token IN (SELECT first_sample_token FROM scene))
-        FROM sample_data WHERE filename IS NOT NULL ORDER BY sample_data.rowid"""
+        FROM sample_data
+        LEFT JOIN calibrated_sensor ON calibrated_sensor.token = calibrated_sensor_token
+        LEFT JOIN sensor ON sensor.token = sensor_token
+        WHERE filename IS NOT NULL ORDER BY sample_data.rowid"""
     rows = iter(tables.database.execute(query, (decode_all,)))
     with ThreadPoolExecutor(workers) as threads:
         while batch := list(islice(rows, BATCH)):
@@ -59,7 +63,7 @@ def files(
 
 
 def _file(root: Path, row: File) -> Iterator[Problem]:
-    token, name, form, is_keyframe, width, height, decode = row
+    token, name, form, modality, is_keyframe, width, height, decode = row
     path = root / name
     try:
         size = path.stat().st_size
@@ -77,9 +81,9 @@ def _file(root: Path, row: File) -> Iterator[Problem]:
         return
     if not size:
         yield Problem("empty file", "sample_data", token, f"{name} has no bytes", ANEW)
-    elif form in IMAGE_FORMATS and (is_keyframe or decode):
+    elif modality == "camera" and (is_keyframe or decode):
         yield from _image(path, token, name, form, (width, height), bool(decode))
-    elif form == "pcd" and "LIDAR" in name:
+    elif form == "pcd" and modality == "lidar":
         yield from _points(path, token, name, size, bool(decode))
 
 
@@ -87,29 +91,26 @@ def _image(
     path: Path, token: str, name: str, said: str, wanted: tuple[int, int], decode: bool
 ) -> Iterator[Problem]:
     try:
-        with Image.open(path) as image:
-            size = image.size
-            form = image.format
-            if decode:
-                image.load()
-        if form not in IMAGE_FORMATS[said]:
-            yield Problem(
-                "image of another format",
-                "sample_data",
-                token,
-                f"{name} is a {form}, sample_data says {said}",
-                f"save it as a {said}, or set fileformat",
-            )
-        elif (
-            said == "jpg" and not decode and END_MARK not in path.read_bytes()[-1024:]
-        ):  # the decoder finds truncation itself
-            yield Problem(
-                "truncated image", "sample_data", token, f"{name} ends before its end mark", ANEW
-            )
-            return
-    except OSError as error:
-        kind = "truncated image" if "truncated" in str(error) else "undecodable image"
-        yield Problem(kind, "sample_data", token, f"{name}: {error}", ANEW)
+        # The loader reads by the same functions, so this finds what would stop a training.
+        size = read_image(path)[1] if decode else image_size(path)
+    except ImageError as error:
+        cause = error.__cause__
+        refused = cause is None or isinstance(cause, Image.DecompressionBombError)
+        kind = "truncated image" if "truncated" in str(cause) else "undecodable image"
+        what = str(error).removeprefix(f"{path}: ") if refused else str(cause)
+        remedy = "put an image in its place that the loader reads" if refused else ANEW
+        yield Problem(kind, "sample_data", token, f"{name}: {what}", remedy)
+        return
+    with Image.open(path) as image:
+        form = image.format
+    if form not in IMAGE_FORMATS.get(said, (said.upper(),)):
+        what = f"{name} is a {form}, sample_data says {said}"
+        remedy = f"save it as a {said}, or set fileformat"
+        yield Problem("image of another format", "sample_data", token, what, remedy)
+    # Decoding finds truncation itself.
+    elif said == "jpg" and not decode and END_MARK not in path.read_bytes()[-1024:]:
+        what = f"{name} ends before its end mark"
+        yield Problem("truncated image", "sample_data", token, what, ANEW)
         return
     if size != wanted:
         what = f"{name} is {size[0]} x {size[1]}, sample_data says {wanted[0]} x {wanted[1]}"

@@ -13,6 +13,7 @@ from pyquaternion import Quaternion
 
 from data_tools.check.report import Problem
 from data_tools.database import Row, Tables
+from data_tools.intrinsics import Fault, axis_faults, matrix_faults
 from sparsevit3d.errors import InputError
 
 FASTEST = 60.0  # metres per second, for the ego and for any object
@@ -49,23 +50,16 @@ def calibrations(tables: Tables) -> Iterator[Problem]:
         JOIN sensor ON sensor.token = sensor_token
         WHERE modality = 'camera' GROUP BY 1"""
     for token, text, width, height in tables.database.execute(sizes):
-        matrix = np.array(Tables.parse(text) or np.zeros((3, 3)))
-        if (
-            matrix.shape == (3, 3)
-            and width
-            and not (0 < matrix[0, 2] < width and 0 < matrix[1, 2] < height)
-        ):
-            what = (
-                f"the optical axis meets the image at {matrix[0, 2]:.0f}, {matrix[1, 2]:.0f}, "
-                f"outside {width} x {height}"
-            )
-            yield Problem(
-                "intrinsics of another size",
-                "calibrated_sensor",
-                token,
-                what,
-                "scale camera_intrinsic with the images",
-            )
+        matrix = np.array(Tables.parse(text) or (), np.float64)
+        if matrix.shape == (3, 3) and width and height:
+            for fault in axis_faults(matrix, (width, height)):
+                yield _as_problem(fault, token)
+
+
+def _as_problem(fault: Fault, token: str) -> Problem:
+    return Problem(
+        fault.kind, "calibrated_sensor", token, fault.what, fault.remedy, warning=fault.warning
+    )
 
 
 def _camera(row: Row, channel: str) -> Iterator[Problem]:
@@ -79,24 +73,8 @@ def _camera(row: Row, channel: str) -> Iterator[Problem]:
             "add the 3 x 3 matrix",
         )
     elif matrix is not None:
-        (focal_x, _, _), (_, focal_y, _), last = matrix
-        if focal_x <= 0 or focal_y <= 0 or last != [0, 0, 1]:
-            what = f"camera_intrinsic is {matrix}, not [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
-            yield Problem(
-                "impossible intrinsics",
-                "calibrated_sensor",
-                row["token"],
-                what,
-                "put in the camera's matrix, in pixels",
-            )
-        elif not 0.8 < focal_x / focal_y < 1.25:
-            yield strange(
-                "stretched pixels",
-                "calibrated_sensor",
-                row,
-                f"fx / fy is {focal_x / focal_y:.2f}",
-                "scale both with the image",
-            )
+        for fault in matrix_faults(np.array(matrix, np.float64)):
+            yield _as_problem(fault, row["token"])
     if (
         channel in HEADINGS
         and row["rotation"] is not None

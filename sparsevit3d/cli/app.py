@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from sparsevit3d.cli.benchmark import benchmark
 from sparsevit3d.cli.data import data_app
+from sparsevit3d.cli.predict import predict
 from sparsevit3d.cli.search import search_app
 from sparsevit3d.cli.shared_options import (
     ConfigPath,
@@ -31,9 +30,10 @@ from sparsevit3d.cli.shared_options import (
 from sparsevit3d.cli.tables import score_table
 from sparsevit3d.cli.visualize import visualize_app
 from sparsevit3d.errors import InputError
-from sparsevit3d.terminal import console, progress_bar
+from sparsevit3d.terminal import console, show_error, working
 
-app = typer.Typer(no_args_is_help=True)
+# Help is plain text: rich would take square brackets in it for markup.
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(search_app, name="search")
 app.add_typer(visualize_app, name="visualize")
@@ -45,8 +45,7 @@ def run() -> None:
     try:
         app()
     except (InputError, OSError) as error:
-        # Use a new console, so that the torchrun process that meets the error shows it.
-        Console().print("[bold red]error[/]", Text(str(error)), soft_wrap=True)
+        show_error(error)
         raise SystemExit(1) from None
 
 
@@ -225,7 +224,7 @@ def evaluate(
     from sparsevit3d.stages.config import load_config
     from sparsevit3d.stages.evaluate import evaluate as score_checkpoint
 
-    with console.status(f"evaluating {checkpoint} on {split}"):
+    with working(f"evaluating {checkpoint} on {split}"):
         experiment = load_config(config, data, infos, options or ())
         experiment.model.test_cfg.flip = flip
         folder = work_dir or checkpoint.with_name(f"eval_{split}{'_flip' if flip else ''}")
@@ -239,7 +238,7 @@ def _score_file(results: Path, root: Path, version: str | None, split: str) -> d
     from data_tools.splits import find_version, missing_scenes, scenes_of_split
     from sparsevit3d.stages.scoring import open_root, score_results
 
-    with console.status(f"scoring {results}"):
+    with working(f"scoring {results}"):
         version = find_version(root, version)
         scenes = sorted(scenes_of_split(root, version, split))
         missing = missing_scenes(root, version, split)
@@ -247,70 +246,7 @@ def _score_file(results: Path, root: Path, version: str | None, split: str) -> d
         return counts | score_results(results, open_root(str(root), version), scenes).as_dict()
 
 
-@app.command()
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of .jpg and .png files")],
-    calibration: Annotated[
-        Path, typer.Option(help="A JSON file: cameras, their matrices and which images are theirs")
-    ],
-    checkpoint: Annotated[
-        Path, typer.Option(help="A checkpoint that train, adapt or finetune wrote")
-    ],
-    plan: Plan = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Its experiment; default: the config.py beside the checkpoint"),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder for predictions.json and a picture of each image")
-    ] = Path("predictions"),
-) -> None:
-    """Find objects in images of your own cameras: boxes in metres as JSON, and pictures.
-
-    No dataset is needed.
-
-    CALIBRATION is {"front": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "width": 1600,
-    "height": 900, "images": "*front*"}}, with an entry for each camera. "images" is a pattern for
-    the paths of the camera's images. Images must be free of lens distortion. Distances are learnt
-    for the cameras of training. If your camera has another focal length (in pixels of an image as
-    wide), finetune first.
-
-    Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint
-    work_dirs/sparse/epoch_0007.pth
-    """
-    from sparsevit3d.files import write_json
-    from sparsevit3d.stages.predict import FRAME, Detector, list_images, read_calibration
-    from visualize.frames import save_frame
-
-    cameras = read_calibration(calibration)
-    paths = list_images(images)
-    detector = Detector(checkpoint, config)
-    if plan is not None:
-        detector.plan = read_plan(plan, detector.config)
-    out.mkdir(parents=True, exist_ok=True)
-    document: dict[str, Any] = {
-        "checkpoint": str(checkpoint),
-        "plan": str(detector.plan or "dense"),
-        "frame": FRAME,
-    }
-    rows: list[dict[str, Any]] = []
-    document["images"] = rows
-    try:
-        with progress_bar("images") as update:
-            for number, found in enumerate(detector.predict(paths, cameras)):
-                picture = out / f"{number:04d}_{found.image.stem}.jpg"
-                save_frame(found.view, picture)
-                rows.append(found.as_dict() | {"picture": picture.name})
-                update(number + 1, len(paths))
-    finally:
-        if rows:  # one unreadable image must not cost the predictions before it
-            write_json(out / "predictions.json", document)
-    console.print(
-        f"{out / 'predictions.json'}: {sum(len(row['detections']) for row in rows)} boxes in "
-        f"{len(rows)} images"
-    )
-
-
+app.command()(predict)
 app.command()(benchmark)
 
 

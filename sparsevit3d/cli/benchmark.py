@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sparsevit3d.cli.shared_options import ConfigPath, Data, Infos, Set, read_plan
+from sparsevit3d.cli.shared_options import ConfigPath, Data, Infos, Set, read_plan, target_file
 from sparsevit3d.cli.tables import benchmark_tables
 from sparsevit3d.errors import InputError
 from sparsevit3d.terminal import console, progress_bar
@@ -57,7 +57,10 @@ def benchmark(
     options: Set = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Keep the result here as JSON, and beside it a picture of it"),
+        typer.Option(
+            help="Keep the result here as JSON (.json), and beside it a picture of it (.png)",
+            callback=target_file(".json"),
+        ),
     ] = None,
 ) -> None:
     """Time backbone and whole detector, dense and under plans, against rivals and a floor.

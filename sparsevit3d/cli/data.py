@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsevit3d.cli.data_import import import_app
+from sparsevit3d.cli.shared_options import target_file
 from sparsevit3d.cli.tables import problem_tables, statistics_table
 from sparsevit3d.terminal import console, progress_bar
 
@@ -190,7 +191,10 @@ def stats(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Save a picture here (.png), and the figures beside it (.json)"),
+        typer.Option(
+            help="Save a picture here (.png or .jpg), and the figures beside it (.json)",
+            callback=target_file(".png", ".jpg"),
+        ),
     ] = None,
 ) -> None:
     """Count what roots are like, beside the published figures of nuScenes.
@@ -228,7 +232,12 @@ def sheet(
     version: Annotated[
         str | None, typer.Option(help="The folder of tables; default: the only one")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture to save")] = Path("sheet.png"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The picture to save, a .png or .jpg", callback=target_file(".png", ".jpg")
+        ),
+    ] = Path("sheet.png"),
     count: Annotated[int, typer.Option(min=1, help="Frames")] = 24,
     seed: Annotated[int, typer.Option(help="Which ones")] = 0,
 ) -> None:
@@ -237,9 +246,13 @@ def sheet(
     Example: sparsevit3d data sheet data/synthetic --out sheet.png
     """
     from data_tools.frames import random_frames
+    from data_tools.images import read_image
     from data_tools.splits import find_version
-    from visualize.sheet import save_contact_sheet
+    from visualize.sheet import FRAME, save_contact_sheet
 
-    frames = random_frames(root, find_version(root, version), count, seed)
+    frames = [
+        (read_image(path, FRAME)[0][..., ::-1], caption)
+        for path, caption in random_frames(root, find_version(root, version), count, seed)
+    ]
     save_contact_sheet(frames, out, f"{len(frames)} random frames of {root.name}")
     console.print(out)

@@ -39,7 +39,7 @@ from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.runner import load_detector
 from sparsevit3d.stages.train import adapt, finetune, train
 from sparsevit3d.swin.plan import SparsityPlan
-from sparsevit3d.terminal import console, progress_bar
+from sparsevit3d.terminal import console, progress_bar, working
 from visualize.masks import save_masks
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def _show_zoo(out: Path, clock: Clock, real: Path | None, real_split: str) -> No
         f"{'; '.join(parts)}: docs/accuracy.md."
     )
     if real is not None:
-        with clock.step("6 pictures of real frames"), console.status("drawing"):
+        with clock.step("6 pictures of real frames"), working("drawing"):
             _look_at_real(out, ZOO_CONFIG, real, real_split, ZOO["sparse"])
     _end(out, clock)
 
@@ -152,7 +152,7 @@ def _train_and_show(
 
     _measure_and_show(out, clock, config(), {"dense": dense, "sparse": sparse}, size.runs, 8)
     if real is not None:
-        with clock.step("11 pictures of real frames"), console.status("drawing"):
+        with clock.step("11 pictures of real frames"), working("drawing"):
             _look_at_real(out, CONFIG, real, real_split, sparse)
     _end(out, clock)
 
@@ -165,7 +165,7 @@ def _measure_and_show(
     sparse = checkpoints["sparse"]
     plan = backbone_of(load_detector(config, sparse, None)).plan
     assert plan is not None
-    with clock.step(f"{first} official score on scenes never seen"), console.status("evaluating"):
+    with clock.step(f"{first} official score on scenes never seen"), working("evaluating"):
         for name, checkpoint in checkpoints.items():
             folder = out / f"score_{name}"
             scores[name] = _once(
@@ -181,7 +181,7 @@ def _measure_and_show(
                 trained_subject(config, sparse, "val"), ["float32"], [plan], runs, update
             ),
         )
-    with clock.step(f"{first + 2} pictures"), console.status("drawing"):
+    with clock.step(f"{first + 2} pictures"), working("drawing"):
         keyframe = open_keyframes(config, sparse, "val").look(0)
         save_masks(keyframe, out / "pictures" / "synthetic", f"Synthetic street, plan {plan}")
     _report(console, timing, scores, plan)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevit3d.cli.shared_options import (
+    CarriedConfig,
     Checkpoint,
     ConfigPath,
     Data,
@@ -37,10 +38,7 @@ Count = Annotated[
 def compare(
     image: Annotated[Path, typer.Argument(help="Any image")],
     checkpoint: Checkpoint,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Its experiment; default: the config.py beside the checkpoint"),
-    ] = None,
+    config: CarriedConfig = None,
     plan: Plan = None,
     out: Annotated[
         Path, typer.Option(help="The picture, a .png or .jpg", callback=target_file(".png", ".jpg"))

@@ -31,13 +31,25 @@ Data = Annotated[Path | None, typer.Option(help="The nuScenes root, if not the c
 Infos = Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change one value of the config, such as train_cfg.max_epochs=2"),
+    typer.Option(
+        "--set",
+        help="Change one value of the config, such as train_cfg.max_epochs=2 or "
+        "image_size=[384,192]",
+    ),
 ]
 From = Annotated[Path, typer.Option("--from", help="The checkpoint to start from")]
 Plan = Annotated[
     str | None,
     typer.Option(
         help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense'; default: the checkpoint's own"
+    ),
+]
+CarriedConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Its experiment, a Python file that is run. Default: the config.py beside the "
+        "checkpoint, which is read as data and not run",
     ),
 ]
 Split = Annotated[
@@ -58,13 +70,15 @@ def read_plan(text: str | None, config: Config) -> SparsityPlan | None:
     )
 
 
-def target_file(*suffixes: str) -> Callable[[Path], Path]:
+def target_file(*suffixes: str) -> Callable[[Path | None], Path | None]:
     """Check that an --out is a file of one of these kinds, before anything long begins.
 
     Its folder is made if need be.
     """
 
-    def check(path: Path) -> Path:
+    def check(path: Path | None) -> Path | None:
+        if path is None:
+            return None
         if path.suffix.lower() not in suffixes:
             raise typer.BadParameter(f"{path} is no file ending in {' or '.join(suffixes)}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def problem_tables(report: dict[str, Any]) -> list[Table]:
         first = row["examples"][0]
         mark = "yellow" if row["warning"] else "bold red"
         told = Text(f"{first['token']}: {first['what']}\n") + Text(first["remedy"], style="green")
-        table.add_row(f"[{mark}]{row['kind']}[/]", row["table"], str(row["count"]), told)
+        table.add_row(Text(row["kind"], mark), row["table"], str(row["count"]), told)
     return [table]
 
 

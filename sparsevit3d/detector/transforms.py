@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet3d.registry import TRANSFORMS
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
 
-from sparsevit3d.errors import InputError
+from data_tools.images import ImageError, read_image, scaled_size
 
-# EXIF orientation of the camera. From 5 on, width and height change places.
-ORIENTATION = ExifTags.Base.Orientation
 PER_OBJECT = (
     "gt_bboxes",
     "gt_bboxes_labels",
@@ -31,63 +26,14 @@ PER_OBJECT = (
 )
 
 
-class ImageError(InputError):
-    """An image that is missing, unreadable, or of another size than its camera's.
-
-    Args:
-        message (str): What is wrong and what to do. A worker's traceback before it is cut off.
-    """
-
-    def __init__(self, message: str) -> None:
-        # From a loader's worker, torch wraps the message in the worker's traceback. Only the
-        # traceback's last line says anything.
-        super().__init__(message.rpartition("ImageError: ")[2].strip())
-
-
-def scaled_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-    """Scale an image of ``size`` until it covers ``wanted``. All are (width, height)."""
-    cover = max(wanted[0] / size[0], wanted[1] / size[1])
-    return round(size[0] * cover), round(size[1] * cover)
-
-
-def read_image(
-    path: str, wanted: tuple[int, int] | None = None
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Read (H, W, 3) BGR, and the width and height of the file.
-
-    The image is reduced where a smaller one still covers ``wanted``, (width, height). Raises
-    ImageError for a file that is missing or damaged.
-    """
-    try:
-        with Image.open(path) as file:
-            turn = file.getexif().get(ORIENTATION, 1)
-            found = (file.height, file.width) if turn >= 5 else file.size
-            if wanted:
-                width, height = scaled_size(found, wanted)
-                # Picks the smallest size that still covers this one. Only JPEG files are reduced.
-                file.draft("RGB", (height, width) if turn >= 5 else (width, height))
-            # Each of these steps copies the image.
-            upright = file if turn == 1 else ImageOps.exif_transpose(file)
-            image = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise ImageError(f"{path}: cannot be read ({error.strerror}); put it back") from error
-        raise ImageError(
-            f"{path}: not a readable image ({error}); put it back, or leave its keyframe out of "
-            "the info file"
-        ) from error
-    blue_first: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return blue_first, found
-
-
 @TRANSFORMS.register_module()
 class LoadCalibratedImage(BaseTransform):
     """Load an image and its camera's matrix, which has to be for an image of this size.
 
-    For an image of another size, every box would be elsewhere. Given the network's size, a JPEG is
-    decoded no larger than FitCamera will need: at a half, a quarter or an eighth of its size. The
-    decoder then computes fewer of its cosines. ``ori_shape`` is the file's own, whatever size
-    ``img`` has.
+    For an image of another size, every box would be elsewhere. Given the network's size, an image
+    is reduced by a whole number to little more than FitCamera needs. A JPEG is decoded at a half, a
+    quarter or an eighth of its size, for which the decoder computes fewer of its cosines.
+    ``ori_shape`` is the file's own, whatever size ``img`` has.
 
     Args:
         width (int or None): Width of the network's image, in pixels. None: decode in full. Default:
@@ -105,9 +51,8 @@ class LoadCalibratedImage(BaseTransform):
         if found != (camera["width"], camera["height"]):
             raise ImageError(
                 f"{camera['img_path']}: is {found[0]} x {found[1]}, but its camera is calibrated "
-                "for "
-                f"{camera['width']} x {camera['height']}; use the original image, or scale the "
-                "calibration with it"
+                f"for {camera['width']} x {camera['height']}. Use the original image, or scale the "
+                "calibration with it."
             )
         results["img"] = image
         results["cam2img"] = camera["cam2img"]

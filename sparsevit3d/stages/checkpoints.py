@@ -6,7 +6,7 @@ that are given away are a safetensors file in half precision, under the same sea
 
 from __future__ import annotations
 
-import hashlib
+import pickle
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,16 +15,15 @@ from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from data_tools.schema import CLASSES
 from sparsevit3d.errors import InputError, first_line
-from sparsevit3d.files import whole_path
+from sparsevit3d.files import write_bytes
 from sparsevit3d.swin.plan import PlanError
+from sparsevit3d.swin.seal import SEAL, digest, is_broken, read_safetensors, way_to_weights
 
-SEAL = "sha256"
 WEIGHTS = ".safetensors"
 CLASSIFIER = "bbox_head.conv_cls."  # the layer of a detector that has a row for each class
 
@@ -54,38 +53,59 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     A ``.safetensors`` file holds only its ``state_dict``. Raises InputError for a checkpoint that
     is damaged or that we did not write.
     """
+    content = _read(path)
+    if not isinstance(content, dict) or not {"state_dict", SEAL} <= content.keys():
+        raise InputError(
+            f"{path}: holds no 'state_dict' with our seal, so train, adapt or finetune did not "
+            "write it. Pretrained weights of a backbone go into the config, as "
+            "model.backbone.init_cfg."
+        )
+    return content
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a detector's ``state_dict``: a checkpoint's of ours, or a file's of nothing else.
+
+    A file without our seal may hold ``{"state_dict": tensors by name}`` and no more. So come in the
+    weights of a detector that was trained elsewhere. Raises InputError for any other file.
+    """
+    content = _read(path)
+    if isinstance(content, dict) and (SEAL in content or content.keys() == {"state_dict"}):
+        state = content.get("state_dict")
+        if isinstance(state, dict) and all(map(torch.is_tensor, state.values())):
+            return state
+    raise InputError(
+        f"{path}: holds more than a detector's weights, and train, adapt or finetune did not write "
+        f"it. {way_to_weights(str(path))}"
+    )
+
+
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     read = (
-        _read_weights
+        read_safetensors
         if path.suffix == WEIGHTS
         else partial(torch.load, map_location="cpu", weights_only=True)
     )
     try:
         content = read(path)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: damaged, or it holds more than tensors and plain types. "
+            f"{way_to_weights(str(path))}"
+        ) from error
     except Exception as error:  # torch raises whatever the damage happens to hit
         raise InputError(
-            f"{path}: damaged, or no checkpoint of ours ({first_line(error)}); use another one, "
-            "or make it anew"
+            f"{path}: damaged, or no checkpoint of ours ({first_line(error)}). Use another one, "
+            "or make it anew."
         ) from error
-    if not isinstance(content, dict) or not {"state_dict", SEAL} <= content.keys():
+    if isinstance(content, dict) and is_broken(content):
         raise InputError(
-            f"{path}: holds no 'state_dict' with our seal, so train, adapt or finetune did not "
-            "write it; "
-            "pretrained weights of a backbone go into the config, as model.backbone.init_cfg"
-        )
-    if content[SEAL] != _digest(content):
-        raise InputError(
-            f"{path}: damaged, its content is not what was written; use another one, or make it "
-            "anew"
+            f"{path}: damaged, its content is not what was written. Use another one, or make it "
+            "anew."
         )
     return content
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        return {"state_dict": state, **(file.metadata() or {})}
 
 
 def save_weights(checkpoint: Path, path: Path) -> None:
@@ -98,9 +118,8 @@ def save_weights(checkpoint: Path, path: Path) -> None:
         name: state[name].half() if state[name].is_floating_point() else state[name]
         for name in sorted(state)
     }
-    with whole_path(path) as partial_path:
-        tensors = {name: tensor.contiguous() for name, tensor in half.items()}
-        save_file(tensors, partial_path, {SEAL: _digest({"state_dict": half})})
+    tensors = {name: tensor.contiguous() for name, tensor in half.items()}
+    write_bytes(path, save(tensors, {SEAL: digest({"state_dict": half})}))
 
 
 def seal(content: dict[str, Any]) -> None:
@@ -110,39 +129,19 @@ def seal(content: dict[str, Any]) -> None:
     """
     for part in content.keys() - {"state_dict"}:
         content[part] = plain(content[part])
-    content[SEAL] = _digest(content)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    """SHA-256 of every key, number, text and tensor in order, without the seal."""
-    sha = hashlib.sha256()
-
-    def feed(value: Any) -> None:
-        if isinstance(value, dict):
-            feed([part for item in value.items() for part in item])
-        elif isinstance(value, list | tuple):
-            sha.update(f"{len(value)}[".encode())
-            for item in value:
-                feed(item)
-        elif isinstance(value, torch.Tensor):
-            sha.update(f"{value.dtype}{list(value.shape)}".encode())
-            sha.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        else:
-            sha.update(f"{value!r},".encode())
-
-    feed({key: value for key, value in content.items() if key != SEAL})
-    return sha.hexdigest()
+    content[SEAL] = digest(content)
 
 
 def load_weights(model: nn.Module, checkpoint: Path, classes: Sequence[str] | None = None) -> None:
     """Load all of a checkpoint's weights and its plan, or raise InputError.
 
+    ``checkpoint`` may also hold the weights of a detector from elsewhere, see :func:`read_state`.
     Half a detector, or one that forgot its plan, is not loaded. ``model`` may be wrapped for
     distributed training. If ``model`` detects some ``classes`` and the checkpoint all ten, the
     model gets the weights of its own classes.
     """
     detector: Any = model.module if is_model_wrapper(model) else model
-    state = read_checkpoint(checkpoint)["state_dict"]
+    state = read_state(checkpoint)
     if classes is not None and len(classes) < len(CLASSES):
         state = _of_classes(state, classes)
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from sparsevit3d.detector import dataset, detector, losses, transforms
 from sparsevit3d.detector.mm_private import tree_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages import hooks, submission
+from sparsevit3d.stages.options import set_option
 
 REGISTERED = (
     dataset,
@@ -26,6 +25,7 @@ REGISTERED = (
     submission,
 )  # modules whose classes configs name
 UNBOUNDED = 1e8  # FCOS3D's way to say that a range has no end
+SMALLEST = 32  # pixels: least width and height of the network's image, one cell of the last stage
 
 
 def read_config(path: Path, options: Sequence[str] = (), stage: str | None = None) -> Config:
@@ -59,19 +59,24 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
     if stage is not None:
         config.merge_from_dict(stages[stage])
     for option in options:
-        _apply(config, option)
-    _fit_image_size(config, path)
+        set_option(tree_of(config), option)
+    fit_image_size(config, path)
     _fit_classes(config, path)
     return config
 
 
-def _fit_image_size(config: Config, path: Path) -> None:
+def fit_image_size(config: Config, path: Path) -> None:
     """Bring ``image_size`` to every loader and FitCamera, and the head's ranges to its pixels."""
     size = config.image_size
     if not isinstance(size, list | tuple) or [type(side) for side in size] != [int, int]:
-        raise InputError(f"{path}: image_size is {size!r}, not [width, height] in pixels")
+        raise InputError(f"{path}: image_size is {size!r}. Give it as [width, height] in pixels.")
+    if min(size) < SMALLEST:
+        raise InputError(
+            f"{path}: image_size is {size!r}, too small to find anything in. "
+            f"Give a width and a height of at least {SMALLEST} pixels."
+        )
     width, height = size
-    for part in _dicts(tree_of(config)):
+    for part in dicts_in(tree_of(config)):
         if part.get("type") in ("LoadCalibratedImage", "FitCamera"):
             part.update(width=width, height=height)
     given_width, given_height = config.regress_ranges_at
@@ -134,7 +139,7 @@ def load_config(
             f"{root}: no such dataset; make one with 'sparsevit3d data synth', or say --data ROOT"
         )
     config.data_root = str(root)
-    for part in _dicts(tree_of(config)):
+    for part in dicts_in(tree_of(config)):
         if "data_root" in part:
             part["data_root"] = str(root)
         if "ann_file" in part:
@@ -148,61 +153,15 @@ def load_config(
     return config
 
 
-def _dicts(value: Any) -> Iterator[ConfigDict]:
+def dicts_in(value: Any) -> Iterator[ConfigDict]:
+    """Yield ``value``, if it is a dictionary, and all dictionaries within it."""
     if isinstance(value, dict):
         yield value
         for item in value.values():
-            yield from _dicts(item)
+            yield from dicts_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _dicts(item)
-
-
-def _apply(config: Config, option: str) -> None:
-    """Set ``a.b.c=value``.
-
-    Only what the config already has can be set, and a number only to a number.
-    """
-    key, separator, text = option.partition("=")
-    *parents, last = key.split(".")
-    place: Any = tree_of(config)
-    for name in parents:
-        place = place.get(name) if isinstance(place, dict) else None
-    if not separator:
-        raise InputError(f"--set {option}: has no value; say {option}=VALUE")
-    if not isinstance(place, dict) or last not in place:
-        near = difflib.get_close_matches(key, _keys(tree_of(config)), n=1)
-        raise InputError(
-            f"--set {option}: the config has no {key!r}"
-            + (f"; did you mean {near[0]}?" if near else "")
-        )
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    old = place[last]
-    if isinstance(old, int | float) and not isinstance(
-        value, (int, float) if isinstance(old, float) else type(old)
-    ):
-        kind = (
-            "a number"
-            if isinstance(old, float)
-            else "true or false"
-            if isinstance(old, bool)
-            else "a whole number"
-        )
-        raise InputError(f"--set {option}: {key} is {kind}, {old!r} so far; {text!r} is none")
-    place[last] = value
-
-
-def _keys(value: Any, prefix: str = "") -> list[str]:
-    if not isinstance(value, dict):
-        return []
-    return [
-        key
-        for name, item in value.items()
-        for key in (f"{prefix}{name}", *_keys(item, f"{prefix}{name}."))
-    ]
+            yield from dicts_in(item)
 
 
 def use_split(config: Config, split: str) -> None:

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.files import write_json
-from sparsevit3d.stages.checkpoints import load_weights, read_checkpoint
+from sparsevit3d.stages.checkpoints import load_weights, read_state
 from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.provenance import claim, write_provenance
 from sparsevit3d.stages.runner import build_runner, join_processes
@@ -67,7 +67,7 @@ def evaluate(
     looks at its share of the images.
     """
     join_processes()
-    read_checkpoint(checkpoint)  # a mistake is told before a folder is made
+    read_state(checkpoint)  # a mistake is told before a folder is made
     if is_main_process():
         claim(work_dir, {"stage": "eval"})
     evaluator = Evaluator(config, checkpoint, split, work_dir, work_dir / "results_nusc.json")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmdet3d.registry import DATASETS
@@ -21,11 +22,11 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from numpy.typing import NDArray
 
+from data_tools.images import image_size, read_image
 from data_tools.info_file import InfoFile, read_infos
 from data_tools.rig import full_path
 from data_tools.schema import LIDAR
 from sparsevit3d.backbone import backbone_of
-from sparsevit3d.detector.transforms import read_image
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.runner import load_detector
@@ -36,6 +37,7 @@ from sparsevit3d.swin.trace import record_windows
 
 Pictures = Callable[[Keyframe], dict[str, NDArray[np.uint8]]]
 EVERYWHERE = 60.0  # metres, farther than any class is scored
+PICTURE = 1600  # pixels: most width and height of a picture, unless the network's image is larger
 
 
 class Keyframes:
@@ -263,13 +265,18 @@ def camera_view(
     truth: Boxes = NO_BOXES,
     to_ego: NDArray[np.floating] | None = None,
 ) -> CameraView:
-    """Join one image with what the detector found in it."""
+    """Join one image with what the detector found in it.
+
+    The view's picture is at most PICTURE pixels wide and high, or as large as the network's image.
+    """
     found = sample.pred_instances_3d
+    picture, shrunk = _picture(image, max(PICTURE, *config.image_size))
+    across, down = np.array(sample.metainfo["scale_factor"]) / shrunk
     return CameraView(
         channel,
-        _read_image(image),
-        np.array(sample.metainfo["ori_cam2img"]),
-        sample.metainfo["scale_factor"],
+        picture,
+        np.diag([*shrunk, 1.0]) @ np.array(sample.metainfo["ori_cam2img"]),
+        (float(across), float(down)),
         sample.metainfo["img_crop_offset"],
         tuple(config.image_size),
         truth,
@@ -301,6 +308,15 @@ def _corners(centres: NDArray, sizes: NDArray, rotations: NDArray) -> NDArray[np
     )
 
 
-def _read_image(path: Path) -> Any:
-    image, _ = read_image(str(path))
-    return image[..., ::-1].copy()
+def _picture(path: Path, longest: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """Read an image in RGB, at most ``longest`` pixels wide and high.
+
+    Also returns its width and height as shares of the file's.
+    """
+    width, height = image_size(path)
+    factor = min(1.0, longest / max(width, height))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    image, _ = read_image(path, size)
+    if image.shape[1::-1] != size:
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return image[..., ::-1].copy(), (size[0] / width, size[1] / height)

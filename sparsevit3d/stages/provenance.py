@@ -18,7 +18,7 @@ import torch
 from mmengine.config import Config
 
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import fingerprint, write_json
+from sparsevit3d.files import fingerprint, write_json, write_text
 from sparsevit3d.swin.plan import SparsityPlan
 
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "numpy")
@@ -27,7 +27,7 @@ PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", 
 def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
     """Write ``config.py`` and ``provenance.json``: what ran, on which machine, from which files."""
     work_dir.mkdir(parents=True, exist_ok=True)
-    config.dump(str(work_dir / "config.py"))
+    write_text(work_dir / "config.py", config.pretty_text)
     run = {
         "command": sys.argv,
         "started": datetime.now(tz=UTC).isoformat(timespec="seconds"),

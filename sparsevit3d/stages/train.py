@@ -18,13 +18,14 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from sparsevit3d.detector.transforms import ImageError
+from data_tools.images import ImageError
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint, sole_owner
 from sparsevit3d.stages.checkpoints import (
     checkpoint_name,
     list_checkpoints,
     read_checkpoint,
+    read_state,
     way_on,
 )
 from sparsevit3d.stages.config import info_file
@@ -86,7 +87,7 @@ def _run(
         "processes": get_world_size(),
     }
     if weights is not None:
-        read_checkpoint(weights)
+        read_state(weights)
         request |= {"weights": fingerprint(weights), "plan": plan and str(plan)}
         config.custom_hooks.append(
             {"type": "StartHook", "weights": str(weights), "plan": plan and str(plan)}
@@ -159,7 +160,8 @@ def _train(config: Config, work_dir: Path, start: Path | None, hooks: Sequence[H
         runner.train()
     except (ImageError, OSError) as error:
         raise InputError(
-            f"{work_dir}: stopped by {error}. Once this is mended, {way_on(work_dir)}"
+            f"{work_dir}: stopped by {str(error).removesuffix('.')}. Once this is mended, "
+            f"{way_on(work_dir)}"
         ) from error
     finally:
         for hook in runner.hooks:

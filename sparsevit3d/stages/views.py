@@ -56,7 +56,7 @@ class CameraView:
 
     Args:
         channel (str): The camera's name.
-        image (array): (H, W, 3) RGB, as on disk.
+        image (array): (H, W, 3) RGB, the whole frame at its own size or a smaller one.
         intrinsic (array): (3, 3) of that image, in pixels.
         scale (tuple of float): x, y.
         offset (tuple of float): x, y, in network pixels.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sparsevit3d.errors import InputError, first_line
 from sparsevit3d.swin.plan import PlanError, agreed_plan
+from sparsevit3d.swin.seal import is_broken, read_safetensors, way_to_weights
 from sparsevit3d.swin.sparse_swin import SparseSwin, plan_of_state
 
 # Patterns and replacements for re.sub, applied one after the other.
@@ -139,7 +140,8 @@ def load_swin_weights(
     pruned checkpoint of ours comes along.
 
     Nothing is loaded unless every tensor of the backbone fits, and the plan too if the network has
-    one. Otherwise this raises WeightsError.
+    one. Nothing is loaded of a checkpoint of ours whose seal is broken. Otherwise this raises
+    WeightsError.
 
     The features are the library's own wherever the library runs the same Swin. On maps no larger
     than a window Microsoft, timm and torchvision do not shift. timm rolls a map before padding the
@@ -258,21 +260,26 @@ def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
             f"{path}: no such file (weights are read from local files; download them first)"
         )
     try:
-        if Path(path).suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = (
+            read_safetensors(path)
+            if Path(path).suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except ImportError as error:
         raise WeightsError(f"{path}: to read it, install the package safetensors") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: damaged, or it holds more than tensors and plain types. Save its state "
-            "dict alone, with torch.save, where you "
-            f"trust it ({first_line(error)})"
+            f"{path}: damaged, or it holds more than tensors and plain types. "
+            f"{way_to_weights(str(path))}"
         ) from error
     except Exception as error:  # both libraries raise whatever the damage happens to hit
         raise WeightsError(f"{path}: damaged, or no weights ({first_line(error)})") from error
+    if isinstance(content, dict) and is_broken(content):
+        raise WeightsError(
+            f"{path}: damaged, its content is not what was written. Use another one, or make it "
+            "anew."
+        )
+    return content
 
 
 def _recognise(where: str, state: Mapping[str, Tensor]) -> tuple[Layout, str]:

@@ -84,7 +84,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
         (("data", "synth", ROOT), "is not empty"),
         (
             ("train", SMALL, "--set", "train_cfg.max_epoch=2", "--work-dir", tmp_path / "w"),
-            "did you mean train_cfg.max_epochs?",
+            "Did you mean train_cfg.max_epochs?",
         ),
     ]:
         done = run_here(*arguments, check=False)

@@ -14,8 +14,9 @@ from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.dataset import pseudo_collate
 
 from data_tools.convert import write_infos
+from data_tools.images import ImageError
 from sparsevit3d.detector.detector import merge_flipped
-from sparsevit3d.detector.transforms import FitCamera, ImageError, LoadCalibratedImage
+from sparsevit3d.detector.transforms import FitCamera, LoadCalibratedImage
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.submission import NuScenesSplitMetric
 from tests.support.round_trip import dataset_of, decode, located, perfect_outputs, worst_errors

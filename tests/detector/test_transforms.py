@@ -8,7 +8,8 @@ import torch
 from mmengine.runner import Runner
 from PIL import Image
 
-from sparsevit3d.detector.transforms import FitCamera, ImageError, LoadCalibratedImage
+from data_tools.images import ImageError
+from sparsevit3d.detector.transforms import FitCamera, LoadCalibratedImage
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.hooks import set_generators
 

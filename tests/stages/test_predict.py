@@ -8,10 +8,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from sparsevit3d.detector.transforms import ImageError
+from data_tools.images import ImageError
 from sparsevit3d.errors import InputError
+from sparsevit3d.files import sole_owner
+from sparsevit3d.stages.calibration import Camera, read_calibration
 from sparsevit3d.stages.look import open_keyframes
-from sparsevit3d.stages.predict import Detector, read_calibration
+from sparsevit3d.stages.predict import Detector
 from sparsevit3d.stages.views import Boxes, CameraView
 from sparsevit3d.swin.plan import PlanError
 from tests.support.console import run, run_here
@@ -142,30 +144,98 @@ def test_a_folder_of_one_camera_needs_no_pattern(synthetic, untrained, tmp_path)
     arguments = ("--calibration", tmp_path / "calibration.json", "--checkpoint", untrained)
     run("predict", tmp_path / "photos", *arguments, "--out", tmp_path / "out")
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())["images"]) == 3
-    (tmp_path / "photos/torn.jpg").write_bytes(b"torn")
-    done = run_here(
-        "predict", tmp_path / "photos", *arguments, "--out", tmp_path / "out", check=False
+
+
+def test_an_image_that_cannot_be_used_is_named_and_the_others_are_done(
+    synthetic, untrained, tmp_path
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, path in enumerate(sorted((synthetic / "samples/CAM_FRONT").iterdir())[:8]):
+        shutil.copy(path, photos / f"{number}.jpg")
+    (photos / "1.jpg").write_bytes(b"torn")
+    cv2.imwrite(str(photos / "3.jpg"), np.zeros((90, 160, 3), np.uint8))
+    (tmp_path / "calibration.json").write_text(
+        json.dumps({"front": {"intrinsic": MATRIX, "width": 640, "height": 360}})
     )
+    arguments = ("--calibration", tmp_path / "calibration.json", "--checkpoint", untrained)
+    out = tmp_path / "out"
+    done = run_here("predict", photos, *arguments, "--out", out, check=False)
     assert done.returncode == 1
-    assert "torn.jpg: not a readable image" in " ".join(done.stdout.split())
-    # what was there is kept
-    assert json.loads((tmp_path / "out/predictions.json").read_text())["images"] != []
+    told = " ".join(done.stdout.split())
+    assert "1.jpg: not a readable image" in told
+    assert "3.jpg: is 160 x 90, but its camera is calibrated for 640 x 360" in told
+    assert "2 of 8 images could not be used" in told
+    document = json.loads((out / "predictions.json").read_text())
+    wanted = [str(photos / f"{number}.jpg") for number in (0, 2, 4, 5, 6, 7)]
+    assert [row["image"] for row in document["images"]] == wanted
+    assert [row["image"] for row in document["unreadable"]] == [
+        str(photos / "1.jpg"),
+        str(photos / "3.jpg"),
+    ]
+    assert "not a readable image" in document["unreadable"][0]["error"]
+    assert len(list(out.glob("*.jpg"))) == 6
+
+
+def test_two_calls_do_not_write_into_one_folder(synthetic, untrained, tmp_path):
+    image = next((synthetic / "samples/CAM_FRONT").iterdir())
+    (tmp_path / "calibration.json").write_text(
+        json.dumps({"front": {"intrinsic": MATRIX, "width": 640, "height": 360}})
+    )
+    arguments = ("--calibration", tmp_path / "calibration.json", "--checkpoint", untrained)
+    (tmp_path / "out").mkdir()
+    with sole_owner(tmp_path / "out"):
+        done = run_here("predict", image, *arguments, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert "out: another call is writing here" in " ".join(done.stdout.split())
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_checkpoint_without_a_config_asks_for_it(synthetic, untrained, tmp_path):
     (tmp_path / "alone.pth").write_bytes(untrained.read_bytes())
-    done = run_here(
-        "predict", tmp_path / "photos", *arguments[:3], tmp_path / "alone.pth", check=False
+    with pytest.raises(
+        InputError, match=r"alone\.pth: has no config\.py beside it\. Name its exp.*--config"
+    ):
+        Detector(tmp_path / "alone.pth")
+
+
+def test_a_picture_is_no_larger_than_is_told_and_its_boxes_stay_in_place(
+    synthetic, untrained, tmp_path
+):
+    """The same frame, five times as large, by a camera of as many pixels more."""
+    source = next((synthetic / "samples/CAM_FRONT").glob("*-val-*"))
+    large = cv2.resize(cv2.imread(str(source)), (3200, 1800), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path / "large.png"), large)
+    detector = Detector(untrained)
+    detector.model.bbox_head.test_cfg.score_thr = 0.0
+    views = []
+    for path, factor in ((source, 1), (tmp_path / "large.png", 5)):
+        matrix = np.diag([factor, factor, 1]) @ np.array(MATRIX)
+        camera = Camera(matrix, 640 * factor, 360 * factor)
+        (prediction,) = detector.predict([path], {"front": camera})
+        views.append(prediction.view)
+    small, shrunk = views
+    assert small.image.shape == (360, 640, 3)
+    assert shrunk.image.shape == (900, 1600, 3)
+    assert np.allclose(shrunk.intrinsic, np.diag([2.5, 2.5, 1]) @ small.intrinsic)
+    assert np.allclose(
+        shrunk.to_frame((7, 5, 90, 40)), np.multiply(2.5, small.to_frame((7, 5, 90, 40)))
     )
-    assert done.returncode == 1
-    assert "alone.pth: has no config.py beside it; name its experiment with --config" in " ".join(
-        done.stdout.split()
-    )
+    again = cv2.resize(shrunk.image, (640, 360), interpolation=cv2.INTER_AREA)
+    assert np.abs(again.astype(int) - small.image).mean() < 4
+    save_frame(shrunk, tmp_path / "frame.jpg")
+    assert matplotlib.image.imread(tmp_path / "frame.jpg").shape == (900, 1600, 3)
 
 
 @pytest.mark.parametrize(
     ("document", "words"),
     [
         ("{", "is not JSON"),
-        ("[]", r"names no camera; a calibration is \{"),
-        ({"front": {"intrinsic": MATRIX}}, r"camera 'front' has \['intrinsic'\]; a calibration is"),
+        ("[]", r"names no camera\. A calibration is \{"),
+        (
+            {"front": {"intrinsic": MATRIX}},
+            r"camera 'front' has \['intrinsic'\]\. A calibration is",
+        ),
         (
             {"front": {"intrinsic": MATRIX, "width": 640, "height": 360, "pattern": "*"}},
             "'pattern'",
@@ -190,7 +260,7 @@ def test_a_folder_of_one_camera_needs_no_pattern(synthetic, untrained, tmp_path)
         ),
         (
             {name: {"intrinsic": MATRIX, "width": 640, "height": 360} for name in "ab"},
-            r"camera 'a' has .*; a calibration is",
+            r"camera 'a' has .*\. A calibration is",
         ),
     ],
 )
@@ -211,9 +281,11 @@ def test_images_that_do_not_belong_to_one_camera_of_their_size_are_refused(untra
     )
     cameras = read_calibration(tmp_path / "c.json")
     detector = Detector(untrained)
-    with pytest.raises(InputError, match=r"back\.png: .* of none of the cameras front, any"):
+    with pytest.raises(
+        InputError, match=r"back\.png: matches no camera in the calibration \(front: \*front"
+    ):
         next(detector.predict([tmp_path / "back.png"], cameras))
-    with pytest.raises(InputError, match=r"front\.jpg: .* of several cameras, front and any"):
+    with pytest.raises(InputError, match=r"front\.jpg: matches several cameras \(front, any\)"):
         next(detector.predict([tmp_path / "front.jpg"], cameras))
     with pytest.raises(
         ImageError, match=r"front\.png: is 160 x 90, but its camera is calibrated for 640 x 360"

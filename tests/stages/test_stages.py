@@ -109,14 +109,17 @@ def test_plain_keeps_tensors_and_plain_types_alone():
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("train_cfg.max_epoch=3", "did you mean train_cfg.max_epochs"),
-        ("optim_wraper.optimizer.lr=3", "did you mean optim_wrapper.optimizer.lr"),
+        ("train_cfg.max_epoch=3", "Did you mean train_cfg.max_epochs"),
+        ("optim_wraper.optimizer.lr=3", "Did you mean optim_wrapper.optimizer.lr"),
         ("nothing.at.all=1", "has no 'nothing.at.all'"),
         ("train_cfg.max_epochs", "has no value"),
-        ("train_cfg.max_epochs=two", "is a whole number, 6 so far; 'two' is none"),
-        ("train_cfg.max_epochs=2.5", "is a whole number"),
-        ("optim_wrapper.optimizer.lr=fast", "is a number, 0.001 so far"),
-        ("image_size=704,256", r"image_size is '704,256', not \[width, height\]"),
+        (
+            "train_cfg.max_epochs=two",
+            '"two" is not a whole number. train_cfg.max_epochs is a whole number, so far 6',
+        ),
+        ("train_cfg.max_epochs=2.5", "2.5 is not a whole number"),
+        ("optim_wrapper.optimizer.lr=fast", '"fast" is not a number'),
+        ("image_size=704,256", '"704,256" is not a list'),
         ("cosine.begin=3", "has no 'cosine.begin'"),
     ],
 )
@@ -172,6 +175,8 @@ def test_what_is_missing_or_damaged_is_named(synthetic, tmp_path):
         InputError,
         match=r"foreign\.pth: holds no 'state_dict' with our seal.*model\.backbone\.init_cfg",
     ):
+        read_checkpoint(tmp_path / "foreign.pth")
+    with pytest.raises(InputError, match=r"foreign\.pth: does not fit the model of this config"):
         load_detector(config_of(synthetic), tmp_path / "foreign.pth", None)
     with pytest.raises(InputError, match=r"none\.pth: no such checkpoint"):
         adapt(config_of(synthetic), tmp_path / "run", tmp_path / "none.pth")

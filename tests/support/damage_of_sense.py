@@ -9,6 +9,7 @@ from PIL import Image
 
 from data_tools.synthetic.dataset import VERSION
 from tests.support.damage import annotation_of, damage, edit, keyframe_file, put, row_of
+from tests.support.disk import huge_png
 
 
 @damage("no unit quaternion", "ego_pose")
@@ -178,6 +179,32 @@ def an_image_is_of_another_format(root):
 def an_image_is_scaled(root):
     Image.new("RGB", (48, 27)).save(root / "small.jpg")
     return keyframe_file(root, ".jpg", lambda old: (root / "small.jpg").read_bytes())
+
+
+@damage("image of another size", "sample_data")
+def an_image_lies_on_its_side(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (96, 54)).save(root / "turned.jpg", exif=exif)
+    return keyframe_file(root, ".jpg", lambda old: (root / "turned.jpg").read_bytes())
+
+
+@damage("undecodable image", "sample_data")
+def an_image_is_larger_than_the_loader_takes(root):
+    return keyframe_file(root, ".jpg", lambda old: huge_png(20_000, 20_000))
+
+
+@damage("undecodable image", "sample_data")
+def an_image_has_a_mode_that_the_loader_refuses(root):
+    Image.new("F", (96, 54)).save(root / "float.tif")
+    index = row_of(root, "sample_data", lambda row: row["filename"].endswith(".jpg"))
+    put(root, "sample_data", index, fileformat="tif")
+    return keyframe_file(root, ".jpg", lambda old: (root / "float.tif").read_bytes())
+
+
+@damage("axis off the middle", "calibrated_sensor", warning=True)
+def a_matrix_is_of_half_the_size(root):
+    return put(root, "calibrated_sensor", 0, camera_intrinsic=[[38, 0, 24], [0, 38, 13], [0, 0, 1]])
 
 
 @damage("truncated lidar", "sample_data")

@@ -3,6 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from sparsevit3d import SparseSwin, SparsityPlan, WeightsError, load_swin_weights
+from sparsevit3d.swin.seal import SEAL, digest
 from tests.support.networks import assert_same_features
 from tests.support.reference_swin import LAYOUTS, Reference, Shape
 
@@ -222,7 +223,7 @@ def test_other_files_are_refused_with_what_to_do(tmp_path):
         {"model": Reference("timm", SHAPE).state, "config": WeightsError("an object")},
         tmp_path / "pickled.pth",
     )
-    with pytest.raises(WeightsError, match=r"pickled\.pth: .*Save its state dict alone"):
+    with pytest.raises(WeightsError, match=r"pickled\.pth: .*keep its weights alone: python -c"):
         load_swin_weights(net, tmp_path / "pickled.pth")
     with pytest.raises(WeightsError, match="the state dict given: holds no tensors by name"):
         load_swin_weights(net, {0: torch.zeros(1), "stages": None})
@@ -240,3 +241,29 @@ def test_other_files_are_refused_with_what_to_do(tmp_path):
             net,
             Reference("timm", SHAPE).state | {"layers.0.blocks.0.attn.logit_scale": torch.zeros(1)},
         )
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_checkpoint_of_ours_that_was_damaged_is_not_loaded(suffix, tmp_path):
+    """One number of one tensor changed, as on a bad disk."""
+    net = SparseSwin(**SHAPE.arguments())
+    state = {name: value.clone() for name, value in sorted(net.state_dict().items())}
+    mark = digest({"state_dict": state})
+    path = tmp_path / f"epoch.{suffix}"
+
+    def save():
+        if suffix == "pth":
+            torch.save({"state_dict": state, SEAL: mark}, path)
+        else:
+            save_file(state, path, {SEAL: mark})
+
+    save()
+    load_swin_weights(SparseSwin(**SHAPE.arguments()), path)
+    state["stages.0.blocks.0.fc1.weight"][0, 0] = -1464
+    save()
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    with pytest.raises(
+        WeightsError, match=rf"epoch\.{suffix}: damaged, its content is not what was written"
+    ):
+        load_swin_weights(net, path)
+    assert all(torch.equal(value, before[name]) for name, value in net.named_parameters())

@@ -1,0 +1,121 @@
+"""A user's own cameras, as a calibration file describes them.
+
+A calibration file names cameras, their matrices, and the images that are theirs. A file with one
+camera may leave out "images"::
+
+    {"front": {"intrinsic": [[1266.4, 0, 816.3], [0, 1266.4, 491.5], [0, 0, 1]],
+               "width": 1600, "height": 900, "images": "*front*.jpg"}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools.intrinsics import Fault, axis_faults, matrix_faults
+from sparsevit3d.errors import InputError
+
+FORM = (
+    'A calibration is {"NAME": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], '
+    '"width": W, "height": H, "images": "PATTERN"}}.'
+)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera, its images free of distortion.
+
+    Args:
+        intrinsic (array): (3, 3), in pixels of an image of this size.
+        width (int): Width of its images, in pixels.
+        height (int): Height of its images, in pixels.
+        images (str): A pattern for the paths of its images. Default: "*".
+    """
+
+    intrinsic: NDArray[np.float64]
+    width: int
+    height: int
+    images: str = "*"
+
+
+def read_calibration(path: Path | str) -> dict[str, Camera]:
+    """Read cameras by name.
+
+    Raises InputError that names the file, the camera and what is wrong with it.
+    """
+    try:
+        document = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). {FORM}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error}). {FORM}") from error
+    if not isinstance(document, dict) or not document:
+        raise InputError(f"{path}: names no camera. {FORM}")
+    return {
+        name: _camera(entry, f"{path}: camera {name!r}", len(document) == 1)
+        for name, entry in document.items()
+    }
+
+
+def _camera(entry: Any, where: str, alone: bool) -> Camera:
+    wanted = {"intrinsic", "width", "height", "images"}
+    if not isinstance(entry, dict) or not (
+        wanted - ({"images"} if alone else set()) <= entry.keys() <= wanted
+    ):
+        found = sorted(entry) if isinstance(entry, dict) else repr(entry)
+        raise InputError(f"{where} has {found}. {FORM}")
+    for side in ("width", "height"):
+        if type(entry[side]) is not int or entry[side] <= 0:
+            raise InputError(
+                f"{where}: {side} is {entry[side]!r}, not a number of pixels. Count the images' "
+                "pixels."
+            )
+    try:
+        matrix = np.array(entry["intrinsic"], dtype=np.float64)
+    except (ValueError, TypeError):
+        matrix = np.zeros(0)
+    if matrix.shape != (3, 3):
+        raise InputError(f"{where}: intrinsic is {entry['intrinsic']}, not a 3 x 3 matrix. {FORM}")
+    camera = Camera(matrix, entry["width"], entry["height"], str(entry.get("images", "*")))
+    for fault in _faults(camera):
+        if not fault.warning:
+            raise InputError(f"{where}: {_sentences(fault)}")
+    return camera
+
+
+def doubts(calibration: Mapping[str, Camera]) -> Iterator[str]:
+    """Say of each camera what is strange about its matrix, though it may be true."""
+    for name, camera in calibration.items():
+        for fault in _faults(camera):
+            yield f"camera {name!r}: {_sentences(fault)}"
+
+
+def _faults(camera: Camera) -> Iterator[Fault]:
+    yield from matrix_faults(camera.intrinsic)
+    yield from axis_faults(camera.intrinsic, (camera.width, camera.height))
+
+
+def _sentences(fault: Fault) -> str:
+    return f"{fault.what}. {fault.remedy[0].upper()}{fault.remedy[1:]}."
+
+
+def owner_of(image: Path, calibration: Mapping[str, Camera]) -> str:
+    """Name the camera whose pattern an image's path matches.
+
+    Raises InputError if no camera's does, or several do.
+    """
+    owners = [name for name, camera in calibration.items() if fnmatch(str(image), camera.images)]
+    if len(owners) == 1:
+        return owners[0]
+    found = f"several cameras ({', '.join(owners)})" if owners else "no camera"
+    patterns = ", ".join(f"{name}: {camera.images}" for name, camera in calibration.items())
+    raise InputError(
+        f"{image}: matches {found} in the calibration ({patterns}). Change the patterns of images."
+    )

@@ -1,0 +1,90 @@
+"""A config that travels with weights is data: it is read, and nothing of it is run."""
+
+import shutil
+
+import pytest
+
+from sparsevit3d.errors import InputError
+from sparsevit3d.stages.carried_config import OWN, config_beside
+from sparsevit3d.stages.config import read_config
+from sparsevit3d.stages.predict import Detector
+from tests.support.console import CONFIGS
+
+RECIPES = sorted(path.name for path in (*CONFIGS.glob("fcos3d*.py"), *CONFIGS.glob("pgd*.py")))
+
+
+@pytest.fixture
+def carried(untrained, tmp_path):
+    """Weights as somebody else would hand them on, with the config beside them."""
+    folder = tmp_path / "from_elsewhere"
+    shutil.copytree(untrained.parent, folder)
+    return folder / untrained.name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_training_writes_is_read_as_it_was(name, tmp_path):
+    config = read_config(CONFIGS / name)
+    config.dump(tmp_path / "config.py")
+    config.model.backbone.pop("init_cfg", None)  # the weights are the checkpoint's
+    found = config_beside(tmp_path / "epoch_0001.pth")
+    for part in ("model", "test_dataloader", "image_size", "classes"):
+        assert found[part] == config[part], part
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("import os; os.mkdir({trap!r})", "does more than set a value"),
+        ("score = __import__('os').mkdir({trap!r})", "computes a value"),
+        ("_base_ = dict(**__import__('os').mkdir({trap!r}))", "computes a value"),
+        ("classes = [1 for _ in [__import__('os').mkdir({trap!r})]]", "computes a value"),
+        ("def image_size(): pass", "does more than set a value"),
+        ("model = dict(", "is not Python"),
+        ("model = 5", "lacks values of a detector|builds"),
+        ("filename = 'x'", "lacks values of a detector"),
+    ],
+)
+def test_a_config_beside_weights_is_not_run(carried, line, words, tmp_path):
+    config = carried.with_name("config.py")
+    trap = tmp_path / "trap"
+    config.write_text(f"{config.read_text()}\n{line.format(trap=str(trap))}\n")
+    with pytest.raises(InputError, match=rf"config\.py: .*({words}).*--config"):
+        Detector(carried)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "neck=dict(type='os.mkdir', path={trap!r})",
+        "neck=dict(type='mmengine.Config.fromfile', filename={trap!r})",
+        "neck=dict(type='evil.Neck')",
+        "neck=dict(type='mmdet.KnowledgeDistillationSingleStageDetector')",
+        "neck=dict(type='mmdet.FPN', _scope_='evil')",
+        "neck=dict(type=5)",
+    ],
+)
+def test_a_config_beside_weights_builds_nothing_but_our_detectors(carried, part, tmp_path):
+    """mmengine builds whatever ``type`` names, functions of any module among it."""
+    config = carried.with_name("config.py")
+    trap = tmp_path / "trap"
+    text = config.read_text()
+    place = text.index("neck=dict(")
+    end = text.index(")", place) + 1
+    config.write_text(text[:place] + part.format(trap=str(trap)) + text[end:])
+    with pytest.raises(InputError, match=r"config\.py: builds .*which no detector of ours has"):
+        Detector(carried)
+    assert not trap.exists()
+
+
+def test_a_config_that_is_named_is_run(carried, tmp_path):
+    config = carried.with_name("config.py")
+    trap = tmp_path / "trap"
+    config.write_text(f"{config.read_text()}\n__import__('os').mkdir({str(trap)!r})\n")
+    Detector(carried, config)
+    assert trap.exists()
+
+
+def test_the_zoo_needs_no_config_named():
+    detector = Detector(OWN.with_name("pruned_56.safetensors"))
+    assert detector.plan is not None
