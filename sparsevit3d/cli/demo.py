@@ -25,7 +25,14 @@ from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.cli.search import show
 from sparsevit3d.cli.tables import benchmark_tables
-from sparsevit3d.files import fingerprint, sole_owner, write_json
+from sparsevit3d.files import (
+    fingerprint,
+    parse_sealed,
+    read_or_drop,
+    sole_owner,
+    write_json,
+    write_sealed,
+)
 from sparsevit3d.processes import usual_workers
 from sparsevit3d.progress import Progress
 from sparsevit3d.search.algorithms import Settings as SearchSettings
@@ -167,11 +174,10 @@ def _measure_and_show(
     assert plan is not None
     with clock.step(f"{first} official score on scenes never seen"), console.status("evaluating"):
         for name, checkpoint in checkpoints.items():
-            folder = out / f"score_{name}"
             scores[name] = _once(
                 out / f"score_{name}.json",
                 checkpoint,
-                partial(evaluate, config, checkpoint, "val", folder, None),
+                partial(evaluate, config, checkpoint, "val", out / f"score_{name}", None),
             )
     with clock.step(f"{first + 1} time both, taking turns"), progress_bar("timing") as update:
         timing = _once(
@@ -230,10 +236,10 @@ def _once(path: Path, checkpoint: Path, make: Callable[[], dict[str, Any]]) -> d
 
     A new result is left in ``path``.
     """
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = read_or_drop(path, "This step is done again.", parse_sealed) or {}
     if known.get("checkpoint") != fingerprint(checkpoint):
         known = {"checkpoint": fingerprint(checkpoint), "result": make()}
-        write_json(path, known)
+        write_sealed(path, known)
     return dict(known["result"])
 
 
@@ -278,7 +284,9 @@ class Clock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds: dict[str, float] = (
+            read_or_drop(path, "The times of earlier calls are not counted.", parse_sealed) or {}
+        )
 
     def step(self, title: str) -> Step:
         return Step(self, title)
@@ -297,4 +305,4 @@ class Step:
         number = self.title.split()[0]
         spent = self.clock.seconds.get(number, 0.0) + time.monotonic() - self.start
         self.clock.seconds[number] = spent
-        write_json(self.clock.path, self.clock.seconds)
+        write_sealed(self.clock.path, self.clock.seconds)
