@@ -30,6 +30,8 @@ from sparsevit3d.swin.plan import SparsityPlan
 
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "numpy")
 REQUEST = "request.json"  # in a work dir: whose the work dir is
+# Keys of a config that say where files lie. They are no part of what the experiment is.
+PLACES = ("data_root", "ann_file", "work_dir")
 
 
 def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
@@ -88,6 +90,21 @@ def claimed_by(work_dir: Path) -> dict[str, Any] | None:
 def unclaim(work_dir: Path) -> None:
     """Make ``work_dir`` free, as after an attempt that left nothing of use."""
     (work_dir / REQUEST).unlink(missing_ok=True)
+
+
+def experiment_of(config: Config, besides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Describe an experiment in plain data: equal for equal experiments, wherever files lie.
+
+    Keys named in ``besides`` are left out as well.
+    """
+    plain = json.loads(json.dumps(config.to_dict(), default=str))
+    return dict(_without(plain, (*PLACES, *besides)))
+
+
+def _without(value: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    return [_without(item, names) for item in value] if isinstance(value, list) else value
 
 
 def _runs(text: bytes) -> list[Any]:

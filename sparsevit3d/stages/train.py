@@ -33,6 +33,7 @@ from sparsevit3d.stages.provenance import (
     REQUEST,
     claim,
     claimed_by,
+    experiment_of,
     unclaim,
     write_provenance,
 )
@@ -86,7 +87,7 @@ def _run(
     last = work_dir / checkpoint_name(config.train_cfg.max_epochs)
     request = {
         "stage": stage,
-        "config": config.pretty_text,
+        "config": experiment_of(config),
         "data": fingerprint(info_file(config.train_dataloader.dataset)),
         "processes": get_world_size(),
     }

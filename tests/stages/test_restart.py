@@ -185,6 +185,39 @@ def test_a_work_dir_is_for_one_experiment_once_something_came_of_it(synthetic, t
     assert train(config_of(synthetic, epochs=1), tmp_path / "run").name == "epoch_0001.pth"
 
 
+def test_a_stage_goes_on_where_its_data_has_another_path(synthetic, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    (tmp_path / "run/epoch_0002.pth").unlink()
+    (tmp_path / "link").symlink_to(synthetic)
+    resumed = train(config_of(tmp_path / "link"), tmp_path / "run")
+    assert_same_bits(trained, resumed)
+    stamp = resumed.stat().st_mtime_ns
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "infos").mkdir()
+    shutil.copy(synthetic / "nuscenes_infos_train.json", tmp_path / "infos")
+    elsewhere = config_of(synthetic)
+    elsewhere.train_dataloader.dataset.ann_file = "infos/nuscenes_infos_train.json"
+    for config in (config_of("link"), config_of(f"{synthetic}/"), elsewhere):
+        assert train(config, Path("run")).stat().st_mtime_ns == stamp
+
+
+def test_a_stage_names_what_differs_with_both_values(synthetic, trained, tmp_path):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    others = ("randomness.seed=5", "model.backbone.window_size=8")
+    with pytest.raises(
+        InputError,
+        match=r"another experiment \(its config\.model\.backbone\.window_size is 4, not 8 and its "
+        r"config\.randomness\.seed is 0, not 5\)\. Use another --work-dir",
+    ):
+        train(config_of(synthetic, *others), tmp_path / "run")
+    with (tmp_path / "infos.json").open("w") as file:
+        file.write((synthetic / "nuscenes_infos_train.json").read_text() + "\n")
+    config = config_of(synthetic)
+    config.train_dataloader.dataset.ann_file = str(tmp_path / "infos.json")
+    with pytest.raises(InputError, match=r"\(its data is \w+\.\.\., not \w+\.\.\.\)"):
+        train(config, tmp_path / "run")
+
+
 def test_damaged_side_files_of_a_work_dir_are_named(synthetic, trained, tmp_path):
     shutil.copytree(trained.parent, tmp_path / "run")
     for text in ("", "[]", '{"stage": "tra', "null"):
