@@ -171,7 +171,8 @@ def evaluate(
     work_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Where scores go; default: eval_SPLIT (or eval_SPLIT_flip) beside the checkpoint"
+            help="Folder for the score. Default: eval_SPLIT/CHECKPOINT beside the checkpoint. The "
+            "names also tell --flip, and a --plan that is not the checkpoint's own"
         ),
     ] = None,
     results: Annotated[
@@ -226,8 +227,8 @@ def evaluate(
     with console.status(f"evaluating {checkpoint} on {split}"):
         experiment = load_config(config, data, infos, options or ())
         experiment.model.test_cfg.flip = flip
-        folder = work_dir or checkpoint.with_name(f"eval_{split}{'_flip' if flip else ''}")
-        score = score_checkpoint(experiment, checkpoint, split, folder, read_plan(plan, experiment))
+        chosen = read_plan(plan, experiment)
+        score = score_checkpoint(experiment, checkpoint, split, work_dir, chosen)
     console.print(score_table(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}"))
     if not console.quiet:
         print(json.dumps(score))

@@ -7,6 +7,7 @@ of its own. A step whose result is there is passed over, so a demo that was cut 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -177,7 +178,7 @@ def _measure_and_show(
             scores[name] = _once(
                 out / f"score_{name}.json",
                 checkpoint,
-                partial(evaluate, config, checkpoint, "val", out / f"score_{name}", None),
+                partial(_score, config, checkpoint, out / f"score_{name}"),
             )
     with clock.step(f"{first + 1} time both, taking turns"), progress_bar("timing") as update:
         timing = _once(
@@ -195,6 +196,11 @@ def _measure_and_show(
         out / "summary.json",
         {"plan": str(plan), "scores": scores, "benchmark": timing, "seconds": clock.seconds},
     )
+
+
+def _score(config: Config, checkpoint: Path, folder: Path) -> dict[str, Any]:
+    shutil.rmtree(folder, ignore_errors=True)  # it may hold the score of an earlier checkpoint
+    return evaluate(config, checkpoint, "val", folder, None)
 
 
 def _end(out: Path, clock: Clock) -> None:

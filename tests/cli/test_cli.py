@@ -219,7 +219,7 @@ def test_eval_scores_a_checkpoint_with_flip_and_under_a_plan(synthetic, untraine
         ).stdout.splitlines()[-1]
     )
     assert (flipped["plan"], flipped["flip"]) == ("0|0|0|0", True)
-    folder = untrained.with_name("eval_val_flip")  # where nobody said otherwise
+    folder = untrained.parent / "eval_val_flip/epoch_0001_plan_dense"  # if nobody said otherwise
     assert json.loads((folder / "score.json").read_text()) == flipped
     one = (folder / "results_nusc.json").read_text()
     run_here(
