@@ -1,8 +1,9 @@
-"""The terminal: one console, one progress bar."""
+"""The terminal: one console, one progress bar, one line for a warning."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -25,6 +26,22 @@ Item = TypeVar("Item")
 
 # Of several processes under torchrun the first one speaks.
 console = Console(quiet=os.environ.get("RANK", "0") != "0")
+
+
+def tidy_warnings() -> None:
+    """Show each warning as one line, without the place in our code that it comes from."""
+    warnings.formatwarning = _in_a_line
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, at every start
+
+
+def _in_a_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    return f"warning: {message}\n"
 
 
 @contextmanager

@@ -6,7 +6,6 @@ A room is opened only when its verb is called.
 from __future__ import annotations
 
 import json
-import warnings
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +30,7 @@ from sparsevit3d.cli.shared_options import (
 from sparsevit3d.cli.tables import score_table
 from sparsevit3d.cli.visualize import visualize_app
 from sparsevit3d.errors import InputError
-from sparsevit3d.terminal import console, progress_bar
+from sparsevit3d.terminal import console, progress_bar, tidy_warnings
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -41,7 +40,7 @@ app.add_typer(visualize_app, name="visualize")
 
 def run() -> None:
     """Run the verb that was asked for. An InputError or OSError is shown as one line."""
-    warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, at every start
+    tidy_warnings()
     try:
         app()
     except (InputError, OSError) as error:

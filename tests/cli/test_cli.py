@@ -251,6 +251,9 @@ def test_the_status_of_a_search_names_a_damaged_line_and_does_not_believe_it(tmp
             told = run_here("search", "status", tmp_path).stdout
         assert "2 plans of at most 3" in told
         assert "0.6|0.6: mAP 0.1250" in told
+    done = run("search", "status", tmp_path)
+    assert f"warning: {path}: line 3 is damaged (its content is not what" in done.stderr
+    assert "UserWarning" not in done.stderr
     path.write_text(whole.replace('"max_macs": 0.6', '"max_macs": 0.7'))
     done = run_here("search", "status", tmp_path, check=False)
     assert done.returncode == 1
