@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from pymoo.indicators.hv import HV
 from rich.table import Table
 
-from sparsevit3d.files import write_json
+from sparsevit3d.files import read_json, write_json
 from sparsevit3d.search.algorithms import (
     Algorithm,
     Evolution,
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=results / "plan_table.json")
     parser.add_argument("--out", type=Path, default=results / "search.json")
     arguments = parser.parse_args()
-    plans = Plans(json.loads(arguments.table.read_text()))
+    plans = Plans(read_json(arguments.table, "Make it anew with benchmarks/plan_table.py."))
     budgets = {str(most): under(plans, most) for most in BUDGETS}
     dense = SparsityPlan.uniform(0, plans.depths)
     document = {

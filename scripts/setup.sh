@@ -6,7 +6,12 @@ cd "$(dirname "$0")/.."
 fail() { printf '\nset-up: %s\n' "$*" >&2; exit 1; }
 
 pins=$(cat requirements.txt pyproject.toml | sha256sum | cut -d' ' -f1)
-is_ready() { [ "$(cat .venv/.pins 2>/dev/null)" = "$pins" ]; }
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+in_venv=
+is_ready() {
+  in_venv=$(version_of .venv/bin/python 2>/dev/null) || true  # empty where it is gone or does not run
+  [ "$in_venv" = 3.11 ] && [ "$(cat .venv/.pins 2>/dev/null)" = "$pins" ]
+}
 is_ready && exit 0
 
 exec 9>.venv.lock
@@ -16,12 +21,12 @@ is_ready && exit 0
 # All that can be wrong, before anything long begins.
 python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
 [ -n "$python" ] || fail "no python3 found. Install Python 3.11."
-found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "$python does not run."
+found=$(version_of "$python") || fail "$python does not run."
 [ "$found" = 3.11 ] || fail "$python is Python $found. This set of packages is proven on 3.11 alone.
   Install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."
 "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv module. On Debian: apt-get install python3-venv"
 compiler=${CXX:-c++}
-if [ ! -d .venv/lib/python3.11/site-packages/mmcv ]; then
+if [ "$in_venv" != 3.11 ] || [ ! -d .venv/lib/python3.11/site-packages/mmcv ]; then
   "$compiler" --version >/dev/null 2>&1 || fail "no C++ compiler ($compiler). mmcv's operators are compiled here. On Debian: apt-get install g++"
   headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
   [ -f "$headers/Python.h" ] || fail "no Python headers in $headers. On Debian: apt-get install python3-dev"
@@ -31,7 +36,10 @@ fi
 
 echo "set-up: into .venv, every package at the version that requirements.txt pins"
 rm -f .venv/.pins
-[ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
+if [ -e .venv/bin ] && [ "$in_venv" != 3.11 ]; then
+  echo "set-up: the Python of .venv is ${in_venv:-gone or broken}, not 3.11, so .venv is made anew"
+fi
+[ "$in_venv" = 3.11 ] && [ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 pip() { .venv/bin/pip "$@" 2> >(grep -v -e '^WARNING: Location' -e DEPRECATION >&2); }
 

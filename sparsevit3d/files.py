@@ -1,4 +1,8 @@
-"""Files that are whole or not there, who may write them, and where the cache is."""
+"""Files that are whole or not there, who may write them, and where the cache is.
+
+A file that a later call reads again may be damaged meanwhile. Such a file is refused or dropped in
+one line that names the file.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,18 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sparsevit3d.errors import InputError
+from sparsevit3d.errors import InputError, first_line
 
 POLL = 0.05  # seconds between two tries to take a lock
+SEAL = "seal"  # key of a JSON object's checksum
+NAMED = 3  # how many differences of two documents a message names
+SHOWN = 40  # characters of a value that a message shows
 
 
 @contextmanager
@@ -64,6 +72,126 @@ def write_json(path: Path, document: Any) -> None:
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def parse_object(text: bytes) -> dict[str, Any]:
+    """Parse JSON that has to be an object. Raises ValueError that says what is wrong."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
+def add_seal(document: dict[str, Any]) -> dict[str, Any]:
+    """Return ``document`` as JSON has it, with a checksum of all that it says."""
+    plain = json.loads(json.dumps(document))
+    return plain | {SEAL: _checksum(plain)}
+
+
+def write_sealed(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON file under a seal, whole or not at all."""
+    write_json(path, add_seal(document))
+
+
+def parse_sealed(text: bytes) -> dict[str, Any]:
+    """Parse what ``add_seal`` made, and return it without the seal.
+
+    Raises ValueError that says what is wrong, if only in one digit.
+    """
+    found = parse_object(text)
+    seal = found.pop(SEAL, None)
+    if seal is None:
+        raise ValueError("it has no seal")
+    if seal != _checksum(found):
+        raise ValueError("its content is not what was written")
+    return found
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_json(path: Path, remedy: str, parse: Callable[[bytes], Any] = parse_object) -> Any:
+    """Read a JSON file that an earlier call left.
+
+    Args:
+        path (Path): The file.
+        remedy (str): A sentence that says what to do about a damaged file.
+        parse (callable): Makes the content from the file's bytes. ValueError, LookupError,
+            TypeError and AttributeError mean that the file is damaged. Default: ``parse_object``.
+
+    Raises:
+        InputError: The file is damaged. The message names the file and the remedy.
+    """
+    try:
+        return parse(path.read_bytes())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
+        raise InputError(f"{path}: is damaged ({reason}). {remedy}") from error
+
+
+def read_or_drop(path: Path, outcome: str, parse: Callable[[bytes], Any] = parse_object) -> Any:
+    """Read a JSON file whose content can be found out again. None: there is none of use.
+
+    A file that is damaged or cannot be read is dropped with a warning. The warning names the file,
+    and ``outcome`` says in a sentence what happens instead. For ``parse`` see :func:`read_json`.
+    """
+    try:
+        return read_json(path, outcome, parse)
+    except FileNotFoundError:
+        return None
+    except InputError as error:
+        warnings.warn(str(error), stacklevel=2)
+    except OSError as error:
+        warnings.warn(f"{path}: cannot be read ({error.strerror}). {outcome}", stacklevel=2)
+    return None
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Name the first keys that two JSON objects differ in, with both values.
+
+    Keys of inner objects are dotted. No difference gives an empty text.
+    """
+    old = _flat(found)
+    new = _flat(wanted)
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    told = [_difference(key, old.get(key), new.get(key)) for key in changed[:NAMED]]
+    if len(changed) > NAMED:
+        told.append(f"{len(changed) - NAMED} more differ")
+    return " and ".join(told)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested objects, and lists of objects, to one with dotted names."""
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        items = list(enumerate(value))
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    texts = ["none" if value is None else str(value) for value in (old, new)]
+    pairs = enumerate(zip(*texts, strict=False))
+    same = next((place for place, (one, other) in pairs if one != other), 0)
+    start = max(0, same - SHOWN // 2) if max(map(len, texts)) > SHOWN else 0
+    one, other = (_cut(text, start) for text in texts)
+    return f"its {key} is {one}, not {other}"
+
+
+def _cut(text: str, start: int) -> str:
+    """Show the part of ``text`` that begins at ``start``."""
+    part = text[start : start + SHOWN]
+    return ("..." if start else "") + part + ("..." if start + SHOWN < len(text) else "")
 
 
 def take_lock(file: int | BinaryIO, shared: bool = False, patience: float = 0.0) -> bool:

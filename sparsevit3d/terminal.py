@@ -1,8 +1,9 @@
-"""The terminal: one console, one progress bar."""
+"""The terminal: one console, one progress bar, one line for a warning."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -39,6 +40,22 @@ def show_error(error: object) -> None:
 def working(text: str) -> Status:
     """Show ``text`` beside a spinner until the block ends."""
     return console.status(Text(text))
+
+
+def tidy_warnings() -> None:
+    """Show each warning as one line, without the place in our code that it comes from."""
+    warnings.formatwarning = _in_a_line
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, at every start
+
+
+def _in_a_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    return f"warning: {message}\n"
 
 
 @contextmanager

@@ -55,19 +55,25 @@ def test_another_python_is_said_first(checkout):
     assert not (checkout / ".venv").exists()
 
 
-def test_a_full_disk_is_said_first(checkout):
+def path_with_disk_of(checkout, gib):
+    """A PATH whose df tells of so much room."""
     tools = checkout / "tools"
     tools.mkdir()
     (tools / "df").write_text(
-        "#!/bin/sh\necho Filesystem blocks Used Available\necho disk 100 98 2097152\n"
+        f"#!/bin/sh\necho Filesystem blocks Used Available\necho disk 100 98 {gib << 20}\n"
     )
     (tools / "df").chmod(0o755)
-    done = set_up(checkout, PATH=f"{tools}:/usr/bin:/bin")
+    return f"{tools}:/usr/bin:/bin"
+
+
+def test_a_full_disk_is_said_first(checkout):
+    done = set_up(checkout, PATH=path_with_disk_of(checkout, 2))
     assert done.returncode == 1
     assert "2 GiB free on this disk. Set-up needs 6" in done.stderr
 
 
-def test_nothing_happens_while_the_pins_stand(checkout):
+def pretend_to_be_set_up(checkout, python):
+    """Leave a .venv of ``python`` (a file's text, or a path to link to) whose pins match."""
     pins = subprocess.run(
         "cat requirements.txt pyproject.toml | sha256sum | cut -d' ' -f1",
         shell=True,
@@ -76,8 +82,20 @@ def test_nothing_happens_while_the_pins_stand(checkout):
         text=True,
         check=True,
     )
-    (checkout / ".venv").mkdir()
+    folder = checkout / ".venv/bin"
+    folder.mkdir(parents=True)
+    if python.startswith("#!"):
+        (folder / "python").write_text(python)
+        (folder / "python").chmod(0o755)
+    else:
+        (folder / "python").symlink_to(python)
+    (folder / "pip").write_text("#!/bin/sh\nexit 3\n")
+    (folder / "pip").chmod(0o755)
     (checkout / ".venv/.pins").write_text(pins.stdout)
+
+
+def test_nothing_happens_while_the_pins_stand(checkout):
+    pretend_to_be_set_up(checkout, sys.executable)
     start = time.monotonic()
     done = set_up(checkout)
     assert (done.returncode, done.stdout) == (0, "")
@@ -86,6 +104,32 @@ def test_nothing_happens_while_the_pins_stand(checkout):
         file.write("# another pin\n")
     # stale: it would install again
     assert "no C++ compiler" in set_up(checkout, CXX="/nowhere/c++").stderr
+
+
+@pytest.mark.parametrize(
+    ("python", "named"),
+    [
+        ("#!/bin/sh\necho 3.13\n", "3.13"),
+        ("/nowhere/python3.11", "gone"),
+        ("#!/bin/sh\nexit 1\n", "broken"),
+    ],
+)
+def test_a_venv_of_another_python_is_made_anew(checkout, python, named):
+    """Even where its pins match. The stand-in for Python 3.11 notes how it is asked for a venv."""
+    pretend_to_be_set_up(checkout, python)
+    maker = checkout / "python3.11"
+    maker.write_text(
+        f'#!/bin/sh\ncase "$*" in "-m venv"*) echo "$*" >asked; exit 5 ;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    maker.chmod(0o755)
+    done = set_up(checkout, PYTHON=str(maker), PATH=path_with_disk_of(checkout, 20))
+    assert done.returncode == 5, done.stderr
+    (told,) = [line for line in done.stdout.splitlines() if "made anew" in line]
+    assert told.startswith("set-up: the Python of .venv is ")
+    assert named in told
+    assert (checkout / "asked").read_text() == "-m venv --clear .venv\n"
+    assert not (checkout / ".venv/.pins").exists()
 
 
 def test_pins_cover_what_the_project_names():

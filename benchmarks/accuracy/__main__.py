@@ -12,7 +12,6 @@ the results.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.table import Table
@@ -27,7 +26,7 @@ from data_tools.convert import write_infos
 from data_tools.schema import CAMERAS
 from data_tools.synthetic.dataset import SPLITS, VERSION, make_dataset
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import sole_owner, write_json
+from sparsevit3d.files import differences, read_json, sole_owner, write_json
 from sparsevit3d.processes import usual_workers
 from sparsevit3d.swin.plan import RATIO_GRID
 from sparsevit3d.terminal import console, progress_bar
@@ -89,13 +88,13 @@ def check_settings(workspace: Workspace) -> None:
     """
     path = workspace.folder / "study.json"
     now = workspace.study.settings()
-    old = json.loads(path.read_text()) if path.exists() else {}
-    for name in old.keys() & now.keys():
-        if old[name] != now[name]:
-            raise InputError(
-                f"{path}: {name} was {json.dumps(old[name])}, now it is {json.dumps(now[name])}; "
-                "name another --work-dir, or the old study"
-            )
+    old = read_json(path, "Name another --work-dir.") if path.exists() else {}
+    before = {name: value for name, value in old.items() if name in now}
+    still = {name: value for name, value in now.items() if name in old}
+    if changed := differences(before, still):
+        raise InputError(
+            f"{path}: is of another study ({changed}). Name another --work-dir, or the old study."
+        )
     write_json(path, old | now)
 
 
@@ -114,13 +113,14 @@ def show_outlook(workspace: Workspace) -> None:
     """
     table = Table("input", *map(str, RATIO_GRID), title="Windows that the stages compute, by ratio")
     for path in sorted((workspace.folder / "results").glob("cost_*.json")):
-        kept = json.loads(path.read_text())["kept windows by stage and ratio"]
+        remedy = "Remove it, and the same command makes it again."
+        kept = read_json(path, remedy)["kept windows by stage and ratio"]
         table.add_row(
             path.stem.removeprefix("cost_"),
             *(" ".join(map(str, windows)) for windows in kept.values()),
         )
     console.print(table)
-    pace = json.loads((workspace.folder / Pace().product).read_text())["images a second"]
+    pace = Pace().read(workspace, "images a second")
     data = workspace.study.data
     minutes = (
         data.scenes[0] * data.keyframes * len(CAMERAS) * workspace.study.epochs["train"] / pace / 60

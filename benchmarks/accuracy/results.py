@@ -191,7 +191,7 @@ class Timed(Step):
         """
         if not super().done(workspace):
             return False
-        ms = json.loads((workspace.folder / self.product).read_text())["backbone, ms"]
+        ms = self.read(workspace, "backbone, ms")
         return all(str(step.adapted.seed) in ms.get(step.arm.name, {}) for step in self.arms)
 
     def run(self, workspace: Workspace) -> None:

@@ -6,14 +6,12 @@ share the adapted weights.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
@@ -72,9 +70,6 @@ class Cost(Step):
             ],
         }
         write_json(workspace.folder / self.product, document)
-
-    def of(self, workspace: Workspace, what: str) -> Any:
-        return json.loads((workspace.folder / self.product).read_text())[what]
 
 
 @dataclass(frozen=True)
@@ -158,8 +153,8 @@ def note(workspace: Workspace, step: Step, checkpoint: Path) -> None:
 
 
 def checkpoint_of(workspace: Workspace, step: Step) -> Path:
-    path = workspace.folder / step.product
-    return path.parent / json.loads(path.read_text())["checkpoint"]
+    folder = (workspace.folder / step.product).parent
+    return folder / step.read(workspace, "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -245,8 +240,8 @@ class Searched(Step):
             self.algorithm,
             workspace.study.search,
             max_gmacs=workspace.study.budgets[self.budget].share
-            * self.dense.of(workspace, "gmacs"),
-            max_ms=self.rival.of(workspace, "ms") if self.rival else None,
+            * self.dense.read(workspace, "gmacs"),
+            max_ms=self.rival.read(workspace, "ms") if self.rival else None,
             machine=machine(self.adapted.size),
         )
         with closing(hire(question, 1)) as judge:

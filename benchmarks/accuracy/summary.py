@@ -10,7 +10,6 @@ interval is wider than a point to either side, the verdict is "inconclusive".
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from rich.table import Table
 from benchmarks.accuracy.scenes import draw_scenes, interval
 from benchmarks.accuracy.study import DENSE, Arm, Study
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import write_json
+from sparsevit3d.files import read_json, write_json
 from sparsevit3d.terminal import console
 from visualize.accuracy import save_differences, save_failures, save_ratios, save_rivals
 from visualize.recall import CHOICES
@@ -31,6 +30,7 @@ from visualize.recall import CHOICES
 METRICS = ("mAP", "NDS")
 TIMES = ("backbone, ms", "image to boxes, ms")
 ERRORS = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")
+REMEDY = "Remove it, and make it anew with 'python -m benchmarks.accuracy'."
 WIDEST = 1.0  # points to either side up to which a difference is said to show something
 Results = dict[str, dict[int, dict[str, Any]]]  # by arm and seed
 
@@ -83,7 +83,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
     """
     results = load(folder)
     arms = [arm for arm in study.arms() if arm.name in results]
-    times = {path.stem[-1]: json.loads(path.read_text()) for path in folder.glob("times_?.json")}
+    times = {path.stem[-1]: read_json(path, REMEDY) for path in folder.glob("times_?.json")}
     table: list[dict[str, Any]] = []
     for group in study.groups:
         table += _rows([arm for arm in group.arms if arm in arms], results, times)
@@ -93,7 +93,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
         for arm in arms
         if arm.name != DENSE and DENSE in results
     }
-    ratios = [json.loads(path.read_text()) for path in sorted(folder.glob("ratios_*.json"))]
+    ratios = [read_json(path, REMEDY) for path in sorted(folder.glob("ratios_*.json"))]
     document = {
         "arms": table,
         "differences": [asdict(each) | {"verdict": each.verdict} for each in found],
@@ -120,7 +120,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
 def load(folder: Path) -> Results:
     results: Results = {}
     for path in sorted(folder.glob("?_*.json")):
-        document = json.loads(path.read_text())
+        document = read_json(path, REMEDY)
         results.setdefault(document["arm"], {})[document["seed"]] = document
     if not results:
         raise InputError(

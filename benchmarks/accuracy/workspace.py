@@ -15,6 +15,7 @@ from benchmarks.accuracy.study import Arm, Changes, Study
 from data_tools.schema import CAMERAS
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.cost.latency_table import Machine
+from sparsevit3d.files import parse_object, read_json
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.swin.sparse_swin import SparseSwin
 
@@ -102,6 +103,14 @@ class Step(ABC):
 
     def can_begin(self, workspace: Workspace) -> bool:
         return all(need.done(workspace) for need in self.needs)
+
+    def read(self, workspace: Workspace, key: str) -> Any:
+        """Return a value of the step's product. Raises InputError if the product is damaged."""
+        return read_json(
+            workspace.folder / self.product,
+            "Remove it, and the same command makes it again.",
+            lambda text: parse_object(text)[key],
+        )
 
     @abstractmethod
     def run(self, workspace: Workspace) -> None: ...

@@ -9,7 +9,6 @@ zoo/config.py zoo/dense.safetensors --data ROOT`.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from os.path import relpath
 from pathlib import Path
@@ -24,7 +23,7 @@ from benchmarks.accuracy.workspace import Step, Workspace, machine
 from data_tools.convert import write_infos
 from data_tools.synthetic.dataset import VERSION, make_dataset
 from sparsevit3d.cli.demo import STREETS
-from sparsevit3d.files import fingerprint, write_json, write_text
+from sparsevit3d.files import fingerprint, read_json, write_json, write_text
 from sparsevit3d.processes import usual_workers
 from sparsevit3d.stages.checkpoints import WEIGHTS, save_weights
 from sparsevit3d.stages.config import load_config
@@ -91,7 +90,7 @@ def give_away(
     step, search = of
     save_weights(checkpoint_of(workspace, step), weights)
     if search is not None:
-        plan = json.loads((workspace.folder / search.product).read_text())
+        plan = read_json(workspace.folder / search.product, "Remove it, and search again.")
         plan["weights"]["path"] = Path(plan["weights"]["path"]).name
         plan["data"]["root"] = "data"
         write_json(weights.with_suffix(".plan.json"), plan)

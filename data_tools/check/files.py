@@ -45,7 +45,8 @@ def files(
                 )
             )
     (total,) = tables.database.execute("SELECT COUNT(*) FROM sample_data").fetchone()
-    query = """SELECT sample_data.token, filename, fileformat, modality, is_key_frame, width, height,
+    query = """SELECT sample_data.token, filename, fileformat, modality, is_key_frame,
+            width, height,
             ? OR (is_key_frame AND sample_token IN (SELECT first_sample_token FROM scene))
         FROM sample_data
         LEFT JOIN calibrated_sensor ON calibrated_sensor.token = calibrated_sensor_token

@@ -24,7 +24,14 @@ from data_tools.synthetic.presets import PRESETS, make_drive
 from data_tools.synthetic.tables import record_drive
 from data_tools.table_rows import token, vocabulary
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import sole_owner, whole_file, write_bytes, write_json
+from sparsevit3d.files import (
+    differences,
+    read_json,
+    sole_owner,
+    whole_file,
+    write_bytes,
+    write_json,
+)
 from sparsevit3d.processes import in_order
 from sparsevit3d.progress import Progress, no_progress
 
@@ -129,14 +136,14 @@ def _claim(root: Path, settings: Settings) -> None:
     marker = root / "synthetic.json"
     wanted = json.loads(json.dumps(asdict(settings)))
     if marker.exists():
-        found = json.loads(marker.read_text())
-        if found != wanted:
+        found = read_json(marker, f"Use another folder, or remove {root}.")
+        if changed := differences(found, wanted):
             raise InputError(
-                f"{root}: holds a dataset made with {found}, not {wanted}; use another folder or "
-                "remove it"
+                f"{root}: holds a dataset of other settings ({changed}). Use another folder, or "
+                "remove it."
             )
     elif root.exists() and any(path.name != ".partial.synthetic.json" for path in root.iterdir()):
-        raise InputError(f"{root}: is not empty and no synthetic dataset; use another folder")
+        raise InputError(f"{root}: is not empty and no synthetic dataset. Use another folder.")
     else:
         root.mkdir(parents=True, exist_ok=True)
         write_json(marker, wanted)

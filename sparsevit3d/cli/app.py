@@ -6,7 +6,6 @@ A room is opened only when its verb is called.
 from __future__ import annotations
 
 import json
-import warnings
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +29,7 @@ from sparsevit3d.cli.shared_options import (
 from sparsevit3d.cli.tables import score_table
 from sparsevit3d.cli.visualize import visualize_app
 from sparsevit3d.errors import InputError
-from sparsevit3d.terminal import console, show_error, working
+from sparsevit3d.terminal import console, show_error, tidy_warnings, working
 
 # Help is plain text: rich would take square brackets in it for markup.
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -41,7 +40,7 @@ app.add_typer(visualize_app, name="visualize")
 
 def run() -> None:
     """Run the verb that was asked for. An InputError or OSError is shown as one line."""
-    warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, at every start
+    tidy_warnings()
     try:
         app()
     except (InputError, OSError) as error:
@@ -170,7 +169,8 @@ def evaluate(
     work_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Where scores go; default: eval_SPLIT (or eval_SPLIT_flip) beside the checkpoint"
+            help="Folder for the score. Default: eval_SPLIT/CHECKPOINT beside the checkpoint. The "
+            "names also tell --flip, and a --plan that is not the checkpoint's own"
         ),
     ] = None,
     results: Annotated[
@@ -227,8 +227,8 @@ def evaluate(
     with working(f"evaluating {checkpoint} on {split}"):
         experiment = load_config(config, data, infos, options or ())
         experiment.model.test_cfg.flip = flip
-        folder = work_dir or checkpoint.with_name(f"eval_{split}{'_flip' if flip else ''}")
-        score = score_checkpoint(experiment, checkpoint, split, folder, read_plan(plan, experiment))
+        chosen = read_plan(plan, experiment)
+        score = score_checkpoint(experiment, checkpoint, split, work_dir, chosen)
     console.print(score_table(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}"))
     if not console.quiet:
         print(json.dumps(score))

@@ -7,6 +7,7 @@ of its own. A step whose result is there is passed over, so a demo that was cut 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -25,7 +26,14 @@ from data_tools.synthetic.dataset import SPLITS, VERSION, Settings, make_dataset
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.cli.search import show
 from sparsevit3d.cli.tables import benchmark_tables
-from sparsevit3d.files import fingerprint, sole_owner, write_json
+from sparsevit3d.files import (
+    fingerprint,
+    parse_sealed,
+    read_or_drop,
+    sole_owner,
+    write_json,
+    write_sealed,
+)
 from sparsevit3d.processes import usual_workers
 from sparsevit3d.progress import Progress
 from sparsevit3d.search.algorithms import Settings as SearchSettings
@@ -167,11 +175,10 @@ def _measure_and_show(
     assert plan is not None
     with clock.step(f"{first} official score on scenes never seen"), working("evaluating"):
         for name, checkpoint in checkpoints.items():
-            folder = out / f"score_{name}"
             scores[name] = _once(
                 out / f"score_{name}.json",
                 checkpoint,
-                partial(evaluate, config, checkpoint, "val", folder, None),
+                partial(_score, config, checkpoint, out / f"score_{name}"),
             )
     with clock.step(f"{first + 1} time both, taking turns"), progress_bar("timing") as update:
         timing = _once(
@@ -189,6 +196,11 @@ def _measure_and_show(
         out / "summary.json",
         {"plan": str(plan), "scores": scores, "benchmark": timing, "seconds": clock.seconds},
     )
+
+
+def _score(config: Config, checkpoint: Path, folder: Path) -> dict[str, Any]:
+    shutil.rmtree(folder, ignore_errors=True)  # it may hold the score of an earlier checkpoint
+    return evaluate(config, checkpoint, "val", folder, None)
 
 
 def _end(out: Path, clock: Clock) -> None:
@@ -230,10 +242,10 @@ def _once(path: Path, checkpoint: Path, make: Callable[[], dict[str, Any]]) -> d
 
     A new result is left in ``path``.
     """
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = read_or_drop(path, "This step is done again.", parse_sealed) or {}
     if known.get("checkpoint") != fingerprint(checkpoint):
         known = {"checkpoint": fingerprint(checkpoint), "result": make()}
-        write_json(path, known)
+        write_sealed(path, known)
     return dict(known["result"])
 
 
@@ -278,7 +290,9 @@ class Clock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds: dict[str, float] = (
+            read_or_drop(path, "The times of earlier calls are not counted.", parse_sealed) or {}
+        )
 
     def step(self, title: str) -> Step:
         return Step(self, title)
@@ -297,4 +311,4 @@ class Step:
         number = self.title.split()[0]
         spent = self.clock.seconds.get(number, 0.0) + time.monotonic() - self.start
         self.clock.seconds[number] = spent
-        write_json(self.clock.path, self.clock.seconds)
+        write_sealed(self.clock.path, self.clock.seconds)

@@ -86,7 +86,7 @@ def search_table(
         f"highest {score} at no more than "
         f"{', '.join(f'{limit:.4g} {unit}' for unit, limit in budget.items())}",
     )
-    generation = judged[-1]["generation"] if judged else 0
+    generation = max((row["generation"] for row in judged), default=0)
     table.add_row(
         "so far", f"{len(judged)} plans of at most {most}, generation {generation}; {state}"
     )

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsevit3d.devices import device_name
-from sparsevit3d.files import cache_folder, sole_owner, write_json
+from sparsevit3d.files import cache_folder, parse_sealed, read_or_drop, sole_owner, write_sealed
 from sparsevit3d.progress import Progress, no_progress
 from sparsevit3d.swin.importance import Importance
 from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan, sample_plan
@@ -167,12 +167,17 @@ class MeasuredTable:
     accuracy: Accuracy
 
     def save(self, path: Path, **origin: Any) -> None:
-        """Write the table as JSON, whole or not at all. ``origin`` is kept beside it."""
-        write_json(path, asdict(self) | origin)
+        """Write the table as sealed JSON, whole or not at all. ``origin`` is kept beside it."""
+        write_sealed(path, asdict(self) | origin)
 
     @classmethod
-    def load(cls, path: Path) -> MeasuredTable:
-        found = json.loads(path.read_text())
+    def load(cls, path: Path) -> MeasuredTable | None:
+        """Read a table. A damaged file is dropped with a warning. None: there is none of use."""
+        return read_or_drop(path, "The table is measured again.", cls._parse)
+
+    @classmethod
+    def _parse(cls, text: bytes) -> MeasuredTable:
+        found = parse_sealed(text)
         return cls(
             LatencyTable(**{name: _tuples(value) for name, value in found["table"].items()}),
             Accuracy(**found["accuracy"]),
@@ -200,8 +205,8 @@ def table_for(net: SparseSwin, machine: Machine, progress: Progress = no_progres
     }
     key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     path = cache_folder("latency") / f"{key}.json"
-    if path.is_file():
-        return MeasuredTable.load(path)
+    if (known := MeasuredTable.load(path)) is not None:
+        return known
     with machine.takes(net) as (placed, images):
         found = MeasuredTable(*measure_table(placed, images, progress=progress))
     with contextlib.suppress(OSError), sole_owner(path.parent, lambda: None):

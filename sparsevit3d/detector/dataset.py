@@ -13,9 +13,9 @@ from mmdet3d.structures import CameraInstance3DBoxes
 from numpy.typing import NDArray
 from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
 
+from data_tools.images import ImageError
 from data_tools.info_file import InfoFile, read_infos
 from data_tools.schema import ATTRIBUTES
-from sparsevit3d.detector.transforms import ImageError
 from sparsevit3d.errors import InputError
 
 NO_ATTRIBUTE = ATTRIBUTES.index("None")

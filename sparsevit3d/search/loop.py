@@ -5,12 +5,11 @@ Each fact is in the journal before the next is sought.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from sparsevit3d.progress import Progress
 from sparsevit3d.search.algorithms import Algorithm
-from sparsevit3d.search.journal import Journal, ScoreCache
+from sparsevit3d.search.journal import Journal, ScoreCache, rankable
 from sparsevit3d.search.workers import Judge
 from sparsevit3d.swin.plan import SparsityPlan
 
@@ -48,14 +47,9 @@ def run(
                 cache.add(plan, metrics)
             best = max(best, metrics[by])
             progress(len(journal.scores), total, f"generation {generation}, best {by} {best:.3f}")
-        algorithm.tell({plan: _rankable(journal.scores[plan][by]) for plan in plans})
+        algorithm.tell({plan: rankable(journal.scores[plan][by]) for plan in plans})
         best = max(algorithm.scores.values())
         progress(len(algorithm.scores), total, f"generation {generation}, best {by} {best:.3f}")
-
-
-def _rankable(score: float) -> float:
-    """Rank NaN below any score."""
-    return -math.inf if math.isnan(score) else score
 
 
 def measured(

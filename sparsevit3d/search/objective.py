@@ -30,7 +30,7 @@ from sparsevit3d.backbone import backbone_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint
 from sparsevit3d.stages.config import use_split
-from sparsevit3d.stages.provenance import PACKAGES
+from sparsevit3d.stages.provenance import PACKAGES, experiment_of
 from sparsevit3d.stages.runner import load_detector
 from sparsevit3d.stages.scoring import Truth
 from sparsevit3d.swin.plan import SparsityPlan
@@ -38,8 +38,6 @@ from sparsevit3d.swin.plan import SparsityPlan
 SPLIT = "search"  # the search never sees the split that scores are reported on
 SCORES = ("mAP", "NDS", "loss")
 KEPT = 1 << 30  # bytes of decoded images that a process keeps
-# Keys of a config that no score follows from: places of files, and the seed.
-PLACES = ("data_root", "ann_file", "work_dir", "randomness")
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Question:
         config = copy.deepcopy(self.config)
         use_split(config, self.split)
         return {
-            "config": _without(json.loads(json.dumps(config.to_dict(), default=str)), PLACES),
+            "config": experiment_of(config, ("randomness",)),  # no score follows from the seed
             "weights": fingerprint(self.weights),
             "data": _data_fingerprint(config),
             "score": self.by,
@@ -107,12 +105,6 @@ def _data_fingerprint(config: Config) -> str:
     tables = sorted((root / infos.version).glob("*.json"))
     sizes = [file.stat().st_size if file.is_file() else None for file in (*images, *tables)]
     return hashlib.sha256(json.dumps([fingerprint(path), sizes]).encode()).hexdigest()
-
-
-def _without(value: Any, names: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    return [_without(item, names) for item in value] if isinstance(value, list) else value
 
 
 class Objective:

@@ -159,7 +159,8 @@ def make_budget(
 def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress) -> LatencyTable:
     """The table that this search began with, even if the cache has a newer one.
 
-    Raises InputError for a device that is not a CPU.
+    A table that was damaged since is taken from the cache or measured again. Raises InputError for
+    a device that is not a CPU.
     """
     if not machine.device.startswith("cpu"):
         raise InputError(
@@ -167,9 +168,11 @@ def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress
             "have it measured"
         )
     path = work_dir / TABLE
-    if not path.exists():
-        table_for(net, machine, progress).save(path)
-    return MeasuredTable.load(path).table
+    found = MeasuredTable.load(path)
+    if found is None:
+        found = table_for(net, machine, progress)
+        found.save(path)
+    return found.table
 
 
 def _measured(
@@ -220,7 +223,8 @@ def write_answer(
         "versions": {name: version(name) for name in (*PACKAGES, "sparsevit3d")},
     }
     if request.max_ms is not None and request.latency == "predicted":
-        origin["latency_table"] = asdict(MeasuredTable.load(work_dir / TABLE).accuracy)
+        table = MeasuredTable.load(work_dir / TABLE)
+        origin["latency_table"] = table and asdict(table.accuracy)
 
     def save(plan: SparsityPlan, path: Path) -> Path:
         facts: dict[str, Any] = {

@@ -98,7 +98,7 @@ def _fit_classes(config: Config, path: Path) -> None:
         raise InputError(
             f"{path}: classes is {classes!r}. Name one or more of {', '.join(CLASSES)}."
         )
-    for part in _dicts(tree_of(config)):
+    for part in dicts_in(tree_of(config)):
         if "classes" in part.get("metainfo", {}):
             part["metainfo"]["classes"] = classes
     head = config.model.bbox_head

@@ -11,13 +11,23 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from sparsevit3d.backbone import backbone_of
-from sparsevit3d.files import write_json
+from sparsevit3d.files import fingerprint, write_json
 from sparsevit3d.stages.checkpoints import load_weights, read_state
-from sparsevit3d.stages.config import use_split
-from sparsevit3d.stages.provenance import claim, write_provenance
+from sparsevit3d.stages.config import info_file, use_split
+from sparsevit3d.stages.provenance import (
+    claim,
+    claimed_by,
+    experiment_of,
+    unclaim,
+    write_provenance,
+)
 from sparsevit3d.stages.runner import build_runner, join_processes
 from sparsevit3d.stages.scoring import all_scores
 from sparsevit3d.swin.plan import SparsityPlan
+from sparsevit3d.swin.sparse_swin import plan_of_state
+
+SCORE = "score.json"
+DENSE = "dense"
 
 
 class Evaluator:
@@ -59,17 +69,29 @@ class Evaluator:
 
 
 def evaluate(
-    config: Config, checkpoint: Path, split: str, work_dir: Path, plan: SparsityPlan | None
+    config: Config,
+    checkpoint: Path,
+    split: str,
+    work_dir: Path | None,
+    plan: SparsityPlan | None,
 ) -> dict[str, Any]:
     """Score a checkpoint on ``split``, under ``plan`` or the checkpoint's own.
 
-    Writes ``score.json`` and ``results_nusc.json`` to ``work_dir``. Under torchrun each process
-    looks at its share of the images.
+    Writes ``score.json`` and ``results_nusc.json`` to ``work_dir``. None: to the folder that
+    ``score_folder`` names. Under torchrun each process looks at its share of the images.
+
+    Raises InputError where the folder holds the score of something else.
     """
     join_processes()
-    read_state(checkpoint)  # a mistake is told before a folder is made
+    own = _own_plan(checkpoint)  # a mistake is told before a folder is made
+    chosen = _in_words(plan) or own or _in_words(config.model.backbone.get("plan")) or DENSE
+    flip = bool(config.model.test_cfg.get("flip"))
+    if work_dir is None:
+        other = None if chosen == (own or DENSE) else chosen
+        work_dir = score_folder(checkpoint, split, flip, other)
     if is_main_process():
-        claim(work_dir, {"stage": "eval"})
+        question = {"plan": chosen, "split": split, "flip": flip}
+        _claim(work_dir, _request(config, checkpoint, question))
     evaluator = Evaluator(config, checkpoint, split, work_dir, work_dir / "results_nusc.json")
     if is_main_process():
         write_provenance(
@@ -79,10 +101,58 @@ def evaluate(
     what = {
         "split": split,
         "checkpoint": str(checkpoint),
-        "plan": str(evaluator.net.plan or "dense"),
+        "plan": str(evaluator.net.plan or DENSE),
     }
-    how = {"flip": bool(config.model.test_cfg.get("flip")), "image_size": list(config.image_size)}
+    how = {"flip": flip, "image_size": list(config.image_size)}
     score = what | how | metrics
     if is_main_process():
-        write_json(work_dir / "score.json", score)
+        write_json(work_dir / SCORE, score)
     return score
+
+
+def score_folder(checkpoint: Path, split: str, flip: bool, plan: str | None) -> Path:
+    """Name a folder of its own for each score of a checkpoint, beside the checkpoint.
+
+    ``plan`` is the text of a plan other than the checkpoint's own. None: the checkpoint's own.
+    """
+    folder = checkpoint.with_name(f"eval_{split}{'_flip' if flip else ''}")
+    suffix = "" if plan is None else f"_plan_{plan.translate(str.maketrans('|,:', '_--'))}"
+    return folder / f"{checkpoint.stem}{suffix}"
+
+
+def _own_plan(checkpoint: Path) -> str | None:
+    """The text of the plan that a checkpoint carries. None: dense."""
+    state = read_state(checkpoint).get("backbone._extra_state")
+    return None if state is None else _in_words(plan_of_state(state))
+
+
+def _in_words(plan: SparsityPlan | str | None) -> str | None:
+    """One text for each plan, however it is given. None: no plan is given."""
+    if plan is None:
+        return None
+    plan = SparsityPlan.parse(plan) if isinstance(plan, str) else plan
+    return DENSE if plan.is_dense else str(plan)
+
+
+def _request(config: Config, checkpoint: Path, question: dict[str, Any]) -> dict[str, Any]:
+    """All that a score follows from, in plain data."""
+    config = copy.deepcopy(config)
+    use_split(config, question["split"])
+    config.model.test_cfg.pop("flip", None)  # the question has it
+    experiment = experiment_of(config)
+    return {
+        "stage": "eval",
+        "checkpoint": fingerprint(checkpoint),
+        **question,
+        "data": fingerprint(info_file(config.test_evaluator)),
+        "model": experiment["model"],
+        "images": experiment["test_dataloader"]["dataset"],
+    }
+
+
+def _claim(work_dir: Path, request: dict[str, Any]) -> None:
+    """Make ``work_dir`` this request's, as also where an earlier attempt left no score."""
+    found = claimed_by(work_dir)
+    if found is not None and found.get("stage") == "eval" and not (work_dir / SCORE).exists():
+        unclaim(work_dir)
+    claim(work_dir, request)

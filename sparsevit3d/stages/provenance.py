@@ -18,10 +18,21 @@ import torch
 from mmengine.config import Config
 
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import fingerprint, write_json, write_text
+from sparsevit3d.files import (
+    differences,
+    fingerprint,
+    parse_object,
+    read_json,
+    read_or_drop,
+    write_json,
+    write_text,
+)
 from sparsevit3d.swin.plan import SparsityPlan
 
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "mmdet3d", "nuscenes-devkit", "numpy")
+REQUEST = "request.json"  # in a work dir: whose the work dir is
+# Keys of a config that say where files lie. They are no part of what the experiment is.
+PLACES = ("data_root", "ann_file", "work_dir")
 
 
 def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
@@ -34,7 +45,7 @@ def write_provenance(work_dir: Path, config: Config, **facts: Any) -> None:
         "commit": _commit(),
     }
     path = work_dir / "provenance.json"
-    earlier = json.loads(path.read_text())["runs"] if path.exists() else []
+    earlier = read_or_drop(path, "The runs that it listed are lost.", _runs) or []
     document = {
         "runs": [*earlier, run],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -51,20 +62,57 @@ def claim(work_dir: Path, request: dict[str, Any]) -> None:
     """Make ``work_dir`` this request's.
 
     Raises InputError where the folder holds the results of another request, because going on would
-    mix the two.
+    mix the two. The message names what differs.
     """
-    marker = work_dir / "request.json"
     request = json.loads(json.dumps(request))
-    if marker.exists() and (found := json.loads(marker.read_text())) != request:
-        changed = sorted(
-            key for key in found.keys() | request.keys() if found.get(key) != request.get(key)
-        )
+    found = claimed_by(work_dir)
+    if found is not None and (changed := differences(found, request)):
         raise InputError(
-            f"{work_dir}: holds another experiment (its {' and '.join(changed)} differ); use "
-            "another --work-dir or remove it"
+            f"{work_dir}: holds another experiment ({changed}). Use another --work-dir or remove "
+            "the folder."
         )
     work_dir.mkdir(parents=True, exist_ok=True)
-    write_json(marker, request)
+    write_json(work_dir / REQUEST, request)
+
+
+def claimed_by(work_dir: Path) -> dict[str, Any] | None:
+    """Return the request that ``work_dir`` belongs to. None: it is free.
+
+    Raises InputError where the file that says so is damaged.
+    """
+    marker = work_dir / REQUEST
+    if not marker.exists():
+        return None
+    remedy = f"Use another --work-dir, or remove {work_dir} if you need nothing in it."
+    found: dict[str, Any] = read_json(marker, remedy)
+    return found
+
+
+def unclaim(work_dir: Path) -> None:
+    """Make ``work_dir`` free, as after an attempt that left nothing of use."""
+    (work_dir / REQUEST).unlink(missing_ok=True)
+
+
+def experiment_of(config: Config, besides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Describe an experiment in plain data: equal for equal experiments, wherever files lie.
+
+    Keys named in ``besides`` are left out as well.
+    """
+    plain = json.loads(json.dumps(config.to_dict(), default=str))
+    return dict(_without(plain, (*PLACES, *besides)))
+
+
+def _without(value: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    return [_without(item, names) for item in value] if isinstance(value, list) else value
+
+
+def _runs(text: bytes) -> list[Any]:
+    runs = parse_object(text)["runs"]
+    if not isinstance(runs, list):
+        raise ValueError("its runs are no list")
+    return runs
 
 
 def _described(value: Any) -> Any:

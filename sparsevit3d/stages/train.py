@@ -8,7 +8,6 @@ follows from that checkpoint, the seed and the epoch's number.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +30,14 @@ from sparsevit3d.stages.checkpoints import (
 from sparsevit3d.stages.config import info_file
 from sparsevit3d.stages.hooks import ProgressHook
 from sparsevit3d.stages.look import PictureHook, Pictures
-from sparsevit3d.stages.provenance import claim, write_provenance
+from sparsevit3d.stages.provenance import (
+    REQUEST,
+    claim,
+    claimed_by,
+    experiment_of,
+    unclaim,
+    write_provenance,
+)
 from sparsevit3d.stages.runner import build_runner, join_processes
 from sparsevit3d.swin.plan import SparsityPlan
 
@@ -82,7 +88,7 @@ def _run(
     last = work_dir / checkpoint_name(config.train_cfg.max_epochs)
     request = {
         "stage": stage,
-        "config": config.pretty_text,
+        "config": experiment_of(config),
         "data": fingerprint(info_file(config.train_dataloader.dataset)),
         "processes": get_world_size(),
     }
@@ -134,13 +140,14 @@ def _run(
 
 def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
     """Make ``work_dir`` this request's, and check that the last checkpoint, if any, is whole."""
-    marker = work_dir / "request.json"
-    if done and not marker.exists():
+    found = claimed_by(work_dir)
+    if done and found is None:
         raise InputError(
-            f"{work_dir}: holds checkpoints that no stage of ours began; use another --work-dir"
+            f"{work_dir}: holds checkpoints, but no {REQUEST} that says which stage began them. "
+            "Use another --work-dir."
         )
-    if not done and marker.exists() and json.loads(marker.read_text())["stage"] in STAGES:
-        marker.unlink()  # claimed by an attempt that saved no checkpoint
+    if not done and found is not None and found.get("stage") in STAGES:
+        unclaim(work_dir)  # by an attempt that saved no checkpoint
     claim(work_dir, request)
     try:
         for checkpoint in done[-1:]:

@@ -17,7 +17,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from benchmarks.accuracy.__main__ import check_settings
 from benchmarks.accuracy.results import finetuned_of, steps_of_group
 from benchmarks.accuracy.scenes import _count, _scenes, examine, interval, match_all, score
-from benchmarks.accuracy.steps import Base, checkpoint_of
+from benchmarks.accuracy.steps import Base, Pace, checkpoint_of
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import TIMES, Difference, differences, summarise
 from benchmarks.accuracy.workspace import Workspace
@@ -356,9 +356,22 @@ def test_a_work_dir_is_of_one_study(tmp_path):
     )  # fewer arms, and later more
     check_settings(Workspace(study, tmp_path))
     with pytest.raises(
-        InputError, match=r"study.json: epochs was .*8.* now it is .*9.*; name another --work-dir"
+        InputError, match=r"study.json: .*its epochs.train is 8, not 9.*Name another --work-dir"
     ):
         check_settings(Workspace(replace(study, epochs=study.epochs | {"train": 9}), tmp_path))
+    (tmp_path / "study.json").write_text('{"epochs"')
+    with pytest.raises(InputError, match=r"study\.json: is damaged .*Name another --work-dir"):
+        check_settings(Workspace(study, tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images a se'])
+def test_a_damaged_product_is_named_and_can_be_made_again(text, tmp_path):
+    workspace = Workspace(Study.load(STUDY), tmp_path)
+    path = tmp_path / Pace().product
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"pace\.json: is damaged .*Remove it, and the same comm"):
+        Pace().read(workspace, "images a second")
 
 
 @pytest.mark.slow

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import version
 
 import pytest
 from matplotlib.image import imread
 
+from sparsevit3d.search.journal import Journal
 from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint
+from sparsevit3d.swin.plan import SparsityPlan
 from tests.support.console import CONSOLE, ROOT, SMALL, run, run_here
 
 
@@ -216,7 +219,7 @@ def test_eval_scores_a_checkpoint_with_flip_and_under_a_plan(synthetic, untraine
         ).stdout.splitlines()[-1]
     )
     assert (flipped["plan"], flipped["flip"]) == ("0|0|0|0", True)
-    folder = untrained.with_name("eval_val_flip")  # where nobody said otherwise
+    folder = untrained.parent / "eval_val_flip/epoch_0001_plan_dense"  # if nobody said otherwise
     assert json.loads((folder / "score.json").read_text()) == flipped
     one = (folder / "results_nusc.json").read_text()
     run_here(
@@ -229,6 +232,33 @@ def test_eval_scores_a_checkpoint_with_flip_and_under_a_plan(synthetic, untraine
     again = json.loads(again.stdout.splitlines()[-1])
     assert again["NDS"] == flipped["NDS"]
     assert (again["scenes"], again["scenes_of_split"]) == (2, 2)
+
+
+def test_the_status_of_a_search_names_a_damaged_line_and_does_not_believe_it(tmp_path):
+    settings = {"population": 3, "parents": 2, "generations": 1, "mutation": 0.3}
+    budget = {"max_macs": 0.6, "max_gmacs": None, "max_ms": None}
+    request = {"algorithm": "evolution", "settings": settings, "score": "mAP", **budget}
+    path = tmp_path / "journal.jsonl"
+    with closing(Journal(path, request)) as journal:
+        for ratio, score in ((0.4, float("nan")), (0.5, 0.0689), (0.6, 0.125)):
+            plan = SparsityPlan.uniform(ratio, (2, 2))
+            journal.add_score(plan, {"mAP": score}, 1, {"share of dense MACs": 1 - ratio})
+    whole = path.read_text()
+    assert "mAP 0.1250" in run_here("search", "status", tmp_path).stdout
+    for damage in ("0.9689", "null"):
+        path.write_text(whole.replace("0.0689", damage))
+        with pytest.warns(UserWarning, match="line 3 is damaged"):
+            told = run_here("search", "status", tmp_path).stdout
+        assert "2 plans of at most 3" in told
+        assert "0.6|0.6: mAP 0.1250" in told
+    done = run("search", "status", tmp_path)
+    assert f"warning: {path}: line 3 is damaged (its content is not what" in done.stderr
+    assert "UserWarning" not in done.stderr
+    path.write_text(whole.replace('"max_macs": 0.6', '"max_macs": 0.7'))
+    done = run_here("search", "status", tmp_path, check=False)
+    assert done.returncode == 1
+    assert "line 1 is damaged" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_eval_of_anyones_results_needs_a_root_and_takes_nothing_of_ours(synthetic, tmp_path):

@@ -333,8 +333,11 @@ def test_two_calls_do_not_render_into_one_folder(tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     make_dataset(tmp_path / "made", LITTLE)
-    with pytest.raises(InputError, match="use another folder or remove it"):
+    with pytest.raises(InputError, match=r"its \S+ is .*, not .*Use another folder, or remove it"):
         make_dataset(tmp_path / "made", Settings((1, 1, 1), 1, 64, 36))
+    (tmp_path / "made/synthetic.json").write_text('{"scenes": [1')
+    with pytest.raises(InputError, match=r"synthetic\.json: is damaged .*Use another folder, or"):
+        make_dataset(tmp_path / "made", LITTLE)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
         make_dataset(tmp_path, LITTLE)

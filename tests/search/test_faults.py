@@ -3,6 +3,7 @@ same, and nothing is judged twice.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,7 @@ from tests.support.light_search import DEPTHS, SETTINGS, LightQuestion
 
 PLAN = SparsityPlan.parse("0.5|0|0,0,0|0")
 COSTS = {"kept": 0.9}
+REQUEST = {"score": "mAP", "budget": 0.6}
 
 
 def begin(*arguments):
@@ -122,28 +124,104 @@ def test_two_searches_on_one_journal_the_second_is_refused(tmp_path, monkeypatch
     assert not read_journal(tmp_path / "journal.jsonl").at_work
 
 
+def write_journal(path, *scores):
+    """A journal of a plan for each of these scores."""
+    with closing(Journal(path, REQUEST)) as journal:
+        for number, score in enumerate(scores):
+            plan = SparsityPlan.uniform(number / 10, DEPTHS)
+            journal.add_score(plan, {"mAP": score}, 1, COSTS)
+    return path.read_text()
+
+
+def scores_in(path):
+    with closing(Journal(path, REQUEST)) as journal:
+        return [metrics["mAP"] for metrics in journal.scores.values()]
+
+
 def test_a_damaged_last_line_is_dropped_with_a_warning(tmp_path):
     path = tmp_path / "journal.jsonl"
-    request = {"budget": 0.6}
-    journal = Journal(path, request)
-    journal.add_score(PLAN, {"mAP": 0.25}, 1, COSTS)
-    journal.close()
-    whole = path.read_text()
-    for damage in ('{"plan": "0.1|0|0,0', '{"plan": "0.1|0|0,0,0|9", "metrics": {}}\n', "\0\0\0\n"):
+    whole = write_journal(path, 0.25)
+    for damage, words in (
+        ('{"plan": "0.1|0|0,0', "dropped its last line"),
+        ('{"plan": "0.1|0|0,0,0|9", "metrics": {}}\n', "line 3 is damaged"),
+        ("\0\0\0\n", "line 3 is damaged"),
+    ):
         path.write_text(whole + damage)
         assert len(read_journal(path).judged) == 1
-        with pytest.warns(UserWarning, match="dropped its last line"):
-            journal = Journal(path, request)
-        assert journal.scores == {PLAN: {"mAP": 0.25}}
-        journal.close()
+        with pytest.warns(UserWarning, match=words):
+            assert scores_in(path) == [0.25]
         assert path.read_text() == whole
-    path.write_text(
-        whole.replace('"0.5|0', '"0.5|') + json.dumps({"plan": str(PLAN), "metrics": {}}) + "\n"
-    )
-    with pytest.raises(InputError, match=r"journal.jsonl: line 2 is damaged .*remove that line"):
-        Journal(path, request)
     with pytest.raises(InputError, match="no search has begun there"):
         read_journal(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace("0.25", "0.95"),
+        lambda line: line.replace('{"mAP": 0.25}', "null"),
+        lambda line: line.replace('"metrics": {"mAP": 0.25}, ', ""),
+        lambda line: line.replace('{"mAP": 0.25}', "{}"),
+        lambda line: line.replace('"kept": 0.9', '"kept": 0.1'),
+        lambda line: "[]",
+        lambda line: line[:20],
+        lambda line: json.dumps({k: v for k, v in json.loads(line).items() if k != "seal"}),
+    ],
+)
+def test_a_damaged_line_is_named_by_its_number_and_not_believed(damage, tmp_path):
+    path = tmp_path / "journal.jsonl"
+    lines = write_journal(path, 0.5, 0.25, 0.125).splitlines(keepends=True)
+    broken = damage(lines[2].rstrip("\n")) + "\n"
+    assert broken != lines[2]
+    path.write_text("".join([*lines[:2], broken, *lines[3:]]))
+    with pytest.warns(UserWarning, match=r"journal\.jsonl: line 3 is damaged \("):
+        record = read_journal(path)
+    assert [row["metrics"]["mAP"] for row in record.judged] == [0.5, 0.125]
+    with pytest.warns(UserWarning, match=r"journal\.jsonl: line 3 is damaged \("):
+        assert scores_in(path) == [0.5, 0.125]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda first: first.replace("0.6", "0.7"),
+        lambda first: json.dumps(REQUEST) + "\n",  # as it was before there were seals
+        lambda first: "\0\n",
+        lambda first: "",
+    ],
+)
+def test_a_damaged_first_line_is_refused_because_nobody_knows_whose_search_it_is(damage, tmp_path):
+    path = tmp_path / "journal.jsonl"
+    first, *others = write_journal(path, 0.5).splitlines(keepends=True)
+    path.write_text("".join([damage(first), *others]))
+    before = path.read_text()
+    for read in (read_journal, scores_in):
+        with pytest.raises(InputError, match=r"line 1 is damaged \(.*Remove the file"):
+            read(path)
+    assert path.read_text() == before
+
+
+def test_what_a_damaged_line_said_is_judged_anew(undisturbed, tmp_path):
+    """The answer is that of an undisturbed search, though a damaged line would be its best."""
+    question = LightQuestion(tmp_path / "log")
+    light_search.search(tmp_path, question)
+    path = tmp_path / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    entry = json.loads(lines[5])
+    lines[5] = json.dumps(entry | {"metrics": {"score": 99.0}}) + "\n"
+    path.write_text("".join(lines))
+    question.log.unlink()
+    with pytest.warns(UserWarning, match="line 6 is damaged"):
+        light_search.search(tmp_path, question)
+    assert answer(tmp_path) == undisturbed
+    assert [line.split()[0] for line in question.log.read_text().splitlines()] == [entry["plan"]]
+
+
+def test_a_score_that_is_no_number_is_read_back_and_ranked_lowest(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write_journal(path, float("nan"), -3.0)
+    assert [row["metrics"]["mAP"] for row in read_journal(path).judged] == [float("-inf"), -3.0]
+    assert math.isnan(scores_in(path)[0])
 
 
 def test_a_journal_of_another_config_is_refused_and_the_difference_named(tmp_path):
@@ -151,7 +229,7 @@ def test_a_journal_of_another_config_is_refused_and_the_difference_named(tmp_pat
     Journal(path, {"max_macs": 0.6, "config": {"model": {"depths": (2, 2), "window": 7}}}).close()
     Journal(path, {"max_macs": 0.6, "config": {"model": {"depths": (2, 2), "window": 7}}}).close()
     with pytest.raises(
-        InputError, match=r"its config.model.window is 7, not 4; its max_macs is 0.6, not 0.5"
+        InputError, match=r"its config.model.window is 7, not 4 and its max_macs is 0.6, not 0.5"
     ):
         Journal(path, {"max_macs": 0.5, "config": {"model": {"depths": (2, 2), "window": 4}}})
 
@@ -162,8 +240,13 @@ def test_scores_are_shared_by_searches_of_the_same_question(tmp_path, monkeypatc
     with ScoreCache("same").path.open("ab") as file:
         file.write(b'{"plan": "0.1|')
     ScoreCache("same").add(SparsityPlan.uniform(0.1, DEPTHS), {"mAP": 0.25})
-    assert list(ScoreCache("same").scores.values()) == [{"mAP": 0.5}, {"mAP": 0.25}]
+    with pytest.warns(UserWarning, match=r"same\.jsonl: line 3 is damaged"):
+        assert list(ScoreCache("same").scores.values()) == [{"mAP": 0.5}, {"mAP": 0.25}]
     assert ScoreCache("other").scores == {}
+    path = ScoreCache("same").path
+    path.write_text(path.read_text().replace("0.5}", "0.9}"))
+    with pytest.warns(UserWarning, match=r"line 2 is damaged .* and 1 more"):
+        assert list(ScoreCache("same").scores.values()) == [{"mAP": 0.25}]
 
 
 def test_a_lost_workers_plan_goes_to_another_and_the_answer_is_that_of_one_worker(

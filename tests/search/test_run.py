@@ -154,6 +154,20 @@ def test_latency_is_measured_once_and_kept(config, untrained, tmp_path, cache):
     assert (tmp_path / "journal.jsonl").read_text().splitlines() == lines
 
 
+def test_a_damaged_table_of_a_search_is_found_out_again(config, untrained, tmp_path, cache):
+    machine = Machine.here("cpu", "float32", (1, 3, 64, 96), 1)
+    request = {"max_ms": 1e6, "machine": machine}
+    first = search_in(tmp_path, Question(config, untrained), **request).read_text()
+    table = tmp_path / "latency_table.json"
+    kept = table.read_text()
+    for damaged in ("", "{}", kept.replace("0.", "1.", 1)):
+        table.write_text(damaged)
+        with pytest.warns(UserWarning, match=r"latency_table\.json: is damaged .*measured again"):
+            again = search_in(tmp_path, Question(config, untrained), **request)
+        assert again.read_text() == first
+        assert table.read_text() == kept  # from the cache, which has the very same
+
+
 def test_a_table_predicts_and_is_kept_for_this_net_and_machine(tmp_path, cache, monkeypatch):
     import sparsevit3d.cost.latency_table as module
 

@@ -19,6 +19,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint, seal
 from sparsevit3d.stages.config import load_config
+from sparsevit3d.stages.provenance import write_provenance
 from sparsevit3d.stages.train import adapt, finetune, train
 from sparsevit3d.swin.plan import SparsityPlan
 
@@ -162,7 +163,7 @@ def test_two_processes_go_on_together_and_a_finished_stage_ends_at_once(syntheti
         check=False,
     )
     assert alone.returncode == 1
-    assert "its processes differ" in " ".join(alone.stdout.split())
+    assert "its processes is 2, not 1" in " ".join(alone.stdout.split())
 
 
 def test_a_work_dir_is_for_one_experiment_once_something_came_of_it(synthetic, trained, tmp_path):
@@ -172,7 +173,7 @@ def test_a_work_dir_is_for_one_experiment_once_something_came_of_it(synthetic, t
     with pytest.raises(InputError, match="another experiment"):
         train(config_of(synthetic), tmp_path / "run")
     (tmp_path / "run/request.json").unlink()
-    with pytest.raises(InputError, match="holds checkpoints that no stage of ours began"):
+    with pytest.raises(InputError, match=r"holds checkpoints, but no request\.json"):
         train(config_of(synthetic), tmp_path / "run")
     (tmp_path / "run/epoch_0001.pth").unlink()
     (tmp_path / "run/request.json").write_text('{"stage": "search"}')
@@ -182,6 +183,52 @@ def test_a_work_dir_is_for_one_experiment_once_something_came_of_it(synthetic, t
         '{"stage": "train", "config": "an attempt that failed"}'
     )
     assert train(config_of(synthetic, epochs=1), tmp_path / "run").name == "epoch_0001.pth"
+
+
+def test_a_stage_goes_on_where_its_data_has_another_path(synthetic, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    (tmp_path / "run/epoch_0002.pth").unlink()
+    (tmp_path / "link").symlink_to(synthetic)
+    resumed = train(config_of(tmp_path / "link"), tmp_path / "run")
+    assert_same_bits(trained, resumed)
+    stamp = resumed.stat().st_mtime_ns
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "infos").mkdir()
+    shutil.copy(synthetic / "nuscenes_infos_train.json", tmp_path / "infos")
+    elsewhere = config_of(synthetic)
+    elsewhere.train_dataloader.dataset.ann_file = "infos/nuscenes_infos_train.json"
+    for config in (config_of("link"), config_of(f"{synthetic}/"), elsewhere):
+        assert train(config, Path("run")).stat().st_mtime_ns == stamp
+
+
+def test_a_stage_names_what_differs_with_both_values(synthetic, trained, tmp_path):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    others = ("randomness.seed=5", "model.backbone.window_size=8")
+    with pytest.raises(
+        InputError,
+        match=r"another experiment \(its config\.model\.backbone\.window_size is 4, not 8 and its "
+        r"config\.randomness\.seed is 0, not 5\)\. Use another --work-dir",
+    ):
+        train(config_of(synthetic, *others), tmp_path / "run")
+    with (tmp_path / "infos.json").open("w") as file:
+        file.write((synthetic / "nuscenes_infos_train.json").read_text() + "\n")
+    config = config_of(synthetic)
+    config.train_dataloader.dataset.ann_file = str(tmp_path / "infos.json")
+    with pytest.raises(InputError, match=r"\(its data is \w+\.\.\., not \w+\.\.\.\)"):
+        train(config, tmp_path / "run")
+
+
+def test_damaged_side_files_of_a_work_dir_are_named(synthetic, trained, tmp_path):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    for text in ("", "[]", '{"stage": "tra', "null"):
+        (tmp_path / "run/request.json").write_text(text)
+        with pytest.raises(InputError, match=r"request\.json: is damaged .*Use another --work-dir"):
+            train(config_of(synthetic), tmp_path / "run")
+    for text in ("", "[]", "{}", '{"runs": null}'):
+        (tmp_path / "run/provenance.json").write_text(text)
+        with pytest.warns(UserWarning, match=r"provenance\.json: is damaged .*are lost"):
+            write_provenance(tmp_path / "run", config_of(synthetic))
+        assert len(json.loads((tmp_path / "run/provenance.json").read_text())["runs"]) == 1
 
 
 def test_a_seal_holds_for_every_bit(trained, tmp_path):
