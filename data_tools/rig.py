@@ -63,7 +63,9 @@ def short_path(filename: str, channel: str) -> str:
     the path that the tables have.
     """
     path = PurePosixPath(filename)
-    return path.name if str(path) == f"samples/{channel}/{path.name}" else filename
+    if str(path) == f"samples/{channel}/{path.name}":
+        return path.name
+    return filename if "/" in filename else f"./{filename}"
 
 
 def full_path(root: Path | str, channel: str, path: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,10 @@ def parse_frames(document: Any, folder: Path, name: str) -> Frames:
     if not isinstance(rows, dict) or not isinstance(document["frames"], list):
         raise InputError(f'{name}: "cameras" is an object and "frames" a list. Mend the file.')
     for camera, row in rows.items():
+        if not re.fullmatch(r"\w[\w.-]*", camera):
+            raise InputError(
+                f"{name}: a camera is named {camera!r}. Use letters, digits, '_', '-' and '.'."
+            )
         _check_keys(row, {"intrinsic", "camera_to_ego"}, set(), f"{name}: camera {camera!r}")
     frames = [
         _frame(row, number, rows, folder, f"{name}: frame {number}")

@@ -20,6 +20,7 @@ from nuscenes.utils.data_classes import Box
 from PIL import Image
 from pyquaternion import Quaternion
 
+from data_tools.images import read_image
 from data_tools.imports.frames import Frame, Frames, Matrix, Shown, Thing
 from data_tools.infos import image_box
 from data_tools.schema import IMAGE_FORMATS, TABLES
@@ -193,22 +194,16 @@ def _placed(transform: Matrix) -> Row:
 
 def _copy(source: Path, root: Path, camera: str, number: int) -> tuple[str, str, tuple[int, int]]:
     """Copy an image into the root. Returns its name there, its fileformat, width and height."""
-    try:
-        content = source.read_bytes()
-        with Image.open(source) as image:
-            size = image.size
-            form = SUFFIX.get(image.format or "")
-    except OSError as error:
-        raise InputError(
-            f"{source}: is no readable image ({error}). Mend or replace it."
-        ) from error
+    _, size = read_image(source)  # whole, so that a truncated image is refused here
+    with Image.open(source) as image:
+        form = SUFFIX.get(image.format or "")
     if form is None:
         raise InputError(f"{source}: is neither JPEG nor PNG. Save it as one of them.")
     name = f"samples/{camera}/{number:06d}_{source.stem}.{form}"
     target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
-        write_bytes(target, content)
+        write_bytes(target, source.read_bytes())
     return name, form, size
 
 

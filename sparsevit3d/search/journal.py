@@ -90,9 +90,17 @@ class Journal:
         self.costs[plan, unit] = cost
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(add_seal(entry)).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        rest = json.dumps(add_seal(entry)).encode() + b"\n"
+        file = self._file.fileno()
+        try:
+            while rest:  # past the buffer, which would be written once more on closing
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}). Make room. The same command "
+                "goes on."
+            ) from error
 
     def _read(self, request: dict[str, Any]) -> None:
         self._file.seek(0)

@@ -187,6 +187,7 @@ BAD = {
         for frame, time in zip(document["frames"], [2, 2, 3, 4], strict=True)
     ],
     "frame 0: front: intrinsic is": lambda document: document["cameras"]["front"].pop("intrinsic"),
+    "a camera is named '../up'": lambda document: document["cameras"].update({"../up": {}}),
     'needs "cameras" and "frames"': lambda document: document.pop("cameras"),
 }
 
@@ -208,7 +209,7 @@ def test_a_rig_of_several_cameras_needs_to_know_where_they_stand(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "no readable image"), (None, "no readable image"), ("GIF", "neither JPEG nor")],
+    [(b"", "not a readable image"), (None, "cannot be read"), ("GIF", "is neither JPEG nor")],
 )
 def test_an_image_that_cannot_be_used_is_named(tmp_path, content, message):
     write_frames(tmp_path)
@@ -218,8 +219,19 @@ def test_an_image_that_cannot_be_used_is_named(tmp_path, content, message):
         Image.new("P", (320, 180)).save(image, "GIF")
     elif content is not None:
         image.write_bytes(content)
-    with pytest.raises(InputError, match=f"front_1.jpg: is {message}"):
+    with pytest.raises(InputError, match=f"front_1.jpg: {message}"):
         write_root(read_frames(tmp_path / "frames.json"), tmp_path / "root")
+
+
+def test_an_image_that_lies_on_its_side_is_turned_as_the_loader_turns_it(tmp_path):
+    write_frames(tmp_path)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (180, 320)).save(tmp_path / "front_1.jpg", exif=turned)
+    root = tmp_path / "root"
+    write_root(read_frames(tmp_path / "frames.json"), root)
+    assert not check(root, VERSION, True, 1).counts
+    assert infos_of(root, "train")[1]["images"]["front"]["width"] == 320
 
 
 def kitti(folder, frames=6):

@@ -4,11 +4,13 @@ line.
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from data_tools.convert import info_path, write_infos
 from data_tools.info_file import read_infos
+from data_tools.rig import full_path, short_path
 from data_tools.synthetic.dataset import VERSION
 from sparsevit3d.errors import InputError
 from tests.support.console import SMALL
@@ -63,6 +65,13 @@ def test_images_of_one_name_in_two_folders_are_two_images(copied):
             seen += 1
     assert seen == 4
     assert "two" in json.dumps(read_infos(info_path(copied, "val")).keyframes)
+
+
+@pytest.mark.parametrize(
+    "name", ["samples/A/1.jpg", "samples/A/two/1.jpg", "samples/B/1.jpg", "1.jpg", "a/1.jpg"]
+)
+def test_a_short_path_stands_for_the_file_that_the_tables_name(name):
+    assert full_path("root", "A", short_path(name, "A")) == Path("root") / name
 
 
 def test_a_search_knows_images_by_the_paths_of_the_tables(copied):
@@ -130,7 +139,7 @@ BACK = (*FIRST, "images", "CAM_BACK")
 DAMAGE = {
     "is no info file of mmdet3d": drop("metainfo"),
     "is of info version 1.0": put("1.0", "metainfo", "info_version"),
-    "names the tables None": drop("metainfo", "version"),
+    "is of info version 1.1 and names the tables None": drop("metainfo", "version"),
     "holds no keyframe": put([], "data_list"),
     "keyframe 1 is no object": put(3, *FIRST),
     "keyframe 1 has no token": drop(*FIRST, "token"),

@@ -22,6 +22,7 @@ from sparsevit3d.search.journal import Journal, ScoreCache, read_journal
 from sparsevit3d.search.workers import Processes
 from sparsevit3d.swin.plan import SparsityPlan
 from tests.support import light_search
+from tests.support.disk import full_disk
 from tests.support.light_search import DEPTHS, SETTINGS, LightQuestion
 
 PLAN = SparsityPlan.parse("0.5|0|0,0,0|0")
@@ -179,6 +180,21 @@ def test_a_damaged_line_is_named_by_its_number_and_not_believed(damage, tmp_path
     assert [row["metrics"]["mAP"] for row in record.judged] == [0.5, 0.125]
     with pytest.warns(UserWarning, match=r"journal\.jsonl: line 3 is damaged \("):
         assert scores_in(path) == [0.5, 0.125]
+
+
+def test_a_full_disk_is_named_and_costs_nothing_that_was_found(tmp_path):
+    plans = [SparsityPlan.uniform(ratio, DEPTHS) for ratio in (0.2, 0.4, 0.6)]
+    with full_disk(tmp_path / "disk", 4096) as disk:
+        path = disk / "journal.jsonl"
+        with closing(Journal(path, {"algorithm": "evolution"})) as journal:
+            journal.add_score(plans[0], {"score": 0.5}, 0, {})
+            with pytest.raises(InputError, match=r"journal\.jsonl: cannot be written .* Make room"):
+                journal.add_score(plans[1], {"score": 0.6, "note": "long" * 2000}, 0, {})
+        with pytest.warns(UserWarning, match="cut off"):
+            again = Journal(path, {"algorithm": "evolution"})
+        with closing(again):
+            assert list(again.scores) == plans[:1]
+            again.add_score(plans[2], {"score": 0.7}, 0, {})
 
 
 @pytest.mark.parametrize(
