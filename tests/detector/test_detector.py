@@ -157,9 +157,12 @@ def test_a_mirrored_image_has_mirrored_truth(published):
             )
             around = turned.bboxes_3d.yaw + truth.bboxes_3d.yaw - np.pi
             assert torch.allclose(torch.cos(around), torch.ones(len(around)), atol=1e-6)
-            assert torch.equal(
+            assert torch.allclose(
                 turned.bboxes_3d.tensor[:, 7:],
                 truth.bboxes_3d.tensor[:, 7:] * torch.tensor([-1.0, 1]),
+                rtol=0,
+                atol=0,
+                equal_nan=True,
             )
             matrix = torch.tensor(
                 np.array(other["data_samples"].metainfo["cam2img"])[:3, :3], dtype=torch.float32
