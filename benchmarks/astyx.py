@@ -63,12 +63,13 @@ class Arm:
 
 
 ARMS = {
-    "scratch": Arm("from nothing", False, 60),
-    "from_streets": Arm("from made streets", True, 40),
+    "scratch": Arm("from nothing, 60 epochs", False, 60),
+    "from_streets": Arm("from made streets, 40 epochs", True, 40),
+    "short": Arm("from made streets, 20 epochs", True, 20),
+    "small": Arm("the same at 512 x 160", True, 20, ("image_size=[512,160]",)),
     "no_colours": Arm(
-        "from made streets, colours as they are", True, 40, (), ("mmdet.PhotoMetricDistortion",)
+        "the same, colours unchanged", True, 20, (), ("mmdet.PhotoMetricDistortion",)
     ),
-    "small": Arm("from made streets, 512 x 160", True, 40, ("image_size=[512,160]",)),
 }
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from sparsevit3d.files import add_seal
 from tests.support.console import SMALL, run_here
 
 
@@ -156,7 +157,8 @@ def test_a_report_of_a_search_shows_its_plans(synthetic, untrained, tmp_path):
         }
         for plan, score, share in zip(plans, (0.1, 0.2, 0.05), (0.6, 0.8, 0.7), strict=True)
     ]
-    (tmp_path / "journal.jsonl").write_text("\n".join(map(json.dumps, [request, *rows])) + "\n")
+    lines = [json.dumps(add_seal(row)) for row in (request, *rows)]
+    (tmp_path / "journal.jsonl").write_text("\n".join(lines) + "\n")
     run(
         "report",
         SMALL,
@@ -180,7 +182,7 @@ def test_a_report_of_a_search_shows_its_plans(synthetic, untrained, tmp_path):
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda root: first(root, "CAM_BACK").unlink(), "put it back"),
+        (lambda root: first(root, "CAM_BACK").unlink(), "Put it back"),
         (lambda root: cut(first(root, "LIDAR_TOP"), 10), "is cut off"),
         (lambda root: rewrite(root, "instances", "bbox_3d"), "is not all numbers"),
         (lambda root: smaller(first(root, "CAM_BACK")), "calibrated for 640 x 360"),

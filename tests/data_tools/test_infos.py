@@ -459,7 +459,7 @@ def test_mmdet3ds_pickle_becomes_json_only_on_trust(real, tmp_path):
 )
 def test_another_schema_in_a_pickle_is_refused(document, tmp_path):
     (tmp_path / "old.pkl").write_bytes(pickle.dumps(document))
-    with pytest.raises(InputError, match="make info files anew"):
+    with pytest.raises(InputError, match=r"[Mm]ake info files anew"):
         from_mmdet3d(tmp_path / "old.pkl", tmp_path, VERSION, "train", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

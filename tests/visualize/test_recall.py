@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sparsevit3d.stages.views import Boxes, Keyframe
 from sparsevit3d.swin.trace import BlockTrace
-from tests.support.keyframes import CHANNELS, cube, keyframe, view_of
+from tests.support.keyframes import NUSCENES, cube, keyframe, view_of
 from visualize.geometry import box_outline, window_mask
 from visualize.recall import CHOICES, Tally, recall_rows, save_recall
 
@@ -153,7 +153,7 @@ def test_keyframes_without_objects_have_no_shares():
     empty = keyframe()
     nobody = [
         view_of(view.image, view.network_size, channel=channel)
-        for view, channel in zip(empty.views, CHANNELS, strict=True)
+        for view, channel in zip(empty.views, NUSCENES, strict=True)
     ]
     tally = Tally()
     tally.add(
