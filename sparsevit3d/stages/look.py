@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from data_tools.images import image_size, read_image
 from data_tools.info_file import InfoFile, read_infos
 from data_tools.rig import full_path
-from data_tools.schema import LIDAR
+from data_tools.schema import CLASSES, LIDAR
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.config import use_split
@@ -142,15 +142,13 @@ class Keyframes:
         )
 
     def _truth(self, instances: list[dict[str, Any]], channel: str, info: dict[str, Any]) -> Boxes:
-        boxes = torch.tensor([row["bbox_3d"] for row in instances], dtype=torch.float32).reshape(
-            -1, 7
-        )
+        rows, names = self._detectable(instances)
+        boxes = torch.tensor([row["bbox_3d"] for row in rows], dtype=torch.float32).reshape(-1, 7)
         self._must_be_numbers(boxes, f"{channel} of keyframe {info['token']}")
-        names = [self.names[row["bbox_label"]] for row in instances]
         return _camera_boxes(CameraInstance3DBoxes(boxes, origin=(0.5, 0.5, 0.5)), names)
 
     def _truth_in_ego(self, info: dict[str, Any]) -> Boxes:
-        rows = [row for row in info.get("instances", []) if row["bbox_label_3d"] >= 0]
+        rows, names = self._detectable(info.get("instances", []))
         values = torch.tensor([row["bbox_3d"] for row in rows], dtype=torch.float64).reshape(-1, 7)
         self._must_be_numbers(values, f"keyframe {info['token']}")
         yaw = values[:, 6].numpy()
@@ -162,7 +160,19 @@ class Keyframes:
         to_ego = np.array(info["lidar_points"]["lidar2ego"])
         centres = values[:, :3].numpy() @ to_ego[:3, :3].T + to_ego[:3, 3]
         corners = _corners(centres, values[:, [4, 3, 5]].numpy(), to_ego[:3, :3] @ turns)
-        return Boxes(corners, [self.names[row["bbox_label_3d"]] for row in rows])
+        return Boxes(corners, names)
+
+    def _detectable(
+        self, instances: list[dict[str, Any]]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Keep the objects of the detector's classes, and name the class of each.
+
+        An info file numbers all ten classes of nuScenes, a detector may look for some.
+        """
+        known = [row for row in instances if row["bbox_label_3d"] >= 0]
+        named = [(row, CLASSES[row["bbox_label_3d"]]) for row in known]
+        own = [(row, name) for row, name in named if name in self.names]
+        return [row for row, _ in own], [name for _, name in own]
 
     def _must_be_numbers(self, values: torch.Tensor, where: str) -> None:
         if not torch.isfinite(values).all():

@@ -199,6 +199,24 @@ def test_a_detector_of_all_classes_starts_one_of_some(root, tmp_path):
     assert torch.equal(model.state_dict()[name], content["state_dict"][name][rows])
 
 
+def test_pictures_name_true_objects_as_the_root_does(tmp_path, weights):
+    """The detector numbers its two classes otherwise than the info file numbers all ten."""
+    from sparsevit3d.stages.config import load_config
+    from sparsevit3d.stages.look import open_keyframes
+
+    def of_three_classes(document):
+        document["frames"][3]["objects"] = [
+            car(x=x) | {"class": name} for x, name in ((-3.0, "truck"), (0.0, "bus"), (3.0, "car"))
+        ]
+
+    root = imported(tmp_path, {"ahead": 0}, of_three_classes)
+    config = load_config(SMALL, root, None, [*TINY[1:-2:2], 'classes=["truck","car"]'])
+    moment = open_keyframes(config, weights, "val").look(0)
+    assert moment.views[0].truth.names == ["truck", "car"]
+    assert moment.views[0].truth.centres[:, 0] == pytest.approx([-3.0, 3.0], abs=1e-5)
+    assert moment.truth.names == ["truck", "car"]
+
+
 @pytest.mark.parametrize("classes", ['["tram"]', "[]", '["car","car"]'])
 def test_classes_that_do_not_exist_are_refused(root, classes):
     from sparsevit3d.stages.config import load_config
