@@ -47,7 +47,8 @@ def cameras(tables: Tables) -> tuple[str, ...]:
 @lru_cache(4)
 def sensors(tables: Tables) -> tuple[str, ...]:
     """Return the channels that every keyframe needs: all cameras, and the lidar if there is one."""
-    has_lidar = any(row["channel"] == LIDAR for row in tables.all("sensor"))
+    rows = tables.all("sensor")
+    has_lidar = any(row["channel"] == LIDAR and row["modality"] == "lidar" for row in rows)
     return (*cameras(tables), LIDAR) if has_lidar else cameras(tables)
 
 

@@ -6,20 +6,29 @@ yaw 0 is long along x. With yaw pi / 2 it points at the camera. This is KITTI's 
 
 from __future__ import annotations
 
-import json
-import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_tools.imports.values import (
+    LATEST,
+    Matrix,
+    are_numbers,
+    check_keys,
+    is_number,
+    is_text,
+    matrix_of,
+    rigid,
+)
 from data_tools.rig import ordered
-from data_tools.schema import ATTRIBUTES, CATEGORIES, CLASSES
+from data_tools.schema import ATTRIBUTES, CATEGORIES, CLASSES, LIDAR
 from sparsevit3d.errors import InputError
+from sparsevit3d.files import read_json
 
 # A category of each class, for those who name the class alone.
 CATEGORY = {
@@ -41,8 +50,8 @@ OBJECT_KEYS = {
     *("track", "velocity", "attribute", "visibility", "lidar_points"),
 }
 FRAME_KEYS = {"images", "objects", "scene", "split", "time", "ego_to_global"}
-
-Matrix = NDArray[np.float64]
+NAME = re.compile(r"\w[\w.-]*")  # of cameras and splits, which become names of files
+ALONE = "frame-"  # begins the name of a scene of one frame
 
 
 @dataclass(frozen=True)
@@ -129,37 +138,39 @@ def read_frames(path: Path) -> Frames:
     Raises InputError that names the frame, the value and the remedy.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path, "Mend the file.")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). Name a JSON file.") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON ({error}). Mend the file.") from error
     return parse_frames(document, path.parent, str(path))
 
 
 def parse_frames(document: Any, folder: Path, name: str) -> Frames:
     """Check what a file of frames holds. ``name`` stands for the file in error messages."""
-    if not isinstance(document, dict) or not document.get("cameras") or not document.get("frames"):
-        raise InputError(f'{name}: needs "cameras" and "frames". See docs/your-data.md for both.')
+    check_keys(document, {"cameras", "frames"}, {"cameras", "frames"}, name)
     rows = document["cameras"]
-    if not isinstance(rows, dict) or not isinstance(document["frames"], list):
-        raise InputError(f'{name}: "cameras" is an object and "frames" a list. Mend the file.')
+    moments = document["frames"]
+    if not isinstance(rows, dict) or not rows or not isinstance(moments, list) or not moments:
+        raise InputError(
+            f'{name}: "cameras" is an object and "frames" a list, and neither is empty. '
+            "See docs/your-data.md for both."
+        )
     for camera, row in rows.items():
-        if not re.fullmatch(r"\w[\w.-]*", camera):
+        if not NAME.fullmatch(camera) or camera == LIDAR:
             raise InputError(
                 f"{name}: a camera is named {camera!r}. Use letters, digits, '_', '-' and '.'."
             )
-        _check_keys(row, {"intrinsic", "camera_to_ego"}, set(), f"{name}: camera {camera!r}")
+        check_keys(row, {"intrinsic", "camera_to_ego"}, set(), f"{name}: camera {camera!r}")
     frames = [
         _frame(row, number, rows, folder, f"{name}: frame {number}")
-        for number, row in enumerate(document["frames"])
+        for number, row in enumerate(moments)
     ]
     _check_scenes(frames, name)
+    _check_tracks(frames, name)
     return Frames(ordered(rows), frames)
 
 
 def _frame(row: Any, number: int, cameras: Mapping[str, Any], folder: Path, where: str) -> Frame:
-    _check_keys(row, FRAME_KEYS, {"images"}, where)
+    check_keys(row, FRAME_KEYS, {"images"}, where)
     images = row["images"]
     if not isinstance(images, dict) or set(images) != set(cameras):
         raise InputError(f"{where}: images is {images!r}. Name one image of {', '.join(cameras)}.")
@@ -167,7 +178,7 @@ def _frame(row: Any, number: int, cameras: Mapping[str, Any], folder: Path, wher
     if not isinstance(objects, list):
         raise InputError(f"{where}: objects is {objects!r}. Give a list.")
     time = row.get("time")
-    if time is not None and not _is_number(time):
+    if time is not None and not is_number(time, LATEST):
         raise InputError(f"{where}: time is {time!r}. Give seconds.")
     return Frame(
         {
@@ -178,26 +189,45 @@ def _frame(row: Any, number: int, cameras: Mapping[str, Any], folder: Path, wher
             _thing(each, list(cameras), f"{where}: object {place}")
             for place, each in enumerate(objects)
         ],
-        str(row.get("scene") or f"frame-{number:06d}"),
-        row.get("split"),
+        _scene(row.get("scene"), number, where),
+        _split(row.get("split"), where),
         time,
-        None if row.get("ego_to_global") is None else _rigid(row, "ego_to_global", where),
+        None if row.get("ego_to_global") is None else rigid(row, "ego_to_global", where),
     )
+
+
+def _scene(value: Any, number: int, where: str) -> str:
+    """Return the scene's name. A frame without one is a scene of its own."""
+    if value is None:
+        return f"{ALONE}{number:06d}"
+    if (type(value) is not int and not is_text(value)) or str(value).startswith(ALONE):
+        raise InputError(f"{where}: scene is {value!r}. Give a text that is not {ALONE}...")
+    return str(value)
+
+
+def _split(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not NAME.fullmatch(value) or value.startswith("imported_"):
+        raise InputError(f"{where}: split is {value!r}. Name train, val, search or another word.")
+    return value
 
 
 def _image(value: Any, cameras: Mapping[str, Any], camera: str, folder: Path, where: str) -> Shown:
     """Read an image. What the image does not say of its camera, the camera says."""
     entry = {"file": value} if isinstance(value, str) else value
-    _check_keys(entry, {"file", "intrinsic", "camera_to_ego"}, {"file"}, where)
+    check_keys(entry, {"file", "intrinsic", "camera_to_ego"}, {"file"}, where)
     entry = cameras[camera] | entry
-    matrix = _matrix(entry.get("intrinsic"), (3, 3))
+    if not is_text(entry["file"]):
+        raise InputError(f"{where}: file is {entry['file']!r}. Give the path of an image.")
+    matrix = matrix_of(entry.get("intrinsic"), (3, 3))
     if matrix is None or min(matrix[0, 0], matrix[1, 1]) <= 0 or tuple(matrix[2]) != (0, 0, 1):
         raise InputError(
             f"{where}: intrinsic is {entry.get('intrinsic')!r}. "
             "Give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels."
         )
     if entry.get("camera_to_ego") is not None:
-        return Shown(folder / entry["file"], matrix, _rigid(entry, "camera_to_ego", where))
+        return Shown(folder / entry["file"], matrix, rigid(entry, "camera_to_ego", where))
     if len(cameras) > 1:
         raise InputError(f"{where}: has no camera_to_ego. A rig of several cameras needs each.")
     return Shown(folder / entry["file"], matrix, AHEAD)
@@ -205,8 +235,9 @@ def _image(value: Any, cameras: Mapping[str, Any], camera: str, folder: Path, wh
 
 def _thing(row: Any, cameras: Sequence[str], where: str) -> Thing:
     needed = {"class", "center", "size", "yaw"} | ({"camera"} if len(cameras) > 1 else set())
-    _check_keys(row, OBJECT_KEYS, needed, where)
-    category = CATEGORY.get(row["class"], row["class"])
+    check_keys(row, OBJECT_KEYS, needed, where)
+    name = row["class"]
+    category = CATEGORY.get(name, name) if isinstance(name, str) else ""
     if category not in CATEGORIES:
         raise InputError(
             f"{where}: class is {row['class']!r}. Name one of {', '.join(CLASSES)}, or a category "
@@ -216,11 +247,11 @@ def _thing(row: Any, cameras: Sequence[str], where: str) -> Thing:
         raise InputError(f"{where}: camera is {row['camera']!r}. Name one of {', '.join(cameras)}.")
     for key, count in (("center", 3), ("size", 3), ("velocity", 2)):
         value = row.get(key)
-        if not (value is None and key not in needed) and not _are_numbers(value, count):
+        if not (value is None and key not in needed) and not are_numbers(value, count):
             raise InputError(f"{where}: {key} is {value!r}. Give {count} finite numbers.")
     if min(row["size"]) <= 0:
         raise InputError(f"{where}: size is {row['size']!r}. Give length, width, height above 0.")
-    if not _is_number(row["yaw"]):
+    if not is_number(row["yaw"]):
         raise InputError(f"{where}: yaw is {row['yaw']!r}. Give radians.")
     _check_optional(row, where)
     velocity = row.get("velocity")
@@ -230,12 +261,20 @@ def _thing(row: Any, cameras: Sequence[str], where: str) -> Thing:
         np.array(row["center"], np.float64),
         np.array(row["size"], np.float64),
         float(row["yaw"]),
-        None if row.get("track") is None else str(row["track"]),
+        _track(row.get("track"), where),
         None if velocity is None else (velocity[0], velocity[1]),
         row.get("attribute"),
         row.get("visibility"),
         row.get("lidar_points"),
     )
+
+
+def _track(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    if type(value) is not int and not is_text(value):
+        raise InputError(f"{where}: track is {value!r}. Give a text or a whole number.")
+    return str(value)
 
 
 def _check_optional(row: Mapping[str, Any], where: str) -> None:
@@ -246,10 +285,10 @@ def _check_optional(row: Mapping[str, Any], where: str) -> None:
             "leave it out."
         )
     visibility = row.get("visibility")
-    if visibility is not None and not (_is_number(visibility) and 0 <= visibility <= 1):
+    if visibility is not None and not (is_number(visibility) and 0 <= visibility <= 1):
         raise InputError(f"{where}: visibility is {visibility!r}. Give the visible share, 0 to 1.")
     points = row.get("lidar_points")
-    if points is not None and not (type(points) is int and points >= 0):
+    if points is not None and not (type(points) is int and 0 <= points < 2**31):
         raise InputError(f"{where}: lidar_points is {points!r}. Give a whole number.")
 
 
@@ -258,8 +297,6 @@ def _check_scenes(frames: Sequence[Frame], name: str) -> None:
     last: dict[str, Frame] = {}
     for number, frame in enumerate(frames):
         where = f"{name}: frame {number}, scene {frame.scene!r}"
-        if frame.split is not None and not isinstance(frame.split, str):
-            raise InputError(f"{where}: split is {frame.split!r}. Name train, val or another.")
         before = last.get(frame.scene)
         if before is not None and before.split != frame.split:
             raise InputError(
@@ -274,39 +311,21 @@ def _check_scenes(frames: Sequence[Frame], name: str) -> None:
         last[frame.scene] = frame
 
 
-def _check_keys(row: Any, known: set[str], needed: set[str], where: str) -> None:
-    if not isinstance(row, dict):
-        raise InputError(f"{where} is {row!r}. Make it an object with {', '.join(sorted(needed))}.")
-    if lost := sorted(needed - row.keys()):
-        raise InputError(f"{where}: has no {', '.join(lost)}. Add what is missing.")
-    if unknown := sorted(row.keys() - known):
-        raise InputError(
-            f"{where}: has {', '.join(unknown)}. Known are {', '.join(sorted(known))}."
-        )
-
-
-def _rigid(row: Mapping[str, Any], key: str, where: str) -> Matrix:
-    """Return a 4 x 4 transform that turns and moves, and does nothing else."""
-    matrix = _matrix(row[key], (4, 4))
-    if (
-        matrix is None
-        or tuple(matrix[3]) != (0, 0, 0, 1)
-        or not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-4)
-        or np.linalg.det(matrix[:3, :3]) < 0
-    ):
-        raise InputError(f"{where}: {key} is {row[key]!r}. Give a 4 x 4 rotation with translation.")
-    return matrix
-
-
-def _matrix(value: Any, shape: tuple[int, int]) -> Matrix | None:
-    if not isinstance(value, list) or not all(_are_numbers(line, shape[1]) for line in value):
-        return None
-    return np.array(value, np.float64) if len(value) == shape[0] else None
-
-
-def _are_numbers(value: Any, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(map(_is_number, value))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _check_tracks(frames: Sequence[Frame], name: str) -> None:
+    """Check that a track is one object: once in a frame, and of one class in its scene."""
+    classes: dict[tuple[str, str], str] = {}
+    for number, frame in enumerate(frames):
+        tracked = [(thing.track, thing.category) for thing in frame.objects if thing.track]
+        counts = Counter(track for track, _ in tracked)
+        for track, category in tracked:
+            if counts[track] > 1:
+                raise InputError(
+                    f"{name}: frame {number}: two objects have the track {track!r}. "
+                    "Give each its own."
+                )
+            known = classes.setdefault((frame.scene, track), category)
+            if known != category:
+                raise InputError(
+                    f"{name}: frame {number}: the track {track!r} is {category}, before it was "
+                    f"{known}. Give each object its own track."
+                )

@@ -6,7 +6,6 @@ beside it. The last column of ``P2`` says so. The centre of KITTI's boxes is at 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.imports.layouts import Source, named_splits, read_lines
+from data_tools.imports.layouts import Source, named_splits, read_lines, with_search
 from sparsevit3d.errors import InputError
+from sparsevit3d.files import read_json
 
 CAMERA = "CAM_2"
 CLASSES = {
@@ -30,6 +30,7 @@ CLASSES = {
 # Visible share by KITTI's occlusion: fully, partly and largely. 3 is unknown.
 VISIBILITY = {"0": 1.0, "1": 0.5, "2": 0.2}
 COLUMNS = 15
+SUFFIXES = (".png", ".jpg", ".jpeg")
 EVERY = 5  # without a split, each fifth drive is for val
 
 Matrix = NDArray[np.float64]
@@ -53,9 +54,10 @@ def read_kitti(
     folder = source / "training" if (source / "training" / "image_2").is_dir() else source
     if not (folder / "image_2").is_dir():
         raise InputError(f"{source}: holds no image_2. Name the folder of image_2 and label_2.")
-    images = {path.stem: path for path in sorted((folder / "image_2").iterdir())}
+    images = _images(folder / "image_2")
     drive_of = _drives(drives) if drives else {}
     split_of = named_splits(splits, images) if splits else _splits_by_drive(images, drive_of)
+    split_of = with_search(split_of, drive_of)
     left_out: Counter[str] = Counter()
     frames = [
         {
@@ -70,13 +72,20 @@ def read_kitti(
     return Source({"cameras": {CAMERA: {}}, "frames": frames}, left_out)
 
 
+def _images(folder: Path) -> dict[str, Path]:
+    """Return the image of each frame."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        if path.stem in found:
+            raise InputError(f"{path}: {found[path.stem].name} is of the same frame. Remove one.")
+        found[path.stem] = path
+    return found
+
+
 def _drives(path: Path) -> dict[str, str]:
-    try:
-        found = json.loads("\n".join(read_lines(path)))
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON ({error}). Mend the file.") from error
-    if not isinstance(found, dict):
-        raise InputError(f'{path}: is no object. Make it {{"000000": "DRIVE", ...}}.')
+    found = read_json(path, 'Make it {"000000": "DRIVE", ...}.')
     return {frame: str(drive) for frame, drive in found.items()}
 
 
@@ -95,6 +104,8 @@ def _calibration(path: Path) -> tuple[Matrix, Matrix]:
                 matrix = np.array(numbers.split(), np.float64).reshape(3, 4)
             except ValueError as error:
                 raise InputError(f"{path}: P2 is {numbers!r}. Give 12 numbers.") from error
+            if not np.linalg.det(matrix[:, :3]) > 0:
+                raise InputError(f"{path}: P2 is {numbers!r}. Put KITTI's calibration back.")
             return matrix[:, :3], np.linalg.solve(matrix[:, :3], matrix[:, 3])
     raise InputError(f"{path}: has no P2. Put KITTI's calibration back.")
 

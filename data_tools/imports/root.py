@@ -7,7 +7,6 @@ are empty. The devkit drops boxes without lidar points, so a box of unknown coun
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -21,7 +20,8 @@ from PIL import Image
 from pyquaternion import Quaternion
 
 from data_tools.images import read_image
-from data_tools.imports.frames import Frame, Frames, Matrix, Shown, Thing
+from data_tools.imports.frames import Frame, Frames, Shown, Thing
+from data_tools.imports.values import Matrix
 from data_tools.infos import image_box
 from data_tools.schema import IMAGE_FORMATS, TABLES
 from data_tools.table_rows import Row, Rows, link, token, vocabulary
@@ -58,11 +58,11 @@ class Imported:
 
 
 def write_root(frames: Frames, root: Path, progress: Progress = no_progress) -> Imported:
-    """Write ``root``, a new folder or one where an interrupted call of the same frames stopped.
+    """Write ``root``, a new folder or one where an interrupted import stopped.
 
     Raises InputError for an image that cannot be used and for a folder that holds anything else.
     """
-    _claim(frames, root)
+    _claim(root)
     with sole_owner(root):
         rows = _shared_rows(frames)
         unseen = 0
@@ -76,24 +76,23 @@ def write_root(frames: Frames, root: Path, progress: Progress = no_progress) -> 
         _add_ends(rows)
         splits = _splits(frames)
         _write_tables(rows, splits, root)
+        (root / MARKER).unlink()
     return Imported(
         len(rows["sample_data"]), len(rows["sample_annotation"]), unseen, splits, _lacks(frames)
     )
 
 
-def _claim(frames: Frames, root: Path) -> None:
-    marker = root / MARKER
-    identity = {"frames": hashlib.sha256(repr(frames).encode()).hexdigest()}
+def _claim(root: Path) -> None:
+    """Take an empty folder, or one where an import stopped. What that import copied is removed."""
     if (root / VERSION).exists():
         raise InputError(f"{root}: holds an imported root already. Use another folder.")
-    if marker.exists():
-        if marker.read_text() != json.dumps(identity, indent=2) + "\n":
-            raise InputError(f"{root}: an import of other frames stopped here. Remove the folder.")
+    if (root / MARKER).exists():
+        shutil.rmtree(root / "samples", ignore_errors=True)
         return
     if root.exists() and any(root.iterdir()):
         raise InputError(f"{root}: is not empty. Use another folder.")
     root.mkdir(parents=True, exist_ok=True)
-    write_json(marker, identity)
+    write_json(root / MARKER, {"import": "not finished"})
 
 
 def _shared_rows(frames: Frames) -> Rows:
@@ -128,7 +127,7 @@ def _add_frame(
     rows["ego_pose"].append({"token": token("pose", number), "timestamp": stamp} | _placed(pose))
     sizes = {}
     for camera, shown in frame.images.items():
-        calibration = _calibration(camera, shown)
+        calibration = _calibration(frame.scene, camera, shown)
         calibrations[calibration["token"]] = calibration
         name, form, sizes[camera] = _copy(shown.file, root, camera, number)
         rows["sample_data"].append(
@@ -177,10 +176,11 @@ def _stamps(frames: Frames) -> list[int]:
     return stamps
 
 
-def _calibration(camera: str, shown: Shown) -> Row:
+def _calibration(scene: str, camera: str, shown: Shown) -> Row:
+    """Return a calibration that belongs to one scene, as in nuScenes. Chains follow it."""
     lens = shown.intrinsic.tolist()
     return {
-        "token": token("calibration", camera, lens, shown.to_ego.tolist()),
+        "token": token("calibration", scene, camera, lens, shown.to_ego.tolist()),
         "sensor_token": token("sensor", camera),
         **_placed(shown.to_ego),
         "camera_intrinsic": lens,
@@ -202,8 +202,7 @@ def _copy(source: Path, root: Path, camera: str, number: int) -> tuple[str, str,
     name = f"samples/{camera}/{number:06d}_{source.stem}.{form}"
     target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        write_bytes(target, source.read_bytes())
+    write_bytes(target, source.read_bytes())
     return name, form, size
 
 
@@ -247,9 +246,15 @@ def _annotation(thing: Thing, to_global: Matrix, instance: str) -> Row:
     if thing.visibility is not None:
         row["visibility_token"] = str(1 + int(np.digitize(thing.visibility, (0.4, 0.6, 0.8))))
     if thing.velocity is not None:
-        across, ahead = thing.velocity
-        row["velocity"] = (to_global[:3, :3] @ (across, 0.0, ahead)).tolist()
+        row["velocity"] = _over_ground(thing.velocity, to_global)
     return row
+
+
+def _over_ground(velocity: tuple[float, float], to_global: Matrix) -> list[float]:
+    """Turn a velocity to the global frame. A camera that looks down measures along the ground."""
+    across, ahead = velocity
+    x, y = to_global[:2, 2] / np.linalg.norm(to_global[:2, 2])
+    return [across * y + ahead * x, ahead * y - across * x, 0.0]
 
 
 def _add_ends(rows: Rows) -> None:

@@ -17,7 +17,7 @@ import_app = typer.Typer(
     help="Make a nuScenes root of your own frames, of KITTI or of Astyx.", no_args_is_help=True
 )
 Out = Annotated[
-    Path, typer.Argument(help="The new root. An interrupted import goes on in the same folder.")
+    Path, typer.Argument(help="The new root. After an interruption, the same command begins anew.")
 ]
 
 
@@ -102,6 +102,8 @@ def _splits(texts: list[str] | None) -> dict[str, Path]:
     for name, path in pairs:
         if not name or not path:
             raise typer.BadParameter(f"{name or path!r} is not NAME=FILE", param_hint="--split")
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise typer.BadParameter("a split is named twice. Give it one file.", param_hint="--split")
     return {name: Path(path) for name, path in pairs}
 
 

@@ -34,7 +34,7 @@ def checkpoint_name(epoch: int) -> str:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """List a work dir's checkpoints, oldest first."""
-    return sorted(folder.glob("epoch_????.pth"))
+    return sorted(folder.glob("epoch_[0-9][0-9][0-9][0-9].pth"))
 
 
 def way_on(folder: Path) -> str:

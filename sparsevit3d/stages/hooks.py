@@ -32,6 +32,7 @@ from sparsevit3d.stages.checkpoints import (
     seal,
     way_on,
 )
+from sparsevit3d.stages.provenance import request_of
 from sparsevit3d.swin.plan import SparsityPlan, sample_plan
 from sparsevit3d.terminal import progress_bar
 
@@ -206,6 +207,7 @@ class WholeCheckpointHook(Hook):
             raise diverged(runner, "weights are no longer finite")
         # The smoothed losses of the last few iterations serve the log alone.
         checkpoint["message_hub"]["log_scalars"] = {}
+        checkpoint["request"] = request_of(Path(runner.work_dir))
         seal(checkpoint)
 
 

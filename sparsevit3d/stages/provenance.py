@@ -75,6 +75,12 @@ def claim(work_dir: Path, request: dict[str, Any]) -> None:
     write_json(work_dir / REQUEST, request)
 
 
+def request_of(work_dir: Path) -> str | None:
+    """Return the fingerprint of the request that ``work_dir`` belongs to. None: it is free."""
+    marker = work_dir / REQUEST
+    return fingerprint(marker) if marker.exists() else None
+
+
 def claimed_by(work_dir: Path) -> dict[str, Any] | None:
     """Return the request that ``work_dir`` belongs to. None: it is free.
 

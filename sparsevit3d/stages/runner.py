@@ -23,6 +23,8 @@ from sparsevit3d.stages.checkpoints import load_weights
 from sparsevit3d.swin.plan import SparsityPlan
 
 _runners = itertools.count()
+# A log that cannot be written, as on a full disk, is no reason for a traceback of its own.
+logging.raiseExceptions = False
 # Until a Runner opens its own log, mmengine's notices are dropped.
 MMLogger.get_instance("sparsevit3d", log_level="ERROR")
 

@@ -35,6 +35,7 @@ from sparsevit3d.stages.provenance import (
     claim,
     claimed_by,
     experiment_of,
+    request_of,
     unclaim,
     write_provenance,
 )
@@ -151,7 +152,7 @@ def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
     claim(work_dir, request)
     try:
         for checkpoint in done[-1:]:
-            read_checkpoint(checkpoint)
+            _must_be_own(checkpoint)
     except InputError as error:
         start = f"from {done[-2].name}" if len(done) > 1 else "from the beginning"
         raise InputError(
@@ -159,11 +160,20 @@ def _claim(work_dir: Path, request: dict[str, Any], done: list[Path]) -> None:
         ) from error
 
 
+def _must_be_own(checkpoint: Path) -> None:
+    """Raise InputError for a checkpoint that is damaged or that another experiment wrote."""
+    content = read_checkpoint(checkpoint)
+    # Checkpoints of earlier versions do not say whose they are.
+    if content.get("request") not in (None, request_of(checkpoint.parent)):
+        raise InputError(f"{checkpoint}: is of another experiment than its folder. Remove it.")
+
+
 def _train(config: Config, work_dir: Path, start: Path | None, hooks: Sequence[Hook]) -> None:
-    runner = build_runner(config, work_dir, resume_from=start)
-    for hook in hooks:
-        runner.register_hook(hook)
+    runner = None
     try:
+        runner = build_runner(config, work_dir, resume_from=start)
+        for hook in hooks:
+            runner.register_hook(hook)
         runner.train()
     except (ImageError, OSError) as error:
         raise InputError(
@@ -171,6 +181,6 @@ def _train(config: Config, work_dir: Path, start: Path | None, hooks: Sequence[H
             f"{way_on(work_dir)}"
         ) from error
     finally:
-        for hook in runner.hooks:
+        for hook in runner.hooks if runner else ():
             if isinstance(hook, ProgressHook):
                 hook.after_train(runner)

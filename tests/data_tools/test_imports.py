@@ -11,6 +11,7 @@ from PIL import Image
 from data_tools.check.run import check
 from data_tools.convert import info_path, write_infos
 from data_tools.imports.frames import parse_frames, read_frames
+from data_tools.imports.kitti import read_kitti
 from data_tools.imports.root import VERSION, write_root
 from sparsevit3d.errors import InputError
 from tests.support.console import ROOT, run_here
@@ -126,7 +127,7 @@ def test_frames_without_splits_are_for_training_search_and_val(tmp_path):
     assert not set(done.splits["train"]) & set(done.splits["search"])
 
 
-def test_an_interrupted_import_goes_on_and_another_one_is_refused(tmp_path):
+def test_an_interrupted_import_begins_anew_with_what_the_images_are_now(tmp_path):
     write_frames(tmp_path)
     frames = read_frames(tmp_path / "frames.json")
 
@@ -136,15 +137,46 @@ def test_an_interrupted_import_goes_on_and_another_one_is_refused(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_root(frames, tmp_path / "root", stop)
-    write_frames(tmp_path / "other", splits=("train",))
-    with pytest.raises(InputError, match="other frames stopped here"):
-        write_root(read_frames(tmp_path / "other" / "frames.json"), tmp_path / "root")
+    Image.new("RGB", (320, 180), "red").save(tmp_path / "front_0.jpg")
     write_root(frames, tmp_path / "root")
     assert not check(tmp_path / "root", VERSION, True, 1).counts
+    (image,) = (tmp_path / "root" / "samples" / "front").glob("000000_*")
+    assert image.read_bytes() == (tmp_path / "front_0.jpg").read_bytes()
     with pytest.raises(InputError, match="holds an imported root already"):
         write_root(frames, tmp_path / "root")
     with pytest.raises(InputError, match="is not empty"):
         write_root(frames, tmp_path)
+
+
+def test_drives_far_apart_in_time_and_place_are_no_jumps(tmp_path):
+    def two_drives(document):
+        for number, frame in enumerate(document["frames"]):
+            pose = np.eye(4)
+            pose[:2, 3] = 5000.0 * (number // 2)
+            # both drives count their seconds from 0, and the first one is scene 0
+            frame |= {"scene": number // 2, "split": "train", "time": 0.5 * (number % 2)}
+            frame["ego_to_global"] = pose.tolist()
+        return document
+
+    _, done = make_root(tmp_path, two_drives)
+    assert {name: len(scenes) for name, scenes in done.splits.items()} == {"train": 2}
+
+
+def test_a_velocity_is_along_the_ground_for_a_camera_that_looks_down(tmp_path):
+    down = np.radians(30)
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(down), -np.sin(down)], [np.sin(down), np.cos(down)]]
+
+    def looking_down(document):
+        upright = np.array(document["cameras"]["front"]["camera_to_ego"])
+        document["cameras"]["front"]["camera_to_ego"] = (upright @ np.linalg.inv(tilt)).tolist()
+        for frame in document["frames"]:
+            frame["objects"] = [car(velocity=[3.0, 10.0])]
+        return document
+
+    root, _ = make_root(tmp_path, looking_down)
+    rows = json.loads((root / VERSION / "sample_annotation.json").read_text())
+    assert all(np.allclose(row["velocity"], [10.0, -3.0, 0.0]) for row in rows)
 
 
 def set_in_object(**values):
@@ -162,6 +194,28 @@ def set_in_frame(**values):
 
 
 BAD = {
+    "frame 1: object 0: class is ['car']": set_in_object(**{"class": ["car"]}),
+    "frame 1: object 0: yaw is inf": set_in_object(yaw=float("inf")),
+    "frame 1: object 0: track is []": set_in_object(track=[]),
+    "frame 1: front: file is 5": set_in_frame(images={"front": {"file": 5}}),
+    "frame 1: front: file is 'a\\x00b'": set_in_frame(images={"front": "a\0b"}),
+    "frame 1: scene is []": set_in_frame(scene=[]),
+    "frame 1: scene is 'frame-000000'": set_in_frame(scene="frame-000000"),
+    "frame 1: split is '../up'": set_in_frame(split="../up"),
+    "frame 1: split is 'imported_val'": set_in_frame(split="imported_val"),
+    "frame 1: two objects have the track 't'": set_in_frame(
+        objects=[car(track="t"), car(x=3.0, track="t")]
+    ),
+    "frame 1: the track 't' is human.pedestrian.adult, before it was vehicle.car": (
+        lambda document: [
+            frame.update(scene="a", split="train", objects=[car(track="t") | {"class": name}])
+            for frame, name in zip(
+                document["frames"], ["car", "pedestrian", "car", "car"], strict=True
+            )
+        ]
+    ),
+    "a camera is named 'LIDAR_TOP'": lambda document: document["cameras"].update({"LIDAR_TOP": {}}),
+    "frames.json: has more": lambda document: document.update(more=1),
     "frame 1: object 0: class is 'tram'": set_in_object(**{"class": "tram"}),
     "frame 1: object 0: center is": set_in_object(center=[1, 2]),
     "frame 1: object 0: size is": set_in_object(size=[4.5, 0, 1.5]),
@@ -177,7 +231,7 @@ BAD = {
     "frame 1: time is": set_in_frame(time="noon"),
     "frame 1: ego_to_global is": set_in_frame(ego_to_global=np.ones((4, 4)).tolist()),
     "frame 1: has speed": set_in_frame(speed=3),
-    "frame 1, scene 'frame-000001': split is 3": set_in_frame(split=3),
+    "frame 1: split is 3": set_in_frame(split=3),
     "frame 1, scene 'a': split is 'val', but 'train'": lambda document: [
         frame.update(scene="a", split=split)
         for frame, split in zip(document["frames"], ["train", "val", "train", "train"], strict=True)
@@ -188,7 +242,8 @@ BAD = {
     ],
     "frame 0: front: intrinsic is": lambda document: document["cameras"]["front"].pop("intrinsic"),
     "a camera is named '../up'": lambda document: document["cameras"].update({"../up": {}}),
-    'needs "cameras" and "frames"': lambda document: document.pop("cameras"),
+    "frames.json: has no cameras": lambda document: document.pop("cameras"),
+    "and neither is empty": lambda document: document["frames"].clear(),
 }
 
 
@@ -253,7 +308,7 @@ def kitti(folder, frames=6):
 
 def test_kitti_is_moved_to_its_second_camera_and_split_by_drive(tmp_path):
     drives = tmp_path / "drives.json"
-    drives.write_text(json.dumps({f"{number:06d}": str(number // 1) for number in range(6)}))
+    drives.write_text(json.dumps({f"{number:06d}": str(number) for number in range(6)}))
     out = run_here(
         *("data", "import", "kitti", kitti(tmp_path / "kitti"), tmp_path / "root"),
         *("--drives", drives),
@@ -264,7 +319,25 @@ def test_kitti_is_moved_to_its_second_camera_and_split_by_drive(tmp_path):
     (shown,) = keyframe["cam_instances"]["CAM_2"]
     # the centre is half a height above the bottom, and the camera stands 6 cm to the left
     assert np.allclose(shown["bbox_3d"], [0.56, 0.9, 15.0, 4.0, 1.5, 1.6, -1.57], atol=1e-6)
-    assert len(infos_of(tmp_path / "root", "train")) == 5
+    assert len(infos_of(tmp_path / "root", "train")) == 4
+    assert len(infos_of(tmp_path / "root", "search")) == 1
+
+
+def test_frames_of_one_drive_are_in_one_split(tmp_path):
+    drive_of = {f"{number:06d}": f"drive {number // 2}" for number in range(24)}
+    (tmp_path / "drives.json").write_text(json.dumps(drive_of))
+    (tmp_path / "train.txt").write_text("\n".join(list(drive_of)[:20]))
+    (tmp_path / "val.txt").write_text("\n".join(list(drive_of)[20:]))
+    lists = {name: tmp_path / f"{name}.txt" for name in ("train", "val")}
+    for splits in (None, lists):
+        found = read_kitti(
+            kitti(tmp_path / str(splits is None), 24), splits, tmp_path / "drives.json"
+        )
+        split_of = {}
+        for frame in found.document["frames"]:
+            drive = drive_of[frame["scene"].removeprefix("kitti-")]
+            assert split_of.setdefault(drive, frame["split"]) == frame["split"]
+        assert set(split_of.values()) == {"train", "search", "val"}
 
 
 def test_kitti_is_split_by_its_own_lists(tmp_path):
