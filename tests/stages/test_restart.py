@@ -89,6 +89,22 @@ def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
     assert get_unsafe_globals_in_checkpoint(str(resumed)) == []
 
 
+def test_a_checkpoint_of_another_experiment_is_not_gone_on_from(synthetic, trained, tmp_path):
+    folder = tmp_path / "cut"
+    shutil.copytree(trained.parent, folder)
+    (folder / "epoch_0002.pth").rename(folder / "epoch_best.pth")
+    first = read_checkpoint(folder / "epoch_0001.pth")
+    foreign = dict(first, request="of another folder")
+    seal(foreign)
+    torch.save(foreign, folder / "epoch_0001.pth")
+    with pytest.raises(InputError, match="is of another experiment than its folder"):
+        run_stage("train", synthetic, folder, trained)
+    seal(first)
+    torch.save(first, folder / "epoch_0001.pth")
+    assert_same_bits(trained, run_stage("train", synthetic, folder, trained))
+    assert (folder / "epoch_best.pth").is_file()
+
+
 def command(stage, root, work_dir, weights):
     """The stage as a user would call it, three epochs long."""
     options = (
