@@ -24,5 +24,5 @@ def save_curves(arms: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
     axis.set(xlabel="epoch of 356 real frames", ylabel="AP of cars on val, points", ylim=(0, None))
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, loc="upper left")
+    axis.legend(frameon=False, loc="lower right")
     return save(figure, path, dpi=90)
