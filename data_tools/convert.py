@@ -126,7 +126,8 @@ def _write_split(
         "info_version": VERSION,
         "root": root_fingerprint(folder),
     }
-    head = json.dumps(metainfo | {"split": split, "scenes": sorted(scenes)})
+    told = {"split": split, "scenes": sorted(scenes), "keyframes": count}
+    head = json.dumps(metainfo | told)
     with whole_file(path) as file, body.open("rb") as source:
         file.write(f'{{"metainfo": {head}, "data_list": [\n'.encode())
         shutil.copyfileobj(source, file)
@@ -202,6 +203,7 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
         "split": split,
         "scenes": _scenes_of(root / version, tokens, source),
         "root": root_fingerprint(root / version),
+        "keyframes": len(keyframes),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(

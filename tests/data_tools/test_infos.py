@@ -109,7 +109,8 @@ def test_equals_mmdet3ds_converter_field_by_field(with_sweeps, tmp_path, monkeyp
         assert [len(info.get("lidar_sweeps", ())) for info in ours["data_list"]] == [0, 5, 10]
         # By design: what ours has besides. The loader checks an image's size; the splits say whose
         # scenes they are.
-        assert ours["metainfo"].keys() - theirs["metainfo"].keys() == {"split", "scenes", "root"}
+        own = {"split", "scenes", "root", "keyframes"}
+        assert ours["metainfo"].keys() - theirs["metainfo"].keys() == own
         for one, other in zip(theirs["data_list"], ours["data_list"], strict=True):
             assert other.keys() == one.keys()
             for name in CAMERAS:
