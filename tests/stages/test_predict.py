@@ -244,8 +244,9 @@ def test_a_picture_is_no_larger_than_is_told_and_its_boxes_stay_in_place(
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ("{", "is not JSON"),
-        ("[]", r"names no camera\. A calibration is \{"),
+        ("{", r"is no calibration \("),
+        ("[]", r"is no calibration \(it is no JSON object\)\. A calibration is \{"),
+        ("{}", r"names no camera\. A calibration is \{"),
         (
             {"front": {"intrinsic": MATRIX}},
             r"camera 'front' has \['intrinsic'\]\. A calibration is",
