@@ -4,7 +4,8 @@ Conversion can use all cores. Memory does not grow with the split. An info file 
 written whole or not at all. An interrupted call is continued by the next one.
 
 Until the info files are written, work lies in a hidden folder beside them. The folder holds the
-tables as SQLite and one file for every 64 keyframes. The same tables give the same bytes, for any
+tables as SQLite and one file for every 64 keyframes. All are checked before they are used again,
+and what is damaged is made anew. The same tables give the same bytes, for any
 number of workers and after any interruption.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
@@ -26,11 +28,25 @@ from data_tools.rig import full_path, ordered
 from data_tools.schema import CLASSES
 from data_tools.splits import training_scenes
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import sole_owner, whole_file, write_bytes, write_json
+from sparsevit3d.files import (
+    parse_object,
+    parse_sealed,
+    read_or_drop,
+    sole_owner,
+    stream_fingerprint,
+    whole_file,
+    write_bytes,
+    write_sealed,
+    write_text,
+)
 from sparsevit3d.processes import in_order
 from sparsevit3d.progress import Progress, no_progress
 
 CHUNK = 64  # keyframes in one piece of work
+# What a work folder holds beside its pieces: the tables that it is of, as SQLite, and its hash.
+MARKER = "tables.txt"
+INDEX = "tables.sqlite"
+INDEX_SEAL = "tables.sqlite.sha256"
 
 
 def info_path(folder: Path, split: str) -> Path:
@@ -59,12 +75,13 @@ def write_infos(
     wanted = {split: training_scenes(root, version, split) for split in splits}
     out.mkdir(parents=True, exist_ok=True)
     scratch = out / f".infos-{version}"
-    index = scratch / "tables.sqlite"
+    index = scratch / INDEX
     counts = {}
     with sole_owner(out):
         _claim(scratch, fingerprint(tables))
         if not index.exists():
             build(tables, index, progress)
+            write_text(scratch / INDEX_SEAL, stream_fingerprint(index))
         try:
             for split, scenes in wanted.items():
                 counts[split] = _write_split(
@@ -78,11 +95,27 @@ def write_infos(
 
 def _claim(scratch: Path, tables: str) -> None:
     """Make an empty work folder, or keep the one that an interrupted call left for these tables."""
-    marker = scratch / "tables.txt"
-    if not marker.exists() or marker.read_text() != tables:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        write_bytes(marker, tables.encode())
+    marker = scratch / MARKER
+    if _is_text(marker, tables) and _is_index_whole(scratch):
+        return
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    write_text(marker, tables)
+
+
+def _is_text(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
+
+
+def _is_index_whole(scratch: Path) -> bool:
+    """Whether the tables in a work folder are as they were written. Warns if they are not."""
+    index = scratch / INDEX
+    if not index.exists():
+        return True
+    if _is_text(scratch / INDEX_SEAL, stream_fingerprint(index)):
+        return True
+    warnings.warn(f"{index}: is damaged or unfinished. The tables are read anew.", stacklevel=2)
+    return False
 
 
 def _write_split(
@@ -104,11 +137,11 @@ def _write_split(
     with whole_file(body) as file:
         pieces = enumerate(iter(lambda: list(islice(tokens, CHUNK)), []))
         jobs = (
-            (index, folder, piece, index.parent / f"{split}-{number:05d}.json")
+            (index, folder, piece, _usable(index.parent / f"{split}-{number:05d}.json", piece))
             for number, piece in pieces
         )
         for piece in in_order(_convert, jobs, workers):
-            document = json.loads(piece.read_text())
+            document = parse_object(piece.read_bytes())
             ignored |= set(document["undetected"])
             for info in document["keyframes"]:
                 file.write(
@@ -126,12 +159,27 @@ def _write_split(
         "info_version": VERSION,
         "root": root_fingerprint(folder),
     }
-    head = json.dumps(metainfo | {"split": split, "scenes": sorted(scenes)})
+    told = {"split": split, "scenes": sorted(scenes), "keyframes": count}
+    head = json.dumps(metainfo | told)
     with whole_file(path) as file, body.open("rb") as source:
         file.write(f'{{"metainfo": {head}, "data_list": [\n'.encode())
         shutil.copyfileobj(source, file)
         file.write(b"\n]}\n")
     return count
+
+
+def _usable(path: Path, tokens: list[str]) -> Path:
+    """Return ``path``, and remove what an interrupted call left there if it is not ``tokens``."""
+
+    def parse(text: bytes) -> bool:
+        found = [info["token"] for info in parse_sealed(text)["keyframes"]]
+        if found != tokens:
+            raise ValueError("it holds other keyframes")
+        return True
+
+    if read_or_drop(path, "It is made anew.", parse) is None:
+        path.unlink(missing_ok=True)
+    return path
 
 
 def _convert(index: Path, folder: Path, tokens: list[str], path: Path) -> Path:
@@ -144,7 +192,7 @@ def _convert(index: Path, folder: Path, tokens: list[str], path: Path) -> Path:
             with held_together(tables, token):
                 names |= undetected(tables, token)
                 keyframes.append(keyframe(tables, token))
-        write_json(path, {"undetected": sorted(names), "keyframes": keyframes})
+        write_sealed(path, {"undetected": sorted(names), "keyframes": keyframes})
     return path
 
 
@@ -202,6 +250,7 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
         "split": split,
         "scenes": _scenes_of(root / version, tokens, source),
         "root": root_fingerprint(root / version),
+        "keyframes": len(keyframes),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+FOCAL = (1.0, 1e6)  # pixels: from a few pixels in all to the longest telescope
 PLAUSIBLE = (0.8, 1.25)  # fx / fy of pixels that are about square
 # Where the optical axis meets an image, as shares of its width and height. A cropped image may have
 # the axis off its middle, above all from top to bottom.
@@ -34,7 +35,13 @@ class Fault:
 def matrix_faults(matrix: NDArray[np.float64]) -> Iterator[Fault]:
     """Yield what is wrong with a (3, 3) matrix of any image."""
     (focal_x, _, _), (_, focal_y, _), _ = matrix.tolist()
-    if not np.isfinite(matrix).all() or min(focal_x, focal_y) <= 0 or any(matrix[2] != (0, 0, 1)):
+    low, high = FOCAL
+    if (
+        not np.isfinite(matrix).all()
+        or not low <= min(focal_x, focal_y) <= max(focal_x, focal_y) <= high
+        or matrix[1, 0] != 0
+        or any(matrix[2] != (0, 0, 1))
+    ):
         yield Fault(
             "impossible intrinsics",
             f"intrinsic is {matrix.tolist()}, not [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]",

@@ -21,6 +21,7 @@ from sparsevit3d.errors import InputError, first_line
 
 POLL = 0.05  # seconds between two tries to take a lock
 SEAL = "seal"  # key of a JSON object's checksum
+PIECE = 1 << 20  # bytes that are hashed at a time
 NAMED = 3  # how many differences of two documents a message names
 SHOWN = 40  # characters of a value that a message shows
 
@@ -72,6 +73,15 @@ def write_json(path: Path, document: Any) -> None:
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def stream_fingerprint(path: Path) -> str:
+    """SHA-256 of a file that may be larger than memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def parse_object(text: bytes) -> dict[str, Any]:

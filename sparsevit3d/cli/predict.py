@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from sparsevit3d.terminal import console, progress_bar, show_error
 if TYPE_CHECKING:
     from sparsevit3d.stages.calibration import Camera
     from sparsevit3d.stages.predict import Detector
+
+LONGEST = 120  # bytes of an image's name that its picture's name has. File systems allow 143.
 
 
 def predict(
@@ -69,6 +72,12 @@ def predict(
         raise typer.Exit(1)
 
 
+def _picture_name(number: int, image: Path) -> str:
+    """Name an image's picture. A long name of an image is cut, between two characters."""
+    stem = os.fsencode(image.stem)[:LONGEST].decode("utf-8", "ignore")
+    return f"{number:04d}_{stem}.jpg"
+
+
 def _predict_all(
     detector: Detector, paths: list[Path], cameras: dict[str, Camera], out: Path, checkpoint: str
 ) -> dict[str, Any]:
@@ -94,7 +103,7 @@ def _predict_all(
     try:
         with progress_bar("images") as update:
             for number, found in enumerate(detector.predict(paths, cameras, failed)):
-                picture = out / f"{number:04d}_{found.image.stem}.jpg"
+                picture = out / _picture_name(number, found.image)
                 save_frame(found.view, picture)
                 rows.append(found.as_dict() | {"picture": picture.name})
                 update(len(rows) + len(unreadable), len(paths))

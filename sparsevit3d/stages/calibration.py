@@ -9,23 +9,27 @@ camera may leave out "images"::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.intrinsics import Fault, axis_faults, matrix_faults
-from sparsevit3d.errors import InputError
+from sparsevit3d.errors import InputError, first_line
+from sparsevit3d.files import parse_object
 
 FORM = (
     'A calibration is {"NAME": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], '
     '"width": W, "height": H, "images": "PATTERN"}}.'
 )
+
+LONGEST = 100_000  # pixels of an image's side
+FLOATS = 10**300  # whole numbers below are floats as well
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ def read_calibration(path: Path | str) -> dict[str, Camera]:
     Raises InputError that names the file, the camera and what is wrong with it.
     """
     try:
-        document = json.loads(Path(path).read_text())
+        document = parse_object(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). {FORM}") from error
     except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}). {FORM}") from error
-    if not isinstance(document, dict) or not document:
+        raise InputError(f"{path}: is no calibration ({first_line(error)}). {FORM}") from error
+    if not document:
         raise InputError(f"{path}: names no camera. {FORM}")
     return {
         name: _camera(entry, f"{path}: camera {name!r}", len(document) == 1)
@@ -69,25 +73,41 @@ def _camera(entry: Any, where: str, alone: bool) -> Camera:
     if not isinstance(entry, dict) or not (
         wanted - ({"images"} if alone else set()) <= entry.keys() <= wanted
     ):
-        found = sorted(entry) if isinstance(entry, dict) else repr(entry)
+        found = shorten(sorted(entry) if isinstance(entry, dict) else entry)
         raise InputError(f"{where} has {found}. {FORM}")
     for side in ("width", "height"):
-        if type(entry[side]) is not int or entry[side] <= 0:
+        if type(entry[side]) is not int or not 0 < entry[side] <= LONGEST:
             raise InputError(
-                f"{where}: {side} is {entry[side]!r}, not a number of pixels. Count the images' "
-                "pixels."
+                f"{where}: {side} is {shorten(entry[side])}, not a number of pixels. Count the "
+                "images' pixels."
             )
-    try:
-        matrix = np.array(entry["intrinsic"], dtype=np.float64)
-    except (ValueError, TypeError):
-        matrix = np.zeros(0)
-    if matrix.shape != (3, 3):
-        raise InputError(f"{where}: intrinsic is {entry['intrinsic']}, not a 3 x 3 matrix. {FORM}")
-    camera = Camera(matrix, entry["width"], entry["height"], str(entry.get("images", "*")))
+    matrix = entry["intrinsic"]
+    if not _is_matrix(matrix):
+        raise InputError(
+            f"{where}: intrinsic is {shorten(matrix)}, not a 3 x 3 matrix of numbers. {FORM}"
+        )
+    images = entry.get("images", "*")
+    if not isinstance(images, str):
+        raise InputError(f"{where}: images is {shorten(images)}, not a pattern. {FORM}")
+    camera = Camera(np.array(matrix, np.float64), entry["width"], entry["height"], images)
     for fault in _faults(camera):
         if not fault.warning:
             raise InputError(f"{where}: {_sentences(fault)}")
     return camera
+
+
+def _is_matrix(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(row, list) and len(row) == 3 for row in value)
+        and all(_is_number(number) for row in value for number in row)
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether ``value`` is a number that fits a float. ``matrix_faults`` tells of NaN."""
+    return type(value) is float or (type(value) is int and abs(value) < FLOATS)
 
 
 def doubts(calibration: Mapping[str, Camera]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.convert import info_path, write_infos
+from data_tools.convert import from_mmdet3d, info_path, write_infos
 from data_tools.info_file import read_infos
 from data_tools.rig import full_path, short_path
 from data_tools.synthetic.dataset import VERSION
@@ -134,6 +134,12 @@ def put(value, *path):
     return change
 
 
+def same_token(document):
+    first, second, *_ = document["data_list"]
+    second["token"] = first["token"]
+
+
+NAN = float("nan")
 FIRST = ("data_list", 1)
 BACK = (*FIRST, "images", "CAM_BACK")
 DAMAGE = {
@@ -153,6 +159,31 @@ DAMAGE = {
     "keyframe 1 has no width of CAM_BACK": put(None, *BACK, "width"),
     "keyframe 1 has a cam2img of CAM_BACK": put([[1, 2], [3, 4]], *BACK, "cam2img"),
     "keyframe 1 has a lidar2cam of CAM_BACK": drop(*BACK, "lidar2cam"),
+    "keyframe 1 has a cam2img of CAM_BACK that is": put(
+        [[0.0, 0, 1], [0, 5.0, 1], [0, 0, 1]], *BACK, "cam2img"
+    ),
+    "keyframe 1 has a cam2img": put([[5.0, 0, 1], [0, NAN, 1], [0, 0, 1]], *BACK, "cam2img"),
+    "keyframe 1 has a cam2img of": put([[5.0, 0, 1], [0, 5.0, 1], [0, 0, 0]], *BACK, "cam2img"),
+    "keyframe 1 has a lidar2cam of CAM_BACK that is": put(NAN, *BACK, "lidar2cam", 0, 0),
+    "keyframe 1 has a lidar2cam of CAM_BACK that": put([[0.0] * 4] * 4, *BACK, "lidar2cam"),
+    "keyframe 1 has an ego2global that is no 4 x 4": put(NAN, *FIRST, "ego2global", 1, 3),
+    "keyframe 1 has an ego2global that is no": put(10**400, *FIRST, "ego2global", 1, 3),
+    "keyframe 1 has a timestamp": put("noon", *FIRST, "timestamp"),
+    "keyframe 1 has a token that is no text": put(["a"], *FIRST, "token"),
+    "keyframe 1 has the token of an earlier one": same_token,
+    "holds 3 keyframes, but 4 were written": drop("data_list", 2),
+    "keyframe 1 has no cam_instances, which the first one has": drop(*FIRST, "cam_instances"),
+    "keyframe 1 has cam_instances, which the first one lacks": drop(
+        "data_list", 0, "cam_instances"
+    ),
+    "keyframe 1 has cam_instances that are not": drop(*FIRST, "cam_instances", "CAM_BACK"),
+    "keyframe 1 has no list of the objects of CAM_BACK": put(
+        None, *FIRST, "cam_instances", "CAM_BACK"
+    ),
+    "keyframe 1 has no list of the objects of the lidar": put({}, *FIRST, "instances"),
+    "keyframe 1 has object 0 of the lidar with a bbox_3d": put(
+        [1, 2], *FIRST, "instances", 0, "bbox_3d"
+    ),
     "keyframe 1 has a lidar2ego": put("none", *FIRST, "lidar_points"),
     "keyframe 1 has an ego2global": put([[1]], *FIRST, "ego2global"),
 }
@@ -170,11 +201,55 @@ def test_damage_is_named_with_the_keyframe(synthetic, tmp_path, message):
     assert str(told.value).endswith("Make it anew with 'sparsevit3d data infos ROOT'.")
 
 
+OF_OBJECTS = {
+    "bbox_3d": ([1.0] * 6, [NAN] * 7, [1.0] * 6 + ["1"], None),
+    "bbox": ([1.0, 2.0], [1.0, 2.0, NAN, 3.0], 5, None),
+    "center_2d": ([1.0], [1.0, NAN], [[1.0], [2.0]], None),
+    "velocity": ([1.0], [1.0, "fast"], [float("inf"), 0.0], None),
+    "depth": (NAN, "far", None),
+    "bbox_label": (10, -2, 1.0, None),
+    "bbox_label_3d": (12, True, None),
+    "attr_label": (9, -1, "moving", None),
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, bad in OF_OBJECTS.items() for value in bad]
+)
+def test_damage_to_an_object_is_named_with_its_camera(synthetic, tmp_path, field, value):
+    document = json.loads(info_path(synthetic, "val").read_text())
+    shown = document["data_list"][1]["cam_instances"]
+    camera = next(name for name, rows in shown.items() if rows)
+    shown[camera][0][field] = value
+    path = tmp_path / "nuscenes_infos_val.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError) as told:
+        read_infos(path)
+    assert f"keyframe 1 has object 0 of {camera} with a {field} that is " in str(told.value)
+    assert str(told.value).endswith(". Make it anew with 'sparsevit3d data infos ROOT'.")
+
+
+def test_a_velocity_that_nobody_knows_is_no_damage(synthetic, tmp_path):
+    document = json.loads(info_path(synthetic, "val").read_text())
+    shown = document["data_list"][1]["cam_instances"]
+    next(rows for rows in shown.values() if rows)[0]["velocity"] = [NAN, NAN]
+    path = tmp_path / "nuscenes_infos_val.json"
+    path.write_text(json.dumps(document))
+    assert len(read_infos(path).keyframes) == 4
+
+
+def test_mmdet3ds_own_infos_are_read(real, tmp_path):
+    from_mmdet3d(real / "mmdet3d_demo_infos.pkl", real, "v1.0-mini", "real_train", tmp_path)
+    found = read_infos(info_path(tmp_path, "real_train"))
+    assert found.metainfo["keyframes"] == len(found.keyframes) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is no whole JSON"),
         (b"[1, 2]", "is no info file"),
+        (b"[" * 100_000, "is no whole JSON"),
         (b'{"metainfo": {', "is no whole JSON"),
         (b"\x80\x04\x95", "is no whole JSON"),
         (None, "cannot be read"),

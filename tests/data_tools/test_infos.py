@@ -9,6 +9,7 @@ import pickle
 import resource
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import mmdet3d
@@ -23,7 +24,7 @@ from data_tools.splits import find_version, scenes_of_split, usual_splits
 from data_tools.statistics import statistics
 from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import sole_owner
+from sparsevit3d.files import sole_owner, write_sealed
 
 
 def differences(theirs, ours, path=""):
@@ -109,7 +110,8 @@ def test_equals_mmdet3ds_converter_field_by_field(with_sweeps, tmp_path, monkeyp
         assert [len(info.get("lidar_sweeps", ())) for info in ours["data_list"]] == [0, 5, 10]
         # By design: what ours has besides. The loader checks an image's size; the splits say whose
         # scenes they are.
-        assert ours["metainfo"].keys() - theirs["metainfo"].keys() == {"split", "scenes", "root"}
+        own = {"split", "scenes", "root", "keyframes"}
+        assert ours["metainfo"].keys() - theirs["metainfo"].keys() == own
         for one, other in zip(theirs["data_list"], ours["data_list"], strict=True):
             assert other.keys() == one.keys()
             for name in CAMERAS:
@@ -324,6 +326,40 @@ def test_tables_that_changed_since_are_read_anew(synthetic, tmp_path, monkeypatc
         row for info in read(info_path(root, "val"))["data_list"] for row in info["instances"]
     ]
     assert {row["num_lidar_pts"] for row in instances} == {77}
+
+
+def lose_a_keyframe(path):
+    document = read(path)
+    write_sealed(path, {"undetected": [], "keyframes": document["keyframes"][:-1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("tables.txt", lambda path: path.write_bytes(b"\xff\xfe\x80"), None),
+        ("val-00000.json", lambda path: path.write_bytes(path.read_bytes()[:900]), "made anew"),
+        ("val-00000.json", lambda path: path.write_text("{}"), "made anew"),
+        ("val-00000.json", lose_a_keyframe, "holds other keyframes"),
+        ("tables.sqlite", lambda path: path.write_bytes(path.read_bytes()[:5000]), "read anew"),
+        ("tables.sqlite", lambda path: path.write_bytes(b"garbage" * 999), "read anew"),
+        ("tables.sqlite.sha256", Path.unlink, "read anew"),
+    ],
+)
+def test_a_damaged_leftover_is_made_anew(synthetic, tmp_path, monkeypatch, name, damage, words):
+    with monkeypatch.context() as patch:
+        patch.setattr(convert.shutil, "copyfileobj", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_infos(synthetic, VERSION, ["val"], tmp_path)
+    damage(tmp_path / f".infos-{VERSION}" / name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        assert write_infos(synthetic, VERSION, ["val"], tmp_path) == {"val": 4}
+    told = [str(each.message) for each in caught if f"{tmp_path}" in str(each.message)]
+    assert len(told) == (words is not None)
+    assert all(f"{name.removesuffix('.sha256')}: is damaged" in line for line in told)
+    assert all(words in line for line in told)
+    wanted = info_path(synthetic, "val").read_bytes()
+    assert info_path(tmp_path, "val").read_bytes() == wanted
 
 
 def test_two_calls_do_not_write_into_one_folder(synthetic, tmp_path):

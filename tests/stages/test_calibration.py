@@ -41,7 +41,17 @@ def test_a_strange_matrix_is_doubted_but_taken(matrix, words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [((0, 0), 0), ((1, 1), -500), ((2, 2), 0), ((2, 0), 1), ((0, 0), np.nan)]
+    ("place", "value"),
+    [
+        ((0, 0), 0),
+        ((1, 1), -500),
+        ((2, 2), 0),
+        ((2, 0), 1),
+        ((0, 0), np.nan),
+        ((0, 0), 1e-300),
+        ((0, 0), 1e308),
+        ((1, 0), 7),
+    ],
 )
 def test_a_matrix_that_cannot_be_a_cameras_is_an_error_for_both(place, value, tmp_path):
     matrix = np.array([[500.0, 0, 320], [0, 500, 180], [0, 0, 1]])
@@ -50,6 +60,44 @@ def test_a_matrix_that_cannot_be_a_cameras_is_an_error_for_both(place, value, tm
     assert (fault.kind, fault.warning) == ("impossible intrinsics", False)
     with pytest.raises(InputError, match=r"camera 'front': intrinsic is \[\[.*Put in the camera"):
         calibrated(tmp_path / "c.json", matrix.tolist())
+
+
+LINE = json.dumps(
+    {
+        "front": {
+            "intrinsic": [[500, 0, 320], [0, 500, 180], [0, 0, 1]],
+            "width": 640,
+            "height": 360,
+        }
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[[500", f"[[1{'0' * 400}", r"intrinsic is \[\[1000.*, not a 3 x 3 matrix of numbers"),
+        ("[[500", '[["500"', "not a 3 x 3 matrix of numbers"),
+        ("[[500", "[[true", "not a 3 x 3 matrix of numbers"),
+        ("[[500", f"[[{'[' * 200}1{']' * 200}", "not a 3 x 3 matrix of numbers"),
+        ("[[500", f"[[{'[' * 99999}1{']' * 99999}", "is no calibration .it is nested too deeply"),
+        ("640", f"1{'0' * 400}", "width is 1000.*, not a number of pixels"),
+        ("640", "true", "width is True, not a number of pixels"),
+        ("360}", '360, "images": 5}', "images is 5, not a pattern"),
+    ],
+)
+def test_what_is_no_number_or_too_large_is_told_in_a_line(old, new, words, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(LINE.replace(old, new, 1))
+    with pytest.raises(InputError, match=rf"c\.json: .*{words}|c\.json: {words}") as told:
+        read_calibration(path)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 500 + len(str(path))
+
+
+def test_a_mark_of_the_byte_order_is_accepted(tmp_path):
+    (tmp_path / "c.json").write_text(LINE, encoding="utf-8-sig")
+    assert read_calibration(tmp_path / "c.json")["front"].width == 640
 
 
 def test_an_axis_on_the_edge_is_outside():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from data_tools.images import ImageError
+from sparsevit3d.cli.predict import _picture_name
 from sparsevit3d.errors import InputError
-from sparsevit3d.files import sole_owner
+from sparsevit3d.files import sole_owner, write_bytes
 from sparsevit3d.stages.calibration import Camera, read_calibration
 from sparsevit3d.stages.look import open_keyframes
 from sparsevit3d.stages.predict import Detector
@@ -146,6 +147,19 @@ def test_a_folder_of_one_camera_needs_no_pattern(synthetic, untrained, tmp_path)
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())["images"]) == 3
 
 
+LONG = {"plain": "n" * 248, "accented": "\u00e9" * 120, "pictures": "a" + "\U0001f697" * 61}
+
+
+@pytest.mark.parametrize("stem", LONG.values(), ids=LONG)
+def test_a_picture_of_an_image_with_a_long_name_can_be_written(stem, tmp_path):
+    image = tmp_path / f"{stem}.jpg"
+    image.touch()
+    name = _picture_name(123_456, image)
+    write_bytes(tmp_path / name, b"")
+    assert len(name.encode()) <= 143 - len(".partial.")
+    assert stem.startswith(name.removeprefix("123456_").removesuffix(".jpg"))
+
+
 def test_an_image_that_cannot_be_used_is_named_and_the_others_are_done(
     synthetic, untrained, tmp_path
 ):
@@ -230,8 +244,9 @@ def test_a_picture_is_no_larger_than_is_told_and_its_boxes_stay_in_place(
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ("{", "is not JSON"),
-        ("[]", r"names no camera\. A calibration is \{"),
+        ("{", r"is no calibration \("),
+        ("[]", r"is no calibration \(it is no JSON object\)\. A calibration is \{"),
+        ("{}", r"names no camera\. A calibration is \{"),
         (
             {"front": {"intrinsic": MATRIX}},
             r"camera 'front' has \['intrinsic'\]\. A calibration is",
