@@ -8,13 +8,17 @@ package's own detectors are made of.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config
 
-from sparsevit3d.errors import InputError
+from data_tools.images import ImageError
+from sparsevit3d.errors import InputError, first_line
 from sparsevit3d.stages.config import dicts_in, fit_image_size, read_config
 
 # A config that is part of this repository is run, as the rest of the repository is.
@@ -38,6 +42,16 @@ KNOWN = frozenset(
         "SparseFCOS3D",
         "SparseSwin",
     )
+)
+# What wrong values of a config make mmdet3d and torch raise.
+BAD_VALUES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
 )
 SCOPES = ("mmdet.", "mmdet3d.")
 
@@ -64,9 +78,30 @@ def config_beside(checkpoint: Path) -> Config:
                 kind = part.get("type")
                 raise _no_data(path, f"builds {kind!r}, which no detector of ours has")
         fit_image_size(config, path)
-    except (AttributeError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except BAD_VALUES as error:
         raise _no_data(path, f"lacks values of a detector ({error})") from error
     return config
+
+
+@contextmanager
+def blame_config(checkpoint: Path) -> Iterator[None]:
+    """Turn errors of the block into an InputError that names the config beside ``checkpoint``.
+
+    Its values can be wrong in more ways than can be listed. They show when a detector is built, or
+    runs for the first time.
+    """
+    try:
+        yield
+    except (ImageError, torch.OutOfMemoryError):
+        raise
+    except BAD_VALUES as error:
+        path = checkpoint.with_name("config.py")
+        raise InputError(
+            f"{path}: describes no detector that runs ({first_line(error)}). Name the experiment "
+            "with --config."
+        ) from error
 
 
 def _is_known(part: dict[str, Any]) -> bool:

@@ -26,6 +26,7 @@ REGISTERED = (
 )  # modules whose classes configs name
 UNBOUNDED = 1e8  # FCOS3D's way to say that a range has no end
 SMALLEST = 32  # pixels: least width and height of the network's image, one cell of the last stage
+LARGEST = 8192  # pixels: greatest width and height of the network's image
 
 
 def read_config(path: Path, options: Sequence[str] = (), stage: str | None = None) -> Config:
@@ -67,23 +68,34 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
 
 def fit_image_size(config: Config, path: Path) -> None:
     """Bring ``image_size`` to every loader and FitCamera, and the head's ranges to its pixels."""
-    size = config.image_size
-    if not isinstance(size, list | tuple) or [type(side) for side in size] != [int, int]:
-        raise InputError(f"{path}: image_size is {size!r}. Give it as [width, height] in pixels.")
-    if min(size) < SMALLEST:
-        raise InputError(
-            f"{path}: image_size is {size!r}, too small to find anything in. "
-            f"Give a width and a height of at least {SMALLEST} pixels."
-        )
-    width, height = size
+    width, height = _size(config, "image_size", path)
+    given_width, given_height = _size(config, "regress_ranges_at", path)
     for part in dicts_in(tree_of(config)):
         if part.get("type") in ("LoadCalibratedImage", "FitCamera"):
             part.update(width=width, height=height)
-    given_width, given_height = config.regress_ranges_at
     scale = max(width / given_width, height / given_height)  # as FitCamera scales
     head = config.model.bbox_head
     head.regress_ranges = [[_scaled(side, scale) for side in pair] for pair in head.regress_ranges]
     config.regress_ranges_at = (width, height)
+
+
+def _size(config: Config, name: str, path: Path) -> tuple[int, int]:
+    """Return the width and height that a config says under ``name``. Raises InputError if wrong."""
+    size = config[name]
+    if not isinstance(size, list | tuple) or [type(side) for side in size] != [int, int]:
+        raise InputError(f"{path}: {name} is {size!r}. Give it as [width, height] in pixels.")
+    if min(size) < SMALLEST:
+        raise InputError(
+            f"{path}: {name} is {size!r}, too small to find anything in. "
+            f"Give a width and a height of at least {SMALLEST} pixels."
+        )
+    if max(size) > LARGEST:
+        raise InputError(
+            f"{path}: {name} is {size!r}, too large for any memory. "
+            f"Give a width and a height of at most {LARGEST} pixels."
+        )
+    width, height = size
+    return width, height
 
 
 def _fit_classes(config: Config, path: Path) -> None:

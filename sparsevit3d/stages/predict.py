@@ -10,13 +10,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmdet3d.registry import MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.dataset import pseudo_collate
 
@@ -24,10 +27,10 @@ from data_tools.images import ImageError, image_size
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.calibration import Camera, owner_of, read_calibration
-from sparsevit3d.stages.carried_config import config_beside
+from sparsevit3d.stages.carried_config import blame_config, config_beside
 from sparsevit3d.stages.config import read_config
 from sparsevit3d.stages.look import camera_view
-from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.stages.runner import load_into
 from sparsevit3d.stages.submission import attribute_name
 from sparsevit3d.stages.views import NO_BOXES, CameraView
 from sparsevit3d.swin.plan import SparsityPlan
@@ -118,11 +121,17 @@ class Detector:
     """
 
     def __init__(self, checkpoint: Path | str, config: Path | str | None = None) -> None:
-        self.config = (
-            config_beside(Path(checkpoint)) if config is None else read_config(Path(config))
-        )
-        self.model = load_detector(self.config, Path(checkpoint), None)
-        self.pipeline = Compose(self.config.test_dataloader.dataset.pipeline)
+        # A config that is named is run, so its errors are its own to tell.
+        self._guard: Callable[[], AbstractContextManager[None]] = nullcontext
+        if config is None:
+            self.config = config_beside(Path(checkpoint))
+            self._guard = partial(blame_config, Path(checkpoint))
+        else:
+            self.config = read_config(Path(config))
+        with self._guard():
+            model = MODELS.build(self.config.model)
+            self.pipeline = Compose(self.config.test_dataloader.dataset.pipeline)
+        self.model = load_into(model, Path(checkpoint), None)
 
     @property
     def plan(self) -> SparsityPlan | None:
@@ -151,7 +160,8 @@ class Detector:
             inputs = []
             for image, name in owned[start : start + BATCH]:
                 try:
-                    inputs.append(self.pipeline(_as_info(image, name, calibration[name])))
+                    with self._guard():
+                        inputs.append(self.pipeline(_as_info(image, name, calibration[name])))
                     batch.append((image, name))
                 except ImageError as error:
                     if failed is None:
@@ -161,11 +171,13 @@ class Detector:
                 yield from self._look(batch, inputs)
 
     def _look(self, batch: list[tuple[Path, str]], inputs: list[Any]) -> Iterator[Prediction]:
-        with torch.no_grad():
+        with torch.no_grad(), self._guard():
             samples = self.model.test_step(pseudo_collate(inputs))
         for (image, name), sample in zip(batch, samples, strict=True):
-            view = camera_view(sample, image, name, self.config, NO_BOXES)
-            yield Prediction(image, name, self._detections(sample.pred_instances_3d), view)
+            with self._guard():
+                view = camera_view(sample, image, name, self.config, NO_BOXES)
+                found = self._detections(sample.pred_instances_3d)
+            yield Prediction(image, name, found, view)
 
     def windows(self, image: Path | str) -> tuple[CameraView, list[BlockTrace]]:
         """Find which windows are computed of an image of any camera.

@@ -87,7 +87,11 @@ class QuietRunner(Runner):
 
 def load_detector(config: Config, checkpoint: Path, plan: SparsityPlan | None) -> Any:
     """Load the trained detector in eval mode, under ``plan``. None: the checkpoint's own plan."""
-    model = MODELS.build(config.model)
+    return load_into(MODELS.build(config.model), checkpoint, plan)
+
+
+def load_into(model: Any, checkpoint: Path, plan: SparsityPlan | None) -> Any:
+    """Load the trained weights into a detector, see :func:`load_detector`."""
     load_weights(model, checkpoint)
     if plan is not None:
         backbone_of(model).plan = plan

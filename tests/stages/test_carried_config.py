@@ -2,9 +2,13 @@
 
 import shutil
 
+import cv2
+import numpy as np
 import pytest
+from mmengine.config import Config
 
 from sparsevit3d.errors import InputError
+from sparsevit3d.stages.calibration import Camera
 from sparsevit3d.stages.carried_config import OWN, config_beside
 from sparsevit3d.stages.config import read_config
 from sparsevit3d.stages.predict import Detector
@@ -75,6 +79,47 @@ def test_a_config_beside_weights_builds_nothing_but_our_detectors(carried, part,
     with pytest.raises(InputError, match=r"config\.py: builds .*which no detector of ours has"):
         Detector(carried)
     assert not trap.exists()
+
+
+BAD_VALUES = {
+    "model.backbone.depths": [2],
+    "model.backbone.num_heads": [5, 5, 5, 5],
+    "model.backbone.type": None,
+    "model.bbox_head.strides": 8,
+    "model.bbox_head.bbox_coder.base_dims": [[1.0]],
+    "model.test_cfg": None,
+    "classes": [],
+    "regress_ranges_at": (1, 2, 3),
+    "image_size": (4_000_000, 64),
+    "test_dataloader.dataset.pipeline": 5,
+}
+
+
+def used(checkpoint):
+    camera = Camera(np.array([[500.0, 0, 320], [0, 500, 180], [0, 0, 1]]), 640, 360)
+    detector = Detector(checkpoint)
+    cv2.imwrite(str(checkpoint.with_name("grey.png")), np.full((360, 640, 3), 90, np.uint8))
+    list(detector.predict([checkpoint.with_name("grey.png")], {"front": camera}))
+
+
+@pytest.mark.parametrize("key", BAD_VALUES)
+def test_a_bad_value_in_a_config_beside_weights_is_told_in_a_line(carried, key):
+    path = carried.with_name("config.py")
+    config = Config.fromfile(path)
+    *parents, last = key.split(".")
+    place = config
+    for name in parents:
+        place = place[name]
+    if BAD_VALUES[key] is None:
+        place.pop(last)
+    else:
+        place[last] = BAD_VALUES[key]
+    config.dump(path)
+    with pytest.raises(
+        InputError, match=r"config\.py: .*(--config|in pixels|at most 8192)"
+    ) as told:
+        used(carried)
+    assert "\n" not in str(told.value)
 
 
 def test_a_config_that_is_named_is_run(carried, tmp_path):
