@@ -62,8 +62,9 @@ def write_root(frames: Frames, root: Path, progress: Progress = no_progress) -> 
 
     Raises InputError for an image that cannot be used and for a folder that holds anything else.
     """
-    _claim(root)
+    root.mkdir(parents=True, exist_ok=True)
     with sole_owner(root):
+        _claim(root)
         rows = _shared_rows(frames)
         unseen = 0
         calibrations: dict[str, Row] = {}
@@ -89,9 +90,8 @@ def _claim(root: Path) -> None:
     if (root / MARKER).exists():
         shutil.rmtree(root / "samples", ignore_errors=True)
         return
-    if root.exists() and any(root.iterdir()):
+    if any(root.iterdir()):
         raise InputError(f"{root}: is not empty. Use another folder.")
-    root.mkdir(parents=True, exist_ok=True)
     write_json(root / MARKER, {"import": "not finished"})
 
 
