@@ -31,6 +31,11 @@ def camera_rows(views: Sequence[CameraView]) -> list[list[int]]:
     ]
 
 
+def camera_ahead(views: Sequence[CameraView]) -> int:
+    """Return the place of the view that looks most nearly straight ahead."""
+    return min(range(len(views)), key=lambda number: abs(_heading(views[number])))
+
+
 def _heading(view: CameraView) -> float:
     """Return where a camera looks, in degrees left of straight ahead."""
     x, y = view.to_ego[:2, 2]

@@ -22,6 +22,7 @@ from sparsevit3d.stages.views import Boxes, CameraView, Keyframe
 from sparsevit3d.swin.trace import BlockTrace
 from visualize.frames import COLOURS, clear_boxes, in_layout, jpeg, shrink
 from visualize.geometry import box_lines
+from visualize.layout import camera_ahead
 from visualize.masks import stage_blocks
 from visualize.recall import Tally, find_objects
 
@@ -69,7 +70,7 @@ class Report:
         self._tallies = [Tally() for _ in plans]
         self._frames: list[dict[str, Any]] = []
         self._stages: list[dict[str, Any]] = []
-        self._start = 0  # place of the rig's first camera
+        self._start = 0  # place of the camera that looks ahead
 
     def add(self, looks: Sequence[Keyframe]) -> None:
         """Add one moment: ``looks`` holds a keyframe under each plan, in the plans' order."""
@@ -82,7 +83,7 @@ class Report:
         ]
         cameras = []
         order = in_layout(first.views)
-        self._start = order.index(0)
+        self._start = order.index(camera_ahead(first.views))
         for number in order:
             small = [shrink(look.views[number], WIDTH) for look in looks]
             plans = [

@@ -88,18 +88,13 @@ class CameraKeyframes(NuScenesDataset):
             "instances": shown,
         }
         if not self.test_mode:
-            where = f"{infos.path}: {camera} of keyframe {number}"
-            image["ann_info"] = self._objects(shown, where)
+            image["ann_info"] = self._objects(shown)
         return image
 
-    def _objects(self, instances: Sequence[dict[str, Any]], where: str) -> dict[str, Any]:
+    def _objects(self, instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Make one image's objects of the detector's classes ready for LoadAnnotations3D."""
         chosen = [row for row in instances if self.label_mapping[row["bbox_label_3d"]] >= 0]
         boxes = _table(chosen, "bbox_3d", 7)
-        if not np.isfinite(boxes).all():
-            raise InputError(
-                f"{where} has a box that is not all numbers. 'sparsevit3d data check' tells which."
-            )
         velocities = _table(chosen, "velocity", 2)
         labels = np.array([self.label_mapping[row["bbox_label_3d"]] for row in chosen], np.int64)
         for label in labels:

@@ -1,8 +1,8 @@
-"""From a head's maps to boxes, without decoding locations that can give no box."""
+"""From what a head says to boxes: candidates, their place in space, suppression of the lesser."""
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,52 +10,131 @@ from mmdet3d.models.dense_heads import FCOSMono3DHead
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from sparsevit3d.detector.mm_private import decode_candidates
+from sparsevit3d.detector.lazy import Candidates
+from sparsevit3d.detector.nms import circle_nms, rotated_nms
 
 
 def decode(head: Any, maps: Any, metas: list[dict[str, Any]]) -> tuple[list[InstanceData], Any]:
     """Find the boxes of ``head.predict_by_feat`` in network pixels, more quickly for FCOS3D's head.
 
-    mmdet3d decodes the best ``nms_pre`` locations of every level. It then drops locations below
-    ``score_thr``, which are nearly all. Here these locations are dropped before. The rest of an
-    image is decoded at once, by the head's own code.
+    mmdet3d decodes the best ``nms_pre`` locations of every level and image. It then drops those
+    below ``score_thr``, which are nearly all. Here only the others are decoded, of all levels and
+    images at once.
     """
-    if type(head) is not FCOSMono3DHead or not head.pred_attrs or not head.use_direction_classifier:
+    if (
+        type(head) is not FCOSMono3DHead
+        or not head.pred_attrs
+        or not head.use_direction_classifier
+        or not head.test_cfg.use_rotate_nms
+    ):
         return head.predict_by_feat(*maps, batch_img_metas=metas, rescale=False)
-    # Each level has scores, boxes, directions, attributes and centerness, all (N, C, H, W).
-    levels = list(zip(*maps, strict=True))
-    points = head.get_points(
-        [level[0].shape[-2:] for level in levels], maps[0][0].dtype, maps[0][0].device
-    )
-    candidates = [_candidates(level[0], level[4], head.test_cfg) for level in levels]
-    config = copy(head.test_cfg)
-    config.nms_pre = -1  # _candidates did that
-    found = []
-    for image, meta in enumerate(metas):
-        at = [of_level[image] for of_level in candidates]
-        few: list[Any] = [
-            [
-                torch.cat(
-                    [level[image].flatten(1)[:, one] for level, one in zip(kind, at, strict=True)],
-                    1,
-                )[..., None]
-            ]
-            for kind in zip(*levels, strict=True)
-        ]
-        few.append(
-            torch.cat([of_level[one] for of_level, one in zip(points, at, strict=True)])[None]
-        )
-        found.append(decode_candidates(head, few, meta, config))
-    return found, None
+    return boxes_of(head, _candidates_of(head, maps), metas), None
 
 
-def _candidates(scores: Tensor, centerness: Tensor, config: Any) -> list[Tensor]:
-    """For each image, list a level's locations where some class may find a box.
+def _candidates_of(head: Any, maps: Any) -> Candidates:
+    """Take the places of dense maps where a box may be found.
 
-    ``scores`` is (N, classes, H, W), ``centerness`` is (N, 1, H, W).
+    ``maps`` are scores, boxes, directions, attributes and centerness, level by level (N, C, H, W).
     """
-    best = (scores.sigmoid() * centerness.sigmoid()).amax(1).flatten(1)
-    if 0 < config.get("nms_pre", -1) < best.shape[1]:
-        best, places = best.topk(config.nms_pre)
-        return [where[score > config.score_thr] for score, where in zip(best, places, strict=True)]
-    return [(score > config.score_thr).nonzero().squeeze(1) for score in best]
+    points = head.get_points(
+        [one.shape[-2:] for one in maps[0]], maps[0][0].dtype, maps[0][0].device
+    )
+    levels = []
+    for number, level in enumerate(zip(*maps, strict=True)):
+        scores, boxes, directions, attributes, centerness = (
+            one.permute(0, 2, 3, 1).flatten(1, 2) for one in level
+        )
+        scores = scores.sigmoid()
+        centerness = centerness.sigmoid().squeeze(2)
+        best = scores.amax(2) * centerness
+        image, place = (best > head.test_cfg.score_thr).nonzero().unbind(1)
+        levels.append(
+            Candidates(
+                image,
+                torch.full_like(image, number),
+                points[number][place],
+                scores[image, place],
+                boxes[image, place],
+                directions[image, place].argmax(1),
+                attributes[image, place].argmax(1),
+                centerness[image, place],
+            )
+        )
+    return Candidates(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
+
+
+@torch.no_grad()
+def boxes_of(
+    head: Any, candidates: Candidates, metas: Sequence[dict[str, Any]]
+) -> list[InstanceData]:
+    """Make an FCOS3D head's candidates boxes, image by image, in the camera's frame.
+
+    ``metas`` has ``cam2img`` and ``box_type_3d`` of each image. What is found equals
+    ``head.predict_by_feat``: only the best ``nms_pre`` candidates of a level count, of which a
+    class keeps what no better box overlaps by ``nms_thr``, of which an image keeps
+    ``max_per_img``. With ``nms_type="circle"`` in ``test_cfg``, a class keeps what is farther than
+    its ``min_radius`` (metres) from every better box, as CenterPoint does.
+    """
+    config = head.test_cfg
+    candidates = _best_of_levels(candidates, len(metas), config)
+    boxes = _in_space(head, candidates, metas)
+    scores = candidates.scores * candidates.centerness[:, None]
+    place, label = (scores > config.score_thr).nonzero().unbind(1)
+    scores = scores[place, label]
+    image = candidates.image[place]
+    groups = image * head.num_classes + label
+    seen_from_above = boxes[place][:, [0, 2, 3, 5, 6]]  # x, z, length, width, yaw
+    seen_from_above[:, 4] *= -1
+    if config.get("nms_type", "rotate") == "circle":
+        radius = boxes.new_tensor(config.min_radius)[label]
+        kept = circle_nms(seen_from_above, scores, groups, radius)
+    else:
+        kept = rotated_nms(seen_from_above, scores, groups, config.nms_thr)
+    counts = torch.bincount(image[kept], minlength=len(metas)).tolist()
+    found = []
+    for meta, rows in zip(metas, kept.split(counts), strict=True):
+        if len(rows) > config.max_per_img:
+            rows = rows[scores[rows].sort(descending=True)[1][: config.max_per_img]]
+        one = InstanceData()
+        one.bboxes_3d = meta["box_type_3d"](
+            boxes[place[rows]], box_dim=head.bbox_code_size, origin=(0.5, 0.5, 0.5)
+        )
+        one.scores_3d = scores[rows]
+        one.labels_3d = label[rows]
+        one.attr_labels = candidates.attributes[place[rows]]
+        found.append(one)
+    return found
+
+
+def _best_of_levels(candidates: Candidates, images: int, config: Any) -> Candidates:
+    """Leave out all but the best ``nms_pre`` of each level of each image, image by image."""
+    best = candidates.scores.amax(1) * candidates.centerness
+    order = best.sort(descending=True, stable=True)[1]
+    levels = int(candidates.level.max()) + 1 if len(best) else 1
+    part = candidates.image * levels + candidates.level
+    order = order[part[order].sort(stable=True)[1]]
+    if config.get("nms_pre", -1) > 0:
+        counts = torch.bincount(part, minlength=images * levels)
+        begin = (counts.cumsum(0) - counts)[part[order]]
+        order = order[torch.arange(len(order), device=order.device) - begin < config.nms_pre]
+    return Candidates(*(one[order] for one in candidates))
+
+
+def _in_space(
+    head: Any, candidates: Candidates, metas: Sequence[dict[str, Any]]
+) -> Tensor:
+    """(n, code size) boxes in the cameras' frames, with global yaws."""
+    boxes = candidates.boxes[:, : head.bbox_code_size].clone()
+    cameras = torch.eye(4, dtype=boxes.dtype).repeat(len(metas), 1, 1)
+    for camera, meta in zip(cameras, metas, strict=True):
+        given = torch.as_tensor(meta["cam2img"], dtype=boxes.dtype)
+        camera[: given.shape[0], : given.shape[1]] = given
+    to_camera = cameras.inverse().to(boxes.device)[candidates.image]
+    cameras = cameras.to(boxes.device)[candidates.image]
+    centres = candidates.points - boxes[:, :2]
+    depth = boxes[:, 2:3]
+    seen = torch.cat([centres * depth, depth, torch.ones_like(depth)], 1)
+    boxes[:, :3] = (to_camera @ seen[..., None])[:, :3, 0]
+    return head.bbox_coder.decode_yaw(
+        boxes, centres, candidates.directions, head.dir_offset, cameras.permute(1, 2, 0)
+    )

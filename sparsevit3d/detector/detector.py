@@ -13,8 +13,9 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
-from sparsevit3d.detector.decode import decode
+from sparsevit3d.detector.decode import boxes_of, decode
 from sparsevit3d.detector.deform import use_any_memory_format
+from sparsevit3d.detector.lazy import lazy_head, why_dense
 
 Maps = list[list[Tensor | None]]  # a head's outputs: kind by kind, level by level (N, C, H, W)
 BOXES = 1
@@ -54,19 +55,37 @@ class SparseFCOS3D(FCOSMono3D):
     ) -> Any:
         del rescale
         images = batch_inputs["imgs"]
-        maps = self._maps(images)
+        metas = [sample.metainfo for sample in batch_data_samples]
         if self.test_cfg.get("flip"):
             maps = merge_flipped(
-                maps, self._maps(images.flip(-1)), images.shape[-1], self.bbox_head.strides
+                self._maps(images),
+                self._maps(images.flip(-1)),
+                images.shape[-1],
+                self.bbox_head.strides,
             )
-        metas = [sample.metainfo for sample in batch_data_samples]
-        boxes, boxes_2d = decode(self.bbox_head, maps, metas)
+            boxes, boxes_2d = decode(self.bbox_head, maps, metas)
+        else:
+            boxes, boxes_2d = find_boxes(self.bbox_head, self._features(images), metas)
         return self.add_pred_to_datasample(batch_data_samples, boxes, boxes_2d)
 
+    def _features(self, images: Tensor) -> list[Tensor]:
+        return [feature.float() for feature in self.extract_feat({"imgs": images})]
+
     def _maps(self, images: Tensor) -> Any:
-        features = [feature.float() for feature in self.extract_feat({"imgs": images})]
-        with torch.autocast(features[0].device.type, enabled=False):
-            return self.bbox_head(features)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.bbox_head(self._features(images))
+
+
+def find_boxes(head: Any, features: list[Tensor], metas: list[dict[str, Any]]) -> Any:
+    """Go from the neck's maps to boxes, with as little of the head as that takes.
+
+    ``features`` are (N, C, H, W), level by level. The result is that of ``head.predict_by_feat``.
+    """
+    with torch.autocast(features[0].device.type, enabled=False):
+        candidates = None if why_dense(head) else lazy_head(head, features)
+        if candidates is None:
+            return decode(head, head(features), metas)
+        return boxes_of(head, candidates, metas), None
 
 
 def merge_flipped(maps: Maps, flipped: Maps, width: int, strides: list[int]) -> Maps:

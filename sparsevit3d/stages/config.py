@@ -10,7 +10,7 @@ from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 
 from data_tools.schema import CLASSES
-from sparsevit3d.detector import dataset, detector, losses, transforms
+from sparsevit3d.detector import dataset, detector, losses, norm, transforms
 from sparsevit3d.detector.mm_private import tree_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages import hooks, submission
@@ -20,6 +20,7 @@ REGISTERED = (
     dataset,
     detector,
     losses,
+    norm,
     transforms,
     hooks,
     submission,

@@ -131,7 +131,7 @@ class Keyframes:
         ((channel, image),) = image_info["images"].items()
         # A test split has no public truth.
         instances = info.get("cam_instances", {}).get(channel, [])
-        truth = self._truth(instances, channel, info)
+        truth = self._truth(instances)
         return camera_view(
             sample,
             Path(image["img_path"]),
@@ -141,16 +141,14 @@ class Keyframes:
             camera_to_ego(info, channel),
         )
 
-    def _truth(self, instances: list[dict[str, Any]], channel: str, info: dict[str, Any]) -> Boxes:
+    def _truth(self, instances: list[dict[str, Any]]) -> Boxes:
         rows, names = self._detectable(instances)
         boxes = torch.tensor([row["bbox_3d"] for row in rows], dtype=torch.float32).reshape(-1, 7)
-        self._must_be_numbers(boxes, f"{channel} of keyframe {info['token']}")
         return _camera_boxes(CameraInstance3DBoxes(boxes, origin=(0.5, 0.5, 0.5)), names)
 
     def _truth_in_ego(self, info: dict[str, Any]) -> Boxes:
         rows, names = self._detectable(info.get("instances", []))
         values = torch.tensor([row["bbox_3d"] for row in rows], dtype=torch.float64).reshape(-1, 7)
-        self._must_be_numbers(values, f"keyframe {info['token']}")
         yaw = values[:, 6].numpy()
         zero = np.zeros(len(rows))
         one = np.ones(len(rows))
@@ -173,14 +171,6 @@ class Keyframes:
         named = [(row, CLASSES[row["bbox_label_3d"]]) for row in known]
         own = [(row, name) for row, name in named if name in self.names]
         return [row for row, _ in own], [name for _, name in own]
-
-    def _must_be_numbers(self, values: torch.Tensor, where: str) -> None:
-        if not torch.isfinite(values).all():
-            raise InputError(
-                f"{self.info_file}: a box of {where} is not all numbers; 'sparsevit3d data "
-                "check' tells which of the root's, "
-                "'sparsevit3d data infos' makes the file anew"
-            )
 
     def _points(self, info: dict[str, Any]) -> NDArray[np.float32]:
         """(P, 3) lidar points in the ego frame.

@@ -1,0 +1,190 @@
+"""Non-maximum suppression of boxes seen from above, all classes and cameras at once.
+
+mmcv compares every box of a class with every other, and its operator for processors reads them
+number by number. Two boxes can only overlap if their centres are near, which is rare. Here only
+near pairs are compared, all of them in one go.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmcv.ops import box_iou_rotated
+from torch import Tensor
+
+PAIRS_AT_ONCE = 1 << 20
+# mmcv's operator computes in float32. Where its answer may depend on that, it is asked.
+MARGIN = 1e-4  # between an overlap and the threshold
+THIN = 0.1  # metres: mmcv orders corners of smaller boxes wrongly
+
+
+def rotated_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Keep of each group the boxes that overlap no better one of it by ``threshold`` or more.
+
+    Args:
+        boxes (Tensor): (N, 5) centre, sides and angle (x, y, w, h, radians), as mmcv has them.
+        scores (Tensor): (N,) scores. Of equal ones, the first is the better.
+        groups (Tensor): (N,) numbers from 0. Boxes of different groups leave each other alone.
+        threshold (float): Intersection over union.
+
+    Returns:
+        Tensor: (kept,) places among ``boxes``, group by group, the best first. They are those that
+        mmcv's ``nms_rotated`` keeps of each group.
+    """
+    order = _by_group(scores, groups)
+    boxes = boxes[order]
+    reach = torch.hypot(boxes[:, 2], boxes[:, 3]) / 2
+    area = boxes[:, 2] * boxes[:, 3]
+    # Boxes of too unlike areas cannot overlap so well, and those without area do not at all.
+    better, worse = _near_pairs(
+        boxes[:, :2], reach, area, max(threshold - MARGIN, 0), groups[order]
+    )
+    overlap = _overlap(boxes, better, worse)
+    thin = (boxes[:, 2:4].amin(1) < THIN).index_select(0, torch.cat([better, worse]))
+    unsure = (overlap - threshold).abs() < MARGIN
+    unsure = (unsure | thin[: len(better)] | thin[len(better) :]).nonzero().squeeze(1)
+    if len(unsure):
+        overlap[unsure] = box_iou_rotated(
+            boxes[better[unsure]].float(), boxes[worse[unsure]].float(), aligned=True
+        )
+    met = (overlap >= threshold).nonzero().squeeze(1)
+    return order[_greedy(better[met], worse[met], len(order))]
+
+
+def circle_nms(boxes: Tensor, scores: Tensor, groups: Tensor, distance: Tensor) -> Tensor:
+    """Keep of each group the boxes with no better one of it within ``distance``.
+
+    CenterPoint's rule: a place holds one object. Arguments and result are those of
+    :func:`rotated_nms`, but for ``distance``, (N,) metres between centres.
+    """
+    order = _by_group(scores, groups)
+    ones = torch.ones_like(distance)
+    better, worse = _near_pairs(boxes[order, :2], distance[order] / 2, ones, 0.0, groups[order])
+    return order[_greedy(better, worse, len(order))]
+
+
+def _by_group(scores: Tensor, groups: Tensor) -> Tensor:
+    """Order boxes group by group, the best first. Equal scores keep their order."""
+    order = scores.sort(descending=True, stable=True)[1]
+    return order[groups[order].sort(stable=True)[1]]
+
+
+def _near_pairs(
+    centres: Tensor, reach: Tensor, area: Tensor, alike: float, groups: Tensor
+) -> tuple[Tensor, Tensor]:
+    """List pairs of a group no farther apart than the sum of their reaches, the better one first.
+
+    The smaller area is at least the share ``alike`` of the larger one, and more than 0. The boxes
+    come group by group, the best first. One that is not finite is near none.
+    """
+    table = torch.cat([centres, reach[:, None], area[:, None]], 1)
+    finite = (table.isfinite().all(1) & (area > 0)).nonzero().squeeze(1)
+    if not len(finite):
+        return finite, finite
+    table = table[finite]
+    group = groups[finite]
+    widest = reach.new_zeros(int(group.max()) + 1)
+    widest = widest.scatter_reduce(0, group, table[:, 2], "amax")[group]
+    # Along one axis, with room between groups, partners of a box follow it closely.
+    x = table[:, 0].double()
+    axis, order = (x + (x.max() - x.min() + 4 * widest.max() + 1) * group).sort()
+    boxes = finite[order]
+    table = table[order]
+    last = torch.searchsorted(axis, axis + table[:, 2] + widest[order], right=True)
+    own = torch.arange(len(boxes), device=x.device)
+    follow = last - own - 1  # how many boxes may be partners
+    found = []
+    for rows in own.split(_rows_at_once(follow)):
+        counts = follow[rows]
+        begin = rows + 1 - counts.cumsum(0) + counts
+        left = rows.repeat_interleave(counts)
+        right = begin.repeat_interleave(counts)
+        right += torch.arange(len(right), device=x.device)
+        one = table.index_select(0, left)
+        other = table.index_select(0, right)
+        apart = (one[:, 0] - other[:, 0]).square() + (one[:, 1] - other[:, 1]).square()
+        near = apart <= (one[:, 2] + other[:, 2]).square()
+        low = torch.minimum(one[:, 3], other[:, 3])
+        near &= low >= alike * torch.maximum(one[:, 3], other[:, 3])
+        kept = near.nonzero().squeeze(1)
+        found.append(
+            torch.stack(
+                [boxes.index_select(0, side.index_select(0, kept)) for side in (left, right)]
+            )
+        )
+    left, right = found[0] if len(found) == 1 else torch.cat(found, 1)
+    return torch.minimum(left, right), torch.maximum(left, right)
+
+
+def _rows_at_once(follow: Tensor) -> list[int]:
+    """Cut the boxes into runs that have PAIRS_AT_ONCE pairs each, or little more."""
+    part = follow.cumsum(0) // PAIRS_AT_ONCE
+    return torch.unique_consecutive(part, return_counts=True)[1].tolist()
+
+
+def _overlap(boxes: Tensor, better: Tensor, worse: Tensor) -> Tensor:
+    """(P,) intersection over union of pairs of ``boxes`` (N, 5) of positive area.
+
+    One box of each pair is turned into the frame of the other, which then is an upright rectangle.
+    The common area is the integral of y along the edges of the turned box, where both x and y are
+    clamped to the rectangle. So nothing has to be sorted, and nothing jumps where edges coincide.
+    """
+    sine, cosine = boxes[:, 4:5].sin(), boxes[:, 4:5].cos()
+    table = torch.cat([boxes[:, :2], boxes[:, 2:4] / 2, sine, cosine], 1)
+    frame = table.index_select(0, better)
+    x, y = _corners(table.index_select(0, worse), frame)
+    high_x, high_y = frame[:, 2:3], frame[:, 3:4]
+    low_x, low_y = -high_x, -high_y
+    next_x = x.roll(-1, 1)
+    start = x.clamp(low_x, high_x)
+    length = next_x.clamp(low_x, high_x) - start  # of an edge, between the two sides
+    slope = (y.roll(-1, 1) - y) / (next_x - x)
+    slope = slope.where(next_x != x, 0.0)
+    begin = y + (start - x) * slope
+    end = begin + length * slope
+    low = torch.minimum(begin, end)
+    high = torch.maximum(begin, end)
+    floor = low.clamp(low_y, high_y)
+    ceiling = high.clamp(low_y, high_y)
+    below = (torch.minimum(high, low_y) - low).clamp(min=0)
+    above = (high - torch.maximum(low, high_y)).clamp(min=0)
+    total = (above - below) * high_y + (ceiling - floor) * (ceiling + floor) / 2
+    mean = (total / (high - low)).where(high != low, floor)  # of y, clamped
+    common = (mean * length).sum(1).abs()
+    area = boxes[:, 2] * boxes[:, 3]
+    return common / (area.index_select(0, better) + area.index_select(0, worse) - common)
+
+
+def _corners(boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Corners of boxes in the frames of others, in turning order: their x and y, (P, 4) both.
+
+    ``boxes`` and ``frames`` (P, 6) hold centre, half sides, sine and cosine of the angle.
+    """
+    x, y, along, aside, sine, cosine = boxes.unbind(1)
+    centre_x, centre_y, _, _, frame_sine, frame_cosine = frames.unbind(1)
+    x = x - centre_x
+    y = y - centre_y
+    x, y = x * frame_cosine + y * frame_sine, y * frame_cosine - x * frame_sine
+    turned_sine = sine * frame_cosine - cosine * frame_sine
+    turned_cosine = cosine * frame_cosine + sine * frame_sine
+    along_x, along_y = along * turned_cosine, along * turned_sine
+    aside_x, aside_y = -aside * turned_sine, aside * turned_cosine
+    signs = boxes.new_tensor([[1, -1, -1, 1], [1, 1, -1, -1]])
+    return (
+        x[:, None] + along_x[:, None] * signs[0] + aside_x[:, None] * signs[1],
+        y[:, None] + along_y[:, None] * signs[0] + aside_y[:, None] * signs[1],
+    )
+
+
+def _greedy(better: Tensor, worse: Tensor, count: int) -> Tensor:
+    """Say which of ``count`` boxes stay, if each one that stays removes its ``worse`` partners.
+
+    Repeated until nothing changes, as Cluster-NMS does (Zheng et al., 2020). The best of a group
+    is right from the start, and what depends on it one step later.
+    """
+    kept = torch.ones(count, dtype=torch.bool, device=better.device)
+    while True:
+        now = torch.ones_like(kept)
+        now[worse[kept[better]]] = False
+        if torch.equal(now, kept):
+            return kept
+        kept = now

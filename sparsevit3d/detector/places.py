@@ -1,0 +1,179 @@
+"""Convolutions at some places of a detector's maps, of all images and levels at once.
+
+A 3 x 3 convolution gathers the nine neighbours of each place and multiplies. So layers that see
+their neighbourhood alone can be computed where a result is wanted, and as far around as the layers
+after them see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+
+from sparsevit3d.detector.norm import LayerNorm2d
+
+GATHERED = 1 << 20  # values that a layer gathers at once, some MB, which stay in a processor's cache
+Sizes = tuple[tuple[int, int], ...]  # (height, width) of each level
+
+
+class Grid(NamedTuple):
+    """All places of the maps of a batch. Each map has a border one place wide, which is empty.
+
+    A place is a number: level by level, image by image, row by row, borders included.
+
+    Args:
+        images (int): Images of the batch.
+        sizes (tuple): (height, width) of each level's map.
+        inside (Tensor): (places,) whether a place is on a map.
+        rows (Tensor): (places,) the place's row among those of the maps laid end to end, levels one
+            after the other. The number of rows marks the border.
+        level (Tensor): (places,) the level.
+        image (Tensor): (places,) the image.
+        point (Tensor): (places, 2) column and row on the map.
+        around (Tensor): (levels, 9) steps to a place's neighbours, row by row.
+    """
+
+    images: int
+    sizes: Sizes
+    inside: Tensor
+    rows: Tensor
+    level: Tensor
+    image: Tensor
+    point: Tensor
+    around: Tensor
+
+    def neighbours(self, places: Tensor) -> Tensor:
+        """(n,) places to (n, 9)."""
+        return places[:, None] + self.around[self.level[places]]
+
+    def widen(self, places: Tensor, steps: int = 1) -> Tensor:
+        """Add the places within ``steps`` of ``places``, those on the map. The result is sorted."""
+        for _ in range(steps):
+            marked = torch.zeros_like(self.inside)
+            marked[self.neighbours(places).flatten()] = True
+            places = (marked & self.inside).nonzero().squeeze(1)
+        return places
+
+    def of_maps(self, masks: Sequence[Tensor]) -> Tensor:
+        """List the places where ``masks``, (images, height, width) bool of each level, are True."""
+        marked = [F.pad(mask, (1, 1, 1, 1)).flatten() for mask in masks]
+        return torch.cat(marked).nonzero().squeeze(1)
+
+
+@lru_cache(maxsize=16)
+def grid_of(images: int, sizes: Sizes, device: torch.device) -> Grid:
+    """Build the grid of a batch's maps, or take the cached one."""
+    with torch.inference_mode(False):
+        inside, rows, level, image, point = [], [], [], [], []
+        first = 0
+        total = images * sum(height * width for height, width in sizes)
+        for number, (height, width) in enumerate(sizes):
+            row = first + torch.arange(images * height * width).view(images, height, width)
+            padded = F.pad(row, (1, 1, 1, 1), value=total).flatten()
+            shape = (images, height + 2, width + 2)
+            rows.append(padded)
+            inside.append(padded < total)
+            level.append(torch.full_like(padded, number))
+            image.append(torch.arange(images)[:, None, None].expand(shape).flatten())
+            y, x = torch.meshgrid(
+                torch.arange(height + 2) - 1, torch.arange(width + 2) - 1, indexing="ij"
+            )
+            point.append(torch.stack([x, y], -1).expand(images, -1, -1, -1).flatten(0, 2))
+            first += images * height * width
+        widths = torch.tensor([width + 2 for _, width in sizes])
+        steps = torch.arange(-1, 2)
+        around = (widths[:, None, None] * steps[:, None] + steps).flatten(1)
+        parts = [torch.cat(one).to(device) for one in (inside, rows, level, image, point)]
+        return Grid(images, sizes, *parts, around.to(device))
+
+
+class Rows(NamedTuple):
+    """Channels at some places.
+
+    Args:
+        values (Tensor): (n + 1, C), a row for each place, and zeros for what lies outside.
+        slots (Tensor): (places of the grid,) which row a place has. n: it has none.
+    """
+
+    values: Tensor
+    slots: Tensor
+
+    @classmethod
+    def of_maps(cls, maps: Sequence[Tensor], grid: Grid) -> Rows:
+        """Take all places of ``maps``, (images, C, height, width) of each level."""
+        rows = [one.permute(0, 2, 3, 1).flatten(0, 2) for one in maps]
+        rows.append(rows[0].new_zeros(1, rows[0].shape[1]))
+        return cls(torch.cat(rows), grid.rows)
+
+    @classmethod
+    def at(cls, places: Tensor, values: Tensor, grid: Grid) -> Rows:
+        """Put ``values`` (n, C) at ``places`` (n,)."""
+        slots = torch.full_like(grid.rows, len(places))
+        slots[places] = torch.arange(len(places), device=places.device)
+        return cls(F.pad(values, (0, 0, 0, 1)), slots)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """(n,) places to (n, C). (n, 9) neighbours to (n, 9 * C)."""
+        found = self.values.index_select(0, self.slots[places].flatten())
+        return found.view(len(places), places.shape[1:].numel() * self.values.shape[1])
+
+
+def is_local(layer: nn.Module) -> bool:
+    """Whether :func:`apply` can compute ``layer``: a plain 3 x 3 convolution with its norm."""
+    if not isinstance(layer, ConvModule) or layer.order != ("conv", "norm", "act"):
+        return False
+    conv = layer.conv
+    return (
+        type(conv) is nn.Conv2d
+        and conv.kernel_size == (3, 3)
+        and conv.stride == conv.padding == conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and (not layer.with_norm or isinstance(layer.norm, LayerNorm2d))
+        and (not layer.with_activation or isinstance(layer.activate, nn.ReLU))
+        and not layer.with_spectral_norm
+        and not layer.with_explicit_padding
+    )
+
+
+def apply(layer: ConvModule, x: Rows, places: Tensor, grid: Grid) -> Tensor:
+    """Compute a local layer at ``places``, (n,) to (n, channels).
+
+    ``x`` needs to have the places and their neighbours.
+    """
+    conv = layer.conv
+    weight = conv.weight.permute(0, 2, 3, 1).reshape(conv.out_channels, -1)
+    tile = max(1, GATHERED // weight.shape[1])
+    parts = [
+        F.linear(x[grid.neighbours(some)], weight, conv.bias) for some in places.split(tile)
+    ]
+    values = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if layer.with_norm:
+        norm = layer.norm
+        values = F.layer_norm(values, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return values.relu_() if layer.with_activation else values
+
+
+def apply_all(layers: Sequence[ConvModule], x: Rows, places: Tensor, grid: Grid) -> Tensor:
+    """Compute local layers one after the other at ``places``, (n,) to (n, channels).
+
+    ``x`` needs to have what lies within ``len(layers)`` steps of them.
+    """
+    if not layers:
+        return x[places]
+    *before, last = layers
+    if before:
+        wider = grid.widen(places)
+        x = Rows.at(wider, apply_all(before, x, wider, grid), grid)
+    return apply(last, x, places, grid)
+
+
+def point_wise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Compute a 1 x 1 convolution of rows, (n, C) to (n, channels)."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
