@@ -14,24 +14,33 @@ from sparsevit3d.detector.lazy import Candidates
 from sparsevit3d.detector.nms import circle_nms, rotated_nms
 
 
-def decode(head: Any, maps: Any, metas: list[dict[str, Any]]) -> tuple[list[InstanceData], Any]:
+def decode(head: Any, said: Any, metas: list[dict[str, Any]]) -> tuple[list[InstanceData], Any]:
     """Find the boxes of ``head.predict_by_feat`` in network pixels, more quickly for FCOS3D's head.
+
+    ``said`` is what the head says: its maps, or Candidates.
 
     mmdet3d decodes the best ``nms_pre`` locations of every level and image. It then drops those
     below ``score_thr``, which are nearly all. Here only the others are decoded, of all levels and
     images at once.
     """
-    if (
-        type(head) is not FCOSMono3DHead
-        or not head.pred_attrs
-        or not head.use_direction_classifier
-        or not head.test_cfg.use_rotate_nms
-    ):
-        return head.predict_by_feat(*maps, batch_img_metas=metas, rescale=False)
-    return boxes_of(head, _candidates_of(head, maps), metas), None
+    if isinstance(said, Candidates):
+        return boxes_of(head, said, metas), None
+    if not can_decode(head):
+        return head.predict_by_feat(*said, batch_img_metas=metas, rescale=False)
+    return boxes_of(head, candidates_of(head, said), metas), None
 
 
-def _candidates_of(head: Any, maps: Any) -> Candidates:
+def can_decode(head: Any) -> bool:
+    """Whether ``head`` is one that this file decodes by itself."""
+    return (
+        type(head) is FCOSMono3DHead
+        and head.pred_attrs
+        and head.use_direction_classifier
+        and head.test_cfg.use_rotate_nms
+    )
+
+
+def candidates_of(head: Any, maps: Any) -> Candidates:
     """Take the places of dense maps where a box may be found.
 
     ``maps`` are scores, boxes, directions, attributes and centerness, level by level (N, C, H, W).
@@ -120,9 +129,7 @@ def _best_of_levels(candidates: Candidates, images: int, config: Any) -> Candida
     return Candidates(*(one[order] for one in candidates))
 
 
-def _in_space(
-    head: Any, candidates: Candidates, metas: Sequence[dict[str, Any]]
-) -> Tensor:
+def _in_space(head: Any, candidates: Candidates, metas: Sequence[dict[str, Any]]) -> Tensor:
     """(n, code size) boxes in the cameras' frames, with global yaws."""
     boxes = candidates.boxes[:, : head.bbox_code_size].clone()
     cameras = torch.eye(4, dtype=boxes.dtype).repeat(len(metas), 1, 1)

@@ -5,6 +5,7 @@ A config says ``type="SparseFCOS3D"`` with ``backbone=dict(type="SparseSwin", ..
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,10 +14,20 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
-from sparsevit3d.detector.decode import boxes_of, decode
+from sparsevit3d.detector.decode import decode
 from sparsevit3d.detector.deform import use_any_memory_format
-from sparsevit3d.detector.lazy import lazy_head, why_dense
+from sparsevit3d.detector.lazy import (
+    Part,
+    carried_head,
+    carried_neck,
+    lazy_head,
+    loss_where,
+    masked,
+    why_dense,
+)
+from sparsevit3d.detector.neck import why_whole
 
+Levels = list[Tensor] | Part  # a neck's maps
 Maps = list[list[Tensor | None]]  # a head's outputs: kind by kind, level by level (N, C, H, W)
 BOXES = 1
 DIRECTIONS = 2  # places of boxes and directions among a head's kinds of maps, FCOS3D's and PGD's
@@ -36,19 +47,35 @@ class SparseFCOS3D(FCOSMono3D):
     Under mixed precision the head stays in float32, because at 50 m a depth in bfloat16 has steps
     of 0.25 m. ``test_cfg.flip`` adds test-time augmentation as FCOS3D reports it.
 
+    A head with ``norm_cfg=dict(type="LN2d")`` is computed only where a class may be found, which
+    changes nothing. With ``carry``, class scores and neck are moreover computed only where the
+    backbone computed windows, and nothing is found elsewhere. The loss is then of these places
+    alone, so a detector has to be trained with ``carry`` from adaptation on.
+
     Args:
-        *arguments: Positional arguments of mmdet3d's ``FCOSMono3D``.
+        carry (bool): Whether the windows that a plan leaves out are left out by neck and head as
+            well. Default: False.
         **options: Keyword arguments of mmdet3d's ``FCOSMono3D``.
+
+    Raises:
+        ValueError: With ``carry``, neck or head cannot be computed in parts. The message names the
+            part of the config.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *, carry: bool = False, **options: Any) -> None:
+        super().__init__(**options)
         use_any_memory_format(self)
+        self.carry = carry
+        if carry and (why := why_dense(self.bbox_head) or why_whole(self.neck)):
+            raise ValueError(f"SparseFCOS3D: carry=True is not to be had, because {why}")
 
     def loss(self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, **kwargs: Any) -> Any:
-        features = [feature.float() for feature in self.extract_feat(batch_inputs)]
-        with torch.autocast(features[0].device.type, enabled=False):
-            return self.bbox_head.loss(features, batch_data_samples, **kwargs)
+        features, computed = self.features(batch_inputs["imgs"])
+        levels = [one.float() for one in self.neck(features)]
+        with torch.autocast(levels[0].device.type, enabled=False):
+            if not computed:
+                return self.bbox_head.loss(levels, batch_data_samples, **kwargs)
+            return loss_where(self.bbox_head, levels, batch_data_samples, computed)
 
     def predict(
         self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, rescale: bool = False
@@ -56,36 +83,53 @@ class SparseFCOS3D(FCOSMono3D):
         del rescale
         images = batch_inputs["imgs"]
         metas = [sample.metainfo for sample in batch_data_samples]
+        said: Any
         if self.test_cfg.get("flip"):
-            maps = merge_flipped(
+            said = merge_flipped(
                 self._maps(images),
                 self._maps(images.flip(-1)),
                 images.shape[-1],
                 self.bbox_head.strides,
             )
-            boxes, boxes_2d = decode(self.bbox_head, maps, metas)
         else:
-            boxes, boxes_2d = find_boxes(self.bbox_head, self._features(images), metas)
+            features, computed = self.features(images)
+            said = self.said(self.levels(features, computed), computed)
+        boxes, boxes_2d = decode(self.bbox_head, said, metas)
         return self.add_pred_to_datasample(batch_data_samples, boxes, boxes_2d)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
-        return [feature.float() for feature in self.extract_feat({"imgs": images})]
+    def features(self, images: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """The backbone's maps, (N, C, H, W), and where they count, (N, H, W) bool.
+
+        Without ``carry`` they count everywhere, and the second result is empty.
+        """
+        if self.carry:
+            return self.backbone.forward_computed(images)
+        return self.backbone(images), ()
+
+    def levels(self, features: Sequence[Tensor], computed: Sequence[Tensor]) -> Levels:
+        """The neck's maps in float32, level by level, or the part of them that is needed."""
+        if computed:
+            with torch.autocast(features[0].device.type, enabled=False):
+                given = [one.float() for one in features]
+                part = carried_neck(self.neck, self.bbox_head, given, computed)
+                if part is not None:
+                    return part
+        return [one.float() for one in self.neck(features)]
+
+    def said(self, levels: Levels, computed: Sequence[Tensor]) -> Any:
+        """What the head says, for :func:`decode`: with as little of the head as boxes take."""
+        head = self.bbox_head
+        if isinstance(levels, Part):
+            return carried_head(head, levels)
+        with torch.autocast(levels[0].device.type, enabled=False):
+            candidates = None if computed or why_dense(head) else lazy_head(head, levels)
+            return masked(head(levels), computed) if candidates is None else candidates
 
     def _maps(self, images: Tensor) -> Any:
+        features, computed = self.features(images)
+        levels = [one.float() for one in self.neck(features)]
         with torch.autocast(images.device.type, enabled=False):
-            return self.bbox_head(self._features(images))
-
-
-def find_boxes(head: Any, features: list[Tensor], metas: list[dict[str, Any]]) -> Any:
-    """Go from the neck's maps to boxes, with as little of the head as that takes.
-
-    ``features`` are (N, C, H, W), level by level. The result is that of ``head.predict_by_feat``.
-    """
-    with torch.autocast(features[0].device.type, enabled=False):
-        candidates = None if why_dense(head) else lazy_head(head, features)
-        if candidates is None:
-            return decode(head, head(features), metas)
-        return boxes_of(head, candidates, metas), None
+            return masked(self.bbox_head(levels), computed)
 
 
 def merge_flipped(maps: Maps, flipped: Maps, width: int, strides: list[int]) -> Maps:

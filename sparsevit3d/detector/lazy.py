@@ -14,8 +14,17 @@ import torch
 from mmdet3d.models.dense_heads import FCOSMono3DHead
 from torch import Tensor, nn
 
-from sparsevit3d.detector.places import Rows, apply_all, grid_of, is_local, point_wise
+from sparsevit3d.detector.neck import added_levels, lateral_maps, neck_rows
+from sparsevit3d.detector.places import (
+    Grid,
+    Rows,
+    apply_all,
+    grid_of_maps,
+    is_local,
+    point_wise,
+)
 
+NOTHING = -20.0  # a logit: a score of 2e-9
 MOST = 0.5  # share of all places from which on the dense head is quicker
 
 
@@ -72,13 +81,11 @@ def _branches(head: Any) -> list[Sequence[nn.Module]]:
     ]
 
 
-def lazy_head(
-    head: Any, maps: Sequence[Tensor], most: float = MOST
-) -> Candidates | None:
+def lazy_head(head: Any, maps: Sequence[Tensor], most: float = MOST) -> Candidates | None:
     """Compute a head that :func:`why_dense` has nothing against, where some class may be found.
 
-    ``maps`` are (N, C, H, W), level by level. None: so many places are left that the dense head is
-    quicker.
+    ``maps`` are the neck's, (N, C, H, W), level by level. None: more than ``most`` of all places
+    would be read, so the dense head is quicker.
     """
     seen = []
     logits = []
@@ -89,42 +96,152 @@ def lazy_head(
         for layer in head.conv_cls_prev:
             x = layer(x)
         logits.append(head.conv_cls(x))
-    grid = grid_of(
-        len(maps[0]), tuple((x.shape[-2], x.shape[-1]) for x in maps), maps[0].device
-    )
-    found = [one.amax(1).sigmoid() > head.test_cfg.score_thr for one in logits]
-    places = grid.of_maps(found)
-    near = grid.widen(places, len(head.reg_convs) + 1)  # of which inputs are read
-    if len(near) > most * grid.inside.sum():
+    grid = grid_of_maps(maps)
+    places = grid.of_maps([one.amax(1).sigmoid() > head.test_cfg.score_thr for one in logits])
+    if len(grid.widen(places, _reach(head))) > most * grid.total:
         return None
-    scores = Rows.of_maps(logits, grid)[places]
-    classes = Rows.of_maps(seen, grid)
+    scores = Rows.of_maps(logits, grid).at_places(places)
+    inputs = Rows.of_maps(maps, grid)
+    return _candidates(head, grid, places, scores, Rows.of_maps(seen, grid), inputs)
+
+
+class Part(NamedTuple):
+    """A neck's maps, as far as they are needed.
+
+    Args:
+        grid (Grid): All places of the maps.
+        places (Tensor): (n,) where results are wanted.
+        inputs (Rows): The maps there, and as far around as a head reads them.
+    """
+
+    grid: Grid
+    places: Tensor
+    inputs: Rows
+
+
+def carried_neck(
+    neck: Any,
+    head: Any,
+    features: Sequence[Tensor],
+    computed: Sequence[Tensor],
+    most: float = MOST,
+) -> Part | None:
+    """Compute the neck where the backbone computed windows, as far around as ``head`` reads.
+
+    Levels that the neck adds are computed everywhere. ``features`` are the backbone's maps,
+    (N, C, H, W), and ``computed`` says where they count, (N, H, W) bool. None: more than ``most``
+    of all places would be read, so a dense pass is quicker.
+    """
+    laterals = lateral_maps(neck, features)
+    added = added_levels(neck, laterals)
+    grid = grid_of_maps([*laterals, *added])
+    masks = [*computed, *(torch.ones_like(one[:, 0], dtype=torch.bool) for one in added)]
+    places = grid.of_maps(masks)
+    read = grid.widen(places, _reach(head))
+    if len(read) > most * grid.total:
+        return None
+    return Part(grid, places, Rows.at(read, neck_rows(neck, laterals, added, read, grid), grid))
+
+
+def carried_head(head: Any, part: Part) -> Candidates:
+    """Compute class scores where the neck's maps are wanted, and the rest where a class is found.
+
+    Everywhere else nothing is found.
+    """
+    grid, places, inputs = part
+    wide = grid.widen(places, len(head.conv_cls_prev))
+    classes = Rows.at(wide, apply_all(head.cls_convs, inputs, wide, grid), grid)
+    logits = point_wise(head.conv_cls, apply_all(head.conv_cls_prev, classes, places, grid))
+    found = (logits.amax(1).sigmoid() > head.test_cfg.score_thr).nonzero().squeeze(1)
+    return _candidates(head, grid, places[found], logits[found], classes, inputs)
+
+
+def masked(maps: Any, computed: Sequence[Tensor]) -> Any:
+    """Say "nothing here" in a head's maps where the backbone computed no window.
+
+    ``maps`` are kind by kind, class scores first, level by level, (N, C, H, W). ``computed`` is
+    (N, H, W) bool. Levels that the neck adds come last and stay as they are.
+    """
+    scores, *others = maps
+    scores = [
+        scores[level].masked_fill(~computed[level][:, None], NOTHING)
+        if level < len(computed)
+        else scores[level]
+        for level in range(len(scores))
+    ]
+    return (scores, *others)
+
+
+def loss_where(
+    head: Any, levels: Sequence[Tensor], samples: Any, computed: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Compute the losses of ``head.loss`` of the places that the backbone computed alone.
+
+    Elsewhere the head says "nothing here", and the truth says so too. ``levels`` are the neck's
+    maps. For ``computed`` see :func:`masked`.
+    """
+    targets = head.get_targets
+
+    def targets_where(*arguments: Any) -> Any:
+        labels, *others = targets(*arguments)
+        outside = [~mask.flatten() for mask in computed]
+        labels = [
+            labels[level].masked_fill(outside[level], head.num_classes)
+            if level < len(outside)
+            else labels[level]
+            for level in range(len(labels))
+        ]
+        return (labels, *others)
+
+    head.get_targets = targets_where
+    try:
+        return head.loss_by_feat(
+            *masked(head(levels), computed),
+            [one.gt_instances_3d for one in samples],
+            [one.gt_instances for one in samples],
+            [one.metainfo for one in samples],
+        )
+    finally:
+        del head.get_targets
+
+
+def _reach(head: Any) -> int:
+    """Count the steps from a result to the farthest input that it depends on."""
+    boxes = len(head.reg_convs) + max(map(len, _branches(head)))
+    return max(boxes, len(head.cls_convs) + len(head.conv_cls_prev))
+
+
+def _candidates(
+    head: Any, grid: Grid, places: Tensor, logits: Tensor, classes: Rows, inputs: Rows
+) -> Candidates:
+    """Compute all that the head says at ``places`` (n,), but for the class scores, ``logits``.
+
+    ``classes`` are the results of the head's ``cls_convs``, ``inputs`` the neck's maps, as far
+    around as they are read.
+    """
     wide = grid.widen(places, max(map(len, _branches(head))))
-    boxes = Rows.at(wide, apply_all(head.reg_convs, Rows.of_maps(maps, grid), wide, grid), grid)
+    boxes = Rows.at(wide, apply_all(head.reg_convs, inputs, wide, grid), grid)
 
     def branch(layers: Any, last: nn.Conv2d, x: Rows) -> Tensor:
         return point_wise(last, apply_all(list(layers or ()), x, places, grid))
 
-    raw = torch.cat(
-        [
-            branch(layers, last, boxes)
-            for layers, last in zip(head.conv_reg_prevs, head.conv_regs, strict=True)
-        ],
-        1,
-    )
-    level = grid.level[places]
+    raw = [
+        branch(layers, last, boxes)
+        for layers, last in zip(head.conv_reg_prevs, head.conv_regs, strict=True)
+    ]
     centerness = branch(
         head.conv_centerness_prev,
         head.conv_centerness,
         boxes if head.centerness_on_reg else classes,
     )
-    stride = torch.tensor(head.strides, device=level.device)[level]
+    level = grid.level[places]
+    stride = torch.tensor(head.strides, device=level.device)[level, None]
     return Candidates(
         grid.image[places],
         level,
-        (grid.point[places] * stride[:, None] + stride[:, None] // 2).to(raw),
-        scores.sigmoid(),
-        _decode(head, raw, scores, level),
+        (grid.point[places] * stride + stride // 2).to(logits),
+        logits.sigmoid(),
+        _decode(head, torch.cat(raw, 1), logits, level),
         branch(head.conv_dir_cls_prev, head.conv_dir_cls, boxes).argmax(1),
         branch(head.conv_attr_prev, head.conv_attr, classes).argmax(1),
         centerness.sigmoid().squeeze(1),

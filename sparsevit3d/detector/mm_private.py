@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.config import Config, ConfigDict
 
 

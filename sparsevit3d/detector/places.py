@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from sparsevit3d.detector.norm import LayerNorm2d
 
-GATHERED = 1 << 20  # values that a layer gathers at once, some MB, which stay in a processor's cache
+GATHERED = (
+    1 << 20
+)  # values that a layer gathers at once, some MB, which stay in a processor's cache
 Sizes = tuple[tuple[int, int], ...]  # (height, width) of each level
 
 
@@ -48,6 +50,11 @@ class Grid(NamedTuple):
     point: Tensor
     around: Tensor
 
+    @property
+    def total(self) -> int:
+        """Count the places on the maps."""
+        return self.images * sum(height * width for height, width in self.sizes)
+
     def neighbours(self, places: Tensor) -> Tensor:
         """(n,) places to (n, 9)."""
         return places[:, None] + self.around[self.level[places]]
@@ -69,28 +76,41 @@ class Grid(NamedTuple):
 @lru_cache(maxsize=16)
 def grid_of(images: int, sizes: Sizes, device: torch.device) -> Grid:
     """Build the grid of a batch's maps, or take the cached one."""
+    total = images * sum(height * width for height, width in sizes)
     with torch.inference_mode(False):
-        inside, rows, level, image, point = [], [], [], [], []
+        rows, image, point = [], [], []
         first = 0
-        total = images * sum(height * width for height, width in sizes)
-        for number, (height, width) in enumerate(sizes):
+        for height, width in sizes:
             row = first + torch.arange(images * height * width).view(images, height, width)
-            padded = F.pad(row, (1, 1, 1, 1), value=total).flatten()
-            shape = (images, height + 2, width + 2)
-            rows.append(padded)
-            inside.append(padded < total)
-            level.append(torch.full_like(padded, number))
-            image.append(torch.arange(images)[:, None, None].expand(shape).flatten())
-            y, x = torch.meshgrid(
-                torch.arange(height + 2) - 1, torch.arange(width + 2) - 1, indexing="ij"
-            )
-            point.append(torch.stack([x, y], -1).expand(images, -1, -1, -1).flatten(0, 2))
+            rows.append(F.pad(row, (1, 1, 1, 1), value=total))
+            y = torch.arange(-1, height + 1)[:, None].expand(rows[-1].shape)
+            x = torch.arange(-1, width + 1).expand(rows[-1].shape)
+            point.append(torch.stack([x, y], -1).flatten(0, 2))
+            image.append(torch.arange(images)[:, None, None].expand(rows[-1].shape).flatten())
             first += images * height * width
         widths = torch.tensor([width + 2 for _, width in sizes])
         steps = torch.arange(-1, 2)
         around = (widths[:, None, None] * steps[:, None] + steps).flatten(1)
-        parts = [torch.cat(one).to(device) for one in (inside, rows, level, image, point)]
-        return Grid(images, sizes, *parts, around.to(device))
+        level = torch.arange(len(sizes)).repeat_interleave(
+            torch.tensor([len(one) for one in image])
+        )
+        place = torch.cat([one.flatten() for one in rows]).to(device)
+        return Grid(
+            images,
+            sizes,
+            place < total,
+            place,
+            level.to(device),
+            torch.cat(image).to(device),
+            torch.cat(point).to(device),
+            around.to(device),
+        )
+
+
+def grid_of_maps(maps: Sequence[Tensor]) -> Grid:
+    """Build the grid of ``maps``, (images, C, height, width) of each level."""
+    sizes = tuple((one.shape[2], one.shape[3]) for one in maps)
+    return grid_of(len(maps[0]), sizes, maps[0].device)
 
 
 class Rows(NamedTuple):
@@ -118,7 +138,7 @@ class Rows(NamedTuple):
         slots[places] = torch.arange(len(places), device=places.device)
         return cls(F.pad(values, (0, 0, 0, 1)), slots)
 
-    def __getitem__(self, places: Tensor) -> Tensor:
+    def at_places(self, places: Tensor) -> Tensor:
         """(n,) places to (n, C). (n, 9) neighbours to (n, 9 * C)."""
         found = self.values.index_select(0, self.slots[places].flatten())
         return found.view(len(places), places.shape[1:].numel() * self.values.shape[1])
@@ -151,7 +171,8 @@ def apply(layer: ConvModule, x: Rows, places: Tensor, grid: Grid) -> Tensor:
     weight = conv.weight.permute(0, 2, 3, 1).reshape(conv.out_channels, -1)
     tile = max(1, GATHERED // weight.shape[1])
     parts = [
-        F.linear(x[grid.neighbours(some)], weight, conv.bias) for some in places.split(tile)
+        F.linear(x.at_places(grid.neighbours(some)), weight, conv.bias)
+        for some in places.split(tile)
     ]
     values = parts[0] if len(parts) == 1 else torch.cat(parts)
     if layer.with_norm:
@@ -166,7 +187,7 @@ def apply_all(layers: Sequence[ConvModule], x: Rows, places: Tensor, grid: Grid)
     ``x`` needs to have what lies within ``len(layers)`` steps of them.
     """
     if not layers:
-        return x[places]
+        return x.at_places(places)
     *before, last = layers
     if before:
         wider = grid.widen(places)

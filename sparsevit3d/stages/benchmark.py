@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmdet3d.registry import MODELS
@@ -25,7 +25,8 @@ from data_tools.info_file import read_infos
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.cost.latency import time_calls
 from sparsevit3d.cost.macs import count_macs, default_plans
-from sparsevit3d.detector.decode import decode
+from sparsevit3d.detector.decode import can_decode, candidates_of
+from sparsevit3d.detector.lazy import Candidates
 from sparsevit3d.devices import device_name, multiplies_bfloat16, wait
 from sparsevit3d.errors import InputError
 from sparsevit3d.progress import Progress, no_progress
@@ -36,32 +37,14 @@ from sparsevit3d.stages.rivals import (
     Call,
     dense_plan,
     floor,
-    mmdet3d_head,
     plain_path,
     rivals_of,
     under,
 )
 from sparsevit3d.stages.runner import load_detector
+from sparsevit3d.stages.ways import PARTS, Ours, Rival, Subject, Way
 from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.sparse_swin import SparseSwin
-
-PARTS = ("backbone", "neck", "head", "decode")
-
-
-class Subject(NamedTuple):
-    """What is timed.
-
-    Args:
-        model (Any): A detector on SparseSwin.
-        images (Tensor): (B, 3, H, W), as the backbone gets them, on its device.
-        metas (list of dict): What the decoder has to know of each image.
-        origin (str): Where weights and images come from.
-    """
-
-    model: Any
-    images: Tensor
-    metas: list[dict[str, Any]]
-    origin: str
 
 
 def known_device(device: str) -> str:
@@ -175,7 +158,7 @@ def benchmark(
         "share": share,
         "gmacs": count_gmacs(model, images),
         "backbone": _with_ratios(backbone, share, kinds),
-        "detector": _time_detectors(subject, calls, kinds, plans, runs, progress),
+        "detector": _time_detectors(subject, rivals, nets, plans, runs, progress),
         "cosine_to_plain_float32": {
             _tag(kind): _agreement(net, nets[kind], images, plans[-1]) for kind in kinds
         },
@@ -237,28 +220,30 @@ def _with_ratios(
 
 def _time_detectors(
     subject: Subject,
-    backbones: dict[str, Call],
-    kinds: Sequence[torch.dtype],
+    rivals: dict[str, Call],
+    nets: dict[torch.dtype, SparseSwin],
     plans: Sequence[SparsityPlan],
     runs: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Time image to boxes. mmdet's rows are mmdet3d's own detector, of the same weights."""
-    model = subject.model
-    original = mmdet3d_head(model)
-    heads = {"mmdet": original, "mmdet, backbone compiled": original}
-    names = [*heads, *(_name(plan, kinds[0]) for plan in (dense_plan(backbone_of(model)), *plans))]
-    names += [_name(plans[-1], kind) for kind in kinds[1:]]
-    spent: dict[str, list[list[float]]] = {name: [] for name in names}
-    calls = {
-        name: _detect(
-            subject,
-            backbones[name.replace(", backbone", "")],
-            heads.get(name, model.bbox_head),
-            spent[name].append,
+    """Time image to boxes. mmdet's rows are mmdet3d's own detector, of the same weights.
+
+    Every plan is timed in the first dtype, the last plan in all of them.
+    """
+    ways: dict[str, Way] = {
+        f"mmdet{change}": Rival(subject, rivals[backbone], decode_as_ours)
+        for change, backbone, decode_as_ours in (
+            ("", "mmdet", False),
+            (", our decoding", "mmdet", True),
+            (", backbone compiled", "mmdet compiled", False),
         )
-        for name in names
     }
+    first, *others = nets
+    timed = [(plan, first) for plan in (dense_plan(nets[first]), *plans)]
+    timed += [(plans[-1], kind) for kind in others]
+    ways |= {_name(plan, kind): Ours(subject, plan, nets[kind]) for plan, kind in timed}
+    spent: dict[str, list[list[float]]] = {name: [] for name in ways}
+    calls = {name: _timed(way, spent[name].append, subject) for name, way in ways.items()}
     rows: dict[str, Any] = {
         name: vars(one)
         for name, one in time_calls(calls, subject.images, runs, 2, progress).items()
@@ -269,33 +254,37 @@ def _time_detectors(
             part: median(times)
             for part, times in zip(PARTS, zip(*spent[name][-runs:], strict=True), strict=True)
         }
+        row["boxes"] = _count_boxes(ways[name], subject)
     return rows
 
 
-def _detect(
-    subject: Subject, backbone: Callable[[], Any], head: Any, report: Callable[[list[float]], None]
-) -> Call:
-    """Go from image to boxes as SparseFCOS3D predicts, reporting the milliseconds of each part."""
+def _timed(way: Way, report: Callable[[list[float]], None], subject: Subject) -> Call:
+    """Go from image to boxes, reporting the milliseconds of each part."""
 
-    def call() -> Any:
+    def call() -> None:
         clock = [time.perf_counter()]
-
-        def part(result: Any) -> Any:
+        result: Any = None
+        for part in (way.backbone, way.neck, way.head, way.decode):
+            result = part(result)
             wait(subject.images.device)
             clock.append(time.perf_counter())
-            return result
-
-        features = part([feature.float() for feature in backbone()])
-        levels = part(subject.model.neck(features))
-        maps = part(head(levels))
-        if head is subject.model.bbox_head:
-            boxes = part(decode(head, maps, subject.metas))
-        else:
-            boxes = part(head.predict_by_feat(*maps, batch_img_metas=subject.metas, rescale=False))
         report([(end - start) * 1e3 for start, end in pairwise(clock)])
-        return boxes
 
     return call
+
+
+@torch.no_grad()
+def _count_boxes(way: Way, subject: Subject) -> dict[str, int]:
+    """Count the boxes of all images before suppression, one for each class, and after."""
+    head = subject.model.bbox_head
+    said = way.head(way.neck(way.backbone(None)))
+    after = sum(len(one.scores_3d) for one in way.decode(said)[0])
+    if not isinstance(said, Candidates):
+        if not can_decode(head):
+            return {"after": after}
+        said = candidates_of(head, said)
+    scores = said.scores * said.centerness[:, None]
+    return {"before": int((scores > head.test_cfg.score_thr).sum()), "after": after}
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from sparsevit3d.swin.kernels.dispatch import LayerNorm, PatchEmbed, PatchMergin
 from sparsevit3d.swin.kernels.torch_private import NoticesMoves
 from sparsevit3d.swin.layers import Choice, Pruned, WindowAttention
 from sparsevit3d.swin.plan import PlanError, SparsityPlan, kept_count
-from sparsevit3d.swin.windows import WindowTable, window_table
+from sparsevit3d.swin.windows import WindowTable, token_mask, window_table
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.10 has none
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ScoreEvery = Literal["stage", "block"]
 # torch.compile cannot look into fractions.
 _kept_count = torch.compiler.assume_constant_result(kept_count)
+# Blocks that ran: their windows, and which of these they computed. None: all.
+Ran = list[tuple[WindowTable, Choice | None]]
 # dispatch.rank, its importance settled.
 Rank = Callable[[Tensor, dict[int, WindowTable], SwinBlock], Ranked]
 
@@ -55,13 +57,17 @@ class SwinStage(nn.Module):
 
     def forward(
         self, x: Tensor, height: int, width: int, ratios: Sequence[float], rank: Rank
-    ) -> Tensor:
-        """The blocks: (B, height * width, C) to the same shape, one ratio for each block pair."""
+    ) -> tuple[Tensor, Ran]:
+        """The blocks: (B, height * width, C) to the same shape, one ratio for each block pair.
+
+        The second result is what the last pair computed.
+        """
         tables = {
             block.shift: window_table(height, width, block.window, block.shift, x.device)
             for block in self.blocks
         }
         ranked: Ranked = {}
+        ran: Ran = []
         for number, block in enumerate(self.blocks):
             table = tables[block.shift]
             ratio = ratios[number // 2]
@@ -74,7 +80,8 @@ class SwinStage(nn.Module):
                 scores, order = ranked[block.shift]
                 choice = Choice(order[:, : _kept_count(len(table.tokens), ratio)], scores)
             x = block(x, table, choice)
-        return x
+            ran = [*ran, (table, choice)] if number % 2 else [(table, choice)]
+        return x, ran
 
 
 class FeatureInfo(NamedTuple):
@@ -225,29 +232,48 @@ class SparseSwin(NoticesMoves):
         Index i has (B, embed_dims * 2 ** i, H / 4 / 2 ** i, W / 4 / 2 ** i). The memory format is
         channels-last, which is how tokens lie and what convolutions like best.
         """
+        return self._run(images, self.compute, False)
+
+    def forward_computed(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The maps of ``forward``, and where each map was computed by its stage's last block pair.
+
+        The second results are (B, H, W) bool. A token counts as computed if a window that one of
+        the two blocks chose holds it.
+        """
+        outputs = self._run(images, partial(self.compute, where=True), True)
+        maps = len(self.out_indices)
+        return outputs[:maps], outputs[maps:]
+
+    def _run(self, images: Tensor, compute: graphs.Compute, where: bool) -> graphs.Outputs:
         return dispatch.replay(
             self,
-            self.compute,
+            compute,
             images,
             blocks=(block for stage in self.stages for block in stage.blocks),
             importance=self.importance,
-            key=(self.plan, self.importance),
+            key=(self.plan, self.importance, where),
             hold=partial(self._tables, images),
         )
 
-    def compute(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The same layer by layer, never replayed."""
+    def compute(self, images: Tensor, where: bool = False) -> tuple[Tensor, ...]:
+        """``forward`` layer by layer, never replayed.
+
+        With ``where``, the second results of ``forward_computed`` follow.
+        """
         x, height, width = self.patch_embed(images)
         ratios = (self._plan or SparsityPlan.uniform(0, self.depths)).ratios
         features = []
+        computed = []
         for index, stage in enumerate(self.stages):
-            x = stage(x, height, width, ratios[index], self._rank)
+            x, ran = stage(x, height, width, ratios[index], self._rank)
             if str(index) in self.norms:
                 out = self.norms[str(index)](x)
                 features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2))
+                if where:
+                    computed.append(_computed(ran, len(x)))
             if stage.downsample is not None:
                 x, height, width = stage.downsample(x, height, width)
-        return tuple(features)
+        return (*features, *computed)
 
     def _rank(self, x: Tensor, tables: dict[int, WindowTable], block: SwinBlock) -> Ranked:
         return dispatch.rank(x, tables, self.importance, self.importance_seed, block)
@@ -309,6 +335,15 @@ class SparseSwin(NoticesMoves):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.plan = plan_of_state(state)
+
+
+def _computed(ran: Ran, batch: int) -> Tensor:
+    """(batch, H, W) bool: whether one of the blocks computed a token."""
+    masks = [
+        token_mask(table, None if choice is None else choice.windows, batch)
+        for table, choice in ran
+    ]
+    return torch.stack(masks).any(0)
 
 
 def plan_of_state(state: Tensor) -> SparsityPlan | None:

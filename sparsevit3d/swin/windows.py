@@ -217,3 +217,16 @@ def window_tokens(
     else:
         places = real.nonzero().squeeze(1)
     return WindowTokens(count, mask, table.offsets, rows[places], places, image[places])
+
+
+def token_mask(table: WindowTable, windows: Tensor | None, batch: int) -> Tensor:
+    """(batch, H, W) bool: whether a token lies in one of ``windows``, (batch, kept). None: in all.
+
+    The windows are each image's own.
+    """
+    mask = torch.zeros(batch, table.padding + 1, dtype=torch.bool, device=table.tokens.device)
+    if windows is None:
+        mask.fill_(True)
+    else:
+        mask.scatter_(1, table.tokens[windows].flatten(1), True)
+    return mask[:, :-1].unflatten(1, table.size)

@@ -184,7 +184,10 @@ def test_a_report_of_a_search_shows_its_plans(synthetic, untrained, tmp_path):
     [
         (lambda root: first(root, "CAM_BACK").unlink(), "Put it back"),
         (lambda root: cut(first(root, "LIDAR_TOP"), 10), "is cut off"),
-        (lambda root: rewrite(root, "instances", "bbox_3d"), "bbox_3d that is not 7 finite numbers"),
+        (
+            lambda root: rewrite(root, "instances", "bbox_3d"),
+            "bbox_3d that is not 7 finite numbers",
+        ),
         (lambda root: smaller(first(root, "CAM_BACK")), "calibrated for 640 x 360"),
     ],
     ids=["missing image", "cut-off lidar", "box of NaN", "wrong size"],

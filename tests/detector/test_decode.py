@@ -4,17 +4,21 @@ import pytest
 import torch
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
-from mmengine.config import Config
 
 from sparsevit3d.detector.decode import decode
+from sparsevit3d.stages.config import read_config
+from tests.support.console import CONFIGS
+
+
+def head_of(**options):
+    model = read_config(CONFIGS / "fcos3d_swin-t_704x256.py").model
+    made = model.bbox_head | options | {"test_cfg": model.test_cfg, "train_cfg": model.train_cfg}
+    return MODELS.build(made).eval()
 
 
 @pytest.fixture(scope="module")
 def head():
-    model = Config.fromfile("configs/_base_/fcos3d_sparse_swin-t.py").model
-    return MODELS.build(
-        model.bbox_head | {"test_cfg": model.test_cfg, "train_cfg": model.train_cfg}
-    ).eval()
+    return head_of()
 
 
 def random_maps(scores_around):
@@ -46,12 +50,8 @@ def test_boxes_are_mmdet3ds(head, scores_around):
         assert torch.allclose(one.bboxes_3d.tensor, other.bboxes_3d.tensor, rtol=1e-5, atol=1e-5)
 
 
-def test_a_head_without_attributes_decodes_as_it_is(head):
-    model = Config.fromfile("configs/_base_/fcos3d_sparse_swin-t.py").model
-    other = MODELS.build(
-        model.bbox_head
-        | {"pred_attrs": False, "test_cfg": model.test_cfg, "train_cfg": model.train_cfg}
-    ).eval()
+def test_a_head_without_attributes_decodes_as_it_is():
+    other = head_of(pred_attrs=False)
     meta = {
         "cam2img": [[1000.0, 0, 240], [0, 1000.0, 96], [0, 0, 1]],
         "scale_factor": (1.0, 1.0),

@@ -1,46 +1,73 @@
-"""A head computed where a class may be found finds the boxes of the head computed everywhere."""
+"""A head computed in parts says what the head computed everywhere says in these parts."""
+
+import copy
 
 import pytest
 import torch
 from mmdet3d.registry import MODELS
-from mmdet3d.structures import CameraInstance3DBoxes
 
-from sparsevit3d.detector.decode import boxes_of
-from sparsevit3d.detector.lazy import lazy_head, why_dense
-from sparsevit3d.stages.config import read_config
+from sparsevit3d.detector.decode import candidates_of
+from sparsevit3d.detector.lazy import (
+    carried_head,
+    carried_neck,
+    lazy_head,
+    loss_where,
+    masked,
+    why_dense,
+)
+from sparsevit3d.stages.config import load_config, read_config
 from tests.support.console import CONFIGS
+from tests.support.round_trip import dataset_of
 
-SIZES = [(24, 60), (13, 31), (6, 15)]
-META = {
-    "cam2img": [[500.0, 0, 240], [0, 500.0, 96], [0, 0, 1]],
-    "scale_factor": (1.0, 1.0),
-    "box_type_3d": CameraInstance3DBoxes,
-}
+SIZES = [(12, 30), (7, 16), (3, 8)]
+
+
+def model_of(**options):
+    model = read_config(CONFIGS / "fcos3d_small_512x192_ln.py").model
+    torch.manual_seed(0)
+    return model | options
 
 
 def head_of(**options):
-    """The small detector's head, with random weights large enough to find many things."""
-    model = read_config(CONFIGS / "fcos3d_small_512x192_ln.py").model
-    made = model.bbox_head | options | {"test_cfg": model.test_cfg, "train_cfg": model.train_cfg}
-    torch.manual_seed(0)
-    head = MODELS.build(made).eval()
-    for parameter in head.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    torch.nn.init.constant_(head.conv_cls.bias, -4.0)
-    return head
+    """The small detector's head, with random weights so large that it finds many things."""
+    model = model_of()
+    head = MODELS.build(
+        model.bbox_head | options | {"test_cfg": model.test_cfg, "train_cfg": model.train_cfg}
+    )
+    find_much(head)
+    return head.eval()
 
 
-def equal(mine, truth):
-    assert len(mine) == len(truth)
-    for one, other in zip(mine, truth, strict=True):
-        assert torch.equal(one.labels_3d, other.labels_3d)
-        assert torch.equal(one.attr_labels, other.attr_labels)
-        assert torch.allclose(one.scores_3d, other.scores_3d, rtol=1e-5, atol=1e-6)
-        assert torch.allclose(one.bboxes_3d.tensor, other.bboxes_3d.tensor, rtol=1e-4, atol=1e-4)
+def find_much(head):
+    for module in head.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.weight, std=0.1)
+    torch.nn.init.constant_(head.conv_cls.bias, -3.0)
+
+
+def check_equal(found, truth, at_least=20):
+    """Both hold the same candidates, in an order of their own."""
+    assert len(found.level) >= len(truth.level) >= at_least
+    places = {
+        (level, image, tuple(point)): row
+        for row, (level, image, point) in enumerate(
+            zip(found.level.tolist(), found.image.tolist(), found.points.tolist(), strict=True)
+        )
+    }
+    rows = [
+        places[level, image, tuple(point)]
+        for level, image, point in zip(
+            truth.level.tolist(), truth.image.tolist(), truth.points.tolist(), strict=True
+        )
+    ]
+    for name in ("directions", "attributes"):
+        assert torch.equal(getattr(found, name)[rows], getattr(truth, name))
+    for name in ("scores", "boxes", "centerness"):
+        assert torch.allclose(getattr(found, name)[rows], getattr(truth, name), 1e-4, 1e-5)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("threshold", [0.03, 0.3, 0.9])
+@pytest.mark.parametrize("threshold", [0.03, 0.05])
 @pytest.mark.parametrize(
     "options",
     [
@@ -48,17 +75,111 @@ def equal(mine, truth):
         {"centerness_on_reg": False},
         {"stacked_convs": 1},
         {"reg_branch": ((), (64, 32), (), (64,), ()), "centerness_branch": (48, 32)},
-        {"bbox_coder": dict(base_dims=None, base_depths=None)},
+        {"bbox_coder": {"base_dims": None, "base_depths": None}},
     ],
     ids=["as configured", "centerness by class", "one layer", "deep branches", "no priors"],
 )
-def test_boxes_are_those_of_mmdet3ds_dense_head(options, threshold):
+def test_nothing_that_may_be_a_box_is_lost_or_changed(options, threshold):
     head = head_of(**options)
     assert why_dense(head) == ""
     head.test_cfg.score_thr = threshold
     maps = [torch.randn(2, 64, *size) for size in SIZES]
-    truth, _ = head.predict_by_feat(
-        *head([one.clone() for one in maps]), batch_img_metas=[META] * 2, rescale=False
+    truth = candidates_of(head, head([one.clone() for one in maps]))
+    check_equal(lazy_head(head, maps, most=1.1), truth)
+    assert lazy_head(head, maps, most=0.0) is None
+
+
+@torch.no_grad()
+def test_where_no_class_is_found_nothing_else_is_computed():
+    head = head_of()
+    head.test_cfg.score_thr = 0.999
+    found = lazy_head(head, [torch.randn(2, 64, *size) for size in SIZES])
+    assert found.boxes.shape == (0, 9)
+    assert len(found.attributes) == len(found.image) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"norm_cfg": {"type": "GN", "num_groups": 32}}, "norm_cfg"),
+        ({"dcn_on_last_conv": True}, "dcn_on_last_conv"),
+        ({"pred_attrs": False}, "pred_attrs"),
+    ],
+)
+def test_a_head_that_sees_farther_is_told_by_name(options, words):
+    assert words in why_dense(head_of(**options))
+    with pytest.raises(ValueError, match=f"carry=True is not to be had, because .*{words}"):
+        MODELS.build(model_of(carry=True, bbox_head=model_of().bbox_head | options))
+    assert not MODELS.build(model_of(bbox_head=model_of().bbox_head | options)).carry
+
+
+def detector(plan, levels=3):
+    strides = [8, 16, 32, 64, 128][:levels]
+    model = model_of(carry=True)
+    model.neck |= {"num_outs": levels, "add_extra_convs": "on_output"}
+    model.bbox_head |= {"strides": strides, "regress_ranges": ((-1, 1e8),) * levels}
+    made = MODELS.build(model)
+    find_much(made.bbox_head)
+    made.backbone.plan = plan
+    return made.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("plan", ["0.5|0.6|0.7|0.5", "0|0|0|0", "0.8|0.8|0.8|0.8"])
+@pytest.mark.parametrize("size", [(96, 160), (64, 104)], ids=["whole windows", "padding"])
+@pytest.mark.parametrize("levels", [3, 5])
+def test_carried_windows_are_the_dense_head_where_windows_were_computed(plan, size, levels):
+    model = detector(plan, levels)
+    head = model.bbox_head
+    features, computed = model.backbone.forward_computed(torch.randn(2, 3, *size))
+    assert all(mask.all() for mask in computed) == (plan == "0|0|0|0")
+    maps = head([one.clone() for one in model.neck(features)])
+    found = carried_head(head, carried_neck(model.neck, head, features, computed, most=1.1))
+    check_equal(found, candidates_of(head, masked(maps, computed)))
+    assert carried_neck(model.neck, head, features, computed, most=0.0) is None
+    if plan == "0|0|0|0":  # an oracle that keeps all windows changes nothing
+        check_equal(found, candidates_of(head, maps))
+
+
+def test_a_loss_counts_computed_places_alone():
+    head = head_of().train()
+    maps = [torch.randn(2, 64, *size, requires_grad=True) for size in SIZES]
+    computed = [torch.zeros(2, *size, dtype=torch.bool) for size in SIZES]
+    computed[0][0, 2:5, 4:9] = True
+    scores, *_ = masked(head(maps), computed)
+    scores[0].sum().backward()
+    seen = maps[0].grad.abs().sum(1) > 0
+    assert seen[0, :8, 1:12].all()  # as far around as three layers see
+    assert seen.sum() == 8 * 11
+    assert [float(one.detach().max()) for one in scores[1:]] == [-20.0, -20.0]
+
+
+@pytest.fixture(scope="module")
+def real_batch(synthetic):
+    """A head in training, random maps for it, and two images with their true objects."""
+    config = load_config(CONFIGS / "fcos3d_small_512x192_ln.py", synthetic)
+    dataset = dataset_of(config, "val", False)
+    samples = [dataset[number]["data_samples"] for number in range(2)]
+    head = MODELS.build(
+        config.model.bbox_head
+        | {"test_cfg": config.model.test_cfg, "train_cfg": config.model.train_cfg}
     )
-    found = lazy_head(head, maps, most=1.1)
-    equal(boxes_of(head, found, [META] * 2), truth)
+    torch.manual_seed(0)
+    sizes = [(24, 64), (12, 32), (6, 16)]
+    return head.train(), [torch.randn(2, 64, *size) for size in sizes], samples
+
+
+def test_an_unseen_object_is_no_target(real_batch):
+    """Objects where nothing was computed are background there, and change no other loss."""
+    head, maps, samples = real_batch
+    nothing = [torch.zeros(len(one), *one.shape[2:], dtype=torch.bool) for one in maps]
+    losses = loss_where(head, maps, copy.deepcopy(samples), nothing)
+    assert all(float(loss) < 1e-6 for loss in losses.values())
+    everything = [~mask for mask in nothing]
+    truth = head.loss(maps, copy.deepcopy(samples))
+    found = loss_where(head, maps, copy.deepcopy(samples), everything)
+    assert found.keys() == truth.keys()
+    for name, loss in truth.items():
+        assert torch.equal(found[name], loss)
+        assert float(loss) > 0
+    assert "get_targets" not in vars(head)

@@ -10,7 +10,6 @@ from tests.support.private_names import private_names
 HOMES = {"_cfg_dict": Config({})}
 
 
-
 def test_every_private_name_is_named_here_and_is_there():
     assert private_names(Path(mm_private.__file__)) == HOMES.keys()
     for name, home in HOMES.items():

@@ -75,7 +75,9 @@ def test_a_box_that_is_not_finite_suppresses_none():
 
 
 def test_circles_keep_the_best_of_a_place():
-    boxes = torch.tensor([[0.0, 0, 1, 1, 0], [0.9, 0, 1, 1, 0], [1.8, 0, 1, 1, 0], [0.0, 0, 9, 9, 0]])
+    boxes = torch.tensor(
+        [[0.0, 0, 1, 1, 0], [0.9, 0, 1, 1, 0], [1.8, 0, 1, 1, 0], [0.0, 0, 9, 9, 0]]
+    )
     score = torch.tensor([0.9, 0.8, 0.7, 0.6])
     groups = torch.tensor([0, 0, 0, 1])
     assert circle_nms(boxes, score, groups, torch.ones(4)).tolist() == [0, 2, 3]
