@@ -100,19 +100,32 @@ def boxes_of(
     else:
         kept = rotated_nms(seen_from_above, scores, groups, config.nms_thr)
     counts = torch.bincount(image[kept], minlength=len(metas)).tolist()
-    found = []
-    for meta, rows in zip(metas, kept.split(counts), strict=True):
-        if len(rows) > config.max_per_img:
-            rows = rows[scores[rows].sort(descending=True)[1][: config.max_per_img]]
-        one = InstanceData()
-        one.bboxes_3d = meta["box_type_3d"](
-            boxes[place[rows]], box_dim=head.bbox_code_size, origin=(0.5, 0.5, 0.5)
+    rows = torch.cat(
+        [
+            part[scores[part].sort(descending=True)[1][: config.max_per_img]]
+            if len(part) > config.max_per_img
+            else part
+            for part in kept.split(counts)
+        ]
+    )
+    counts = [min(count, config.max_per_img) for count in counts]
+    of_image = zip(
+        metas,
+        boxes[place[rows]].split(counts),
+        scores[rows].split(counts),
+        label[rows].split(counts),
+        candidates.attributes[place[rows]].split(counts),
+        strict=True,
+    )
+    return [
+        InstanceData(
+            bboxes_3d=meta["box_type_3d"](box, box_dim=head.bbox_code_size, origin=(0.5, 0.5, 0.5)),
+            scores_3d=score,
+            labels_3d=labels,
+            attr_labels=attributes,
         )
-        one.scores_3d = scores[rows]
-        one.labels_3d = label[rows]
-        one.attr_labels = candidates.attributes[place[rows]]
-        found.append(one)
-    return found
+        for meta, box, score, labels, attributes in of_image
+    ]
 
 
 def _best_of_levels(candidates: Candidates, images: int, config: Any) -> Candidates:

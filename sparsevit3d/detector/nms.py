@@ -28,7 +28,7 @@ def rotated_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float)
 
     Returns:
         Tensor: (kept,) places among ``boxes``, group by group, the best first. They are those that
-        mmcv's ``nms_rotated`` keeps of each group.
+        mmcv's ``nms_rotated`` keeps of each group, which orders equal scores at will.
     """
     order = _by_group(scores, groups)
     boxes = boxes[order]

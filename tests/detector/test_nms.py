@@ -18,11 +18,13 @@ scores = st.sampled_from([0.1, 0.2, 0.5, 0.5, 0.9])
 
 
 def mmcvs(boxes, scores, groups, threshold):
+    """Its operator orders equal scores at will, so it is given ranks: the first one is better."""
     kept = []
     for group in groups.unique().tolist():
         own = (groups == group).nonzero().squeeze(1)
         own = own[scores[own].sort(descending=True, stable=True)[1]]
-        kept.append(own[nms_rotated(boxes[own], scores[own], threshold)[1]])
+        ranks = torch.arange(len(own), 0, -1).float()
+        kept.append(own[nms_rotated(boxes[own], ranks, threshold)[1]])
     return torch.cat(kept) if kept else groups
 
 

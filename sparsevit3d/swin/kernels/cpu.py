@@ -22,9 +22,11 @@ from sparsevit3d.swin.kernels import torch_private
 from sparsevit3d.swin.layers import PatchMerging, SwinBlock, pad_to_even
 from sparsevit3d.swin.windows import WindowTable
 
-TILE = (
-    64  # windows. With 7 x 7 tokens, those of Swin's first stage fill a few MB between two layers
-)
+# Windows of a tile, at least. With 7 x 7 tokens, those of Swin's first stage fill a few MB between
+# two layers.
+TILE = 64
+# Values of a tile's tokens, at least. In smaller tiles, launching operators takes the most time.
+VALUES = 1 << 19
 HALF = torch_private.ONEDNN_HAS_BFLOAT16
 DTYPES = (torch.float32, torch.bfloat16) if HALF else (torch.float32,)
 
@@ -100,11 +102,17 @@ def compute_block(
     start = (torch.arange(batch) * tokens)[:, None].expand_as(windows).flatten()
     windows = windows.flatten()
     edge = table.edge[windows]
+    at_once = _tile_of(block)
     for special in (False, True):
-        for tile in (edge == special).nonzero().squeeze(1).split(TILE):
+        for tile in (edge == special).nonzero().squeeze(1).split(at_once):
             if len(tile):
                 _compute_tile(block, flat, table, windows[tile], start[tile], special)
     return x
+
+
+def _tile_of(block: SwinBlock) -> int:
+    """How many windows a tile of ``block`` has."""
+    return max(TILE, VALUES // (block.window**2 * block.fc1.in_features))
 
 
 def _compute_tile(
@@ -167,7 +175,7 @@ def _prepared(module: nn.Module, prepare: Callable[[Any], Prepared]) -> Prepared
 
 
 def _prepare_block(offsets: Tensor, block: SwinBlock) -> Prepared:
-    rows = TILE * block.window**2
+    rows = _tile_of(block) * block.window**2
     layers = (block.attn.qkv, block.attn.proj, block.fc1, block.fc2)
     products = tuple(
         Product(torch_private.pack_weight(layer.weight, rows), layer.bias) for layer in layers
