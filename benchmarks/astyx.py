@@ -65,10 +65,10 @@ class Arm:
 ARMS = {
     "scratch": Arm("from nothing, 60 epochs", False, 60),
     "from_streets": Arm("from made streets, 40 epochs", True, 40),
-    "short": Arm("from made streets, 20 epochs", True, 20),
-    "small": Arm("the same at 512 x 160", True, 20, ("image_size=[512,160]",)),
+    "short": Arm("from made streets, 8 epochs", True, 8),
+    "small": Arm("the same at 512 x 160", True, 8, ("image_size=[512,160]",)),
     "no_colours": Arm(
-        "the same, colours unchanged", True, 20, (), ("mmdet.PhotoMetricDistortion",)
+        "the same, colours unchanged", True, 8, (), ("mmdet.PhotoMetricDistortion",)
     ),
 }
 
