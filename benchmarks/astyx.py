@@ -67,9 +67,7 @@ ARMS = {
     "from_streets": Arm("from made streets, 40 epochs", True, 40),
     "short": Arm("from made streets, 8 epochs", True, 8),
     "small": Arm("the same at 512 x 160", True, 8, ("image_size=[512,160]",)),
-    "no_colours": Arm(
-        "the same, colours unchanged", True, 8, (), ("mmdet.PhotoMetricDistortion",)
-    ),
+    "no_colours": Arm("the same, colours unchanged", True, 8, (), ("mmdet.PhotoMetricDistortion",)),
 }
 
 

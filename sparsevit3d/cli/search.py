@@ -42,14 +42,20 @@ def run(
     max_macs: Annotated[
         str | None,
         typer.Option(
-            help="Budget: share of the dense backbone's MACs, such as 0.6, or an image's, such "
-            "as 1.2G"
+            help="Budget: share of the dense MACs, such as 0.6, or an image's, such as 1.2G"
         ),
     ] = None,
     max_ms: Annotated[
         float | None,
-        typer.Option(help="Budget: milliseconds of the backbone, on --device at --shape"),
+        typer.Option(help="Budget: milliseconds; of the backbone, on --device at --shape"),
     ] = None,
+    of: Annotated[
+        Literal["backbone", "detector"],
+        typer.Option(
+            help="What the budgets count. The whole detector is run under every plan, on keyframes "
+            "of the search split, by this process"
+        ),
+    ] = "backbone",
     latency: Annotated[
         Literal["predicted", "measured"],
         typer.Option(
@@ -136,6 +142,9 @@ def run(
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --max-ms 45 --work-dir work_dirs/at_45_ms
 
+    Example: sparsevit3d search configs/fcos3d_small_512x192_ln.py --from
+    work_dirs/adapted/epoch_0001.pth --of detector --max-ms 90 --work-dir work_dirs/whole
+
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --front --work-dir work_dirs/front
     """
@@ -165,11 +174,11 @@ def run(
     if share is gmacs is max_ms is None and kind != "front":
         share = 0.6
     machine = None
-    if max_ms is not None:
+    if max_ms is not None and of == "backbone":
         sides = parse_shape(shape or keyframe_shape(experiment, SPLIT))
         machine = Machine.here(known_device(device), dtype, sides)
     request = Request(
-        kind, Settings(population, parents, generations), share, gmacs, max_ms, latency, machine
+        kind, Settings(population, parents, generations), share, gmacs, max_ms, latency, machine, of
     )
     question = Question(experiment, weights, score, keyframes, threads)
     usual = torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // threads)

@@ -86,7 +86,7 @@ def boxes_of(
     """
     config = head.test_cfg
     candidates = _best_of_levels(candidates, len(metas), config)
-    boxes = _in_space(head, candidates, metas)
+    boxes = in_space(head, candidates, metas)
     scores = candidates.scores * candidates.centerness[:, None]
     place, label = (scores > config.score_thr).nonzero().unbind(1)
     scores = scores[place, label]
@@ -142,7 +142,7 @@ def _best_of_levels(candidates: Candidates, images: int, config: Any) -> Candida
     return Candidates(*(one[order] for one in candidates))
 
 
-def _in_space(head: Any, candidates: Candidates, metas: Sequence[dict[str, Any]]) -> Tensor:
+def in_space(head: Any, candidates: Candidates, metas: Sequence[dict[str, Any]]) -> Tensor:
     """(n, code size) boxes in the cameras' frames, with global yaws."""
     boxes = candidates.boxes[:, : head.bbox_code_size].clone()
     cameras = torch.eye(4, dtype=boxes.dtype).repeat(len(metas), 1, 1)

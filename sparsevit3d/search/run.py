@@ -27,6 +27,7 @@ from sparsevit3d.search.algorithms import (
     UniformSearch,
 )
 from sparsevit3d.search.budget import Budget, Limit
+from sparsevit3d.search.detector_cost import DetectorCost
 from sparsevit3d.search.journal import Journal, ScoreCache
 from sparsevit3d.search.loop import measured, run
 from sparsevit3d.search.objective import Question
@@ -58,6 +59,9 @@ class Request:
         max_ms (float or None): Milliseconds of the backbone on ``machine``. Default: None.
         latency (str): "predicted" from a table or "measured" plan by plan. Default: "predicted".
         machine (Machine or None): The machine that ``max_ms`` is meant for. Default: None.
+        of (str): What the limits count: the "backbone", or the whole "detector" on keyframes of the
+            split that plans are judged on. Then every plan is run, and ``max_ms`` is meant for the
+            machine that searches. Default: "backbone".
     """
 
     algorithm: str = "evolution"
@@ -67,6 +71,7 @@ class Request:
     max_ms: float | None = None
     latency: str = "predicted"
     machine: Machine | None = None
+    of: str = "backbone"
 
 
 def limits(
@@ -101,9 +106,12 @@ def search(
             for old in (work_dir / TABLE, *(work_dir / FRONT).glob("plan_*.json")):
                 old.unlink(missing_ok=True)
         try:
-            budget = make_budget(
-                net, question.config.image_size, request, work_dir, journal, progress
-            )
+            if request.of == "detector":
+                budget = budget_of_detector(question, request, journal)
+            else:
+                budget = make_budget(
+                    net, question.config.image_size, request, work_dir, journal, progress
+                )
             algorithm = make_algorithm(net, budget, request, question.config.image_size, seed)
         except InputError:
             if journal.is_new:  # so that the next attempt may be made in the same place
@@ -154,6 +162,22 @@ def make_budget(
         table = _table(net, request.machine, work_dir, progress)
         return Budget(*counted, Limit(MS, request.max_ms, table.predict, table.fastest()))
     return Budget(*counted, Limit(MS, request.max_ms, _measured(net, request.machine, journal)))
+
+
+def budget_of_detector(question: Question, request: Request, journal: Journal) -> Budget:
+    """Make the limits of ``request`` for the whole detector. All costs go into the journal.
+
+    Raises InputError where no plan meets the limits.
+    """
+    costs = DetectorCost(question)
+    gmacs = measured(journal, GMACS, costs.gmacs)
+    dense = gmacs(SparsityPlan.uniform(0, costs.net.depths))
+    every = {SHARE: lambda plan: gmacs(plan) / dense, GMACS: gmacs}
+    every[MS] = measured(journal, MS, costs.ms)
+    wanted = limits(request.max_macs, request.max_gmacs, request.max_ms)
+    budget = Budget(*(Limit(unit, wanted[unit], every[unit]) for unit in every if unit in wanted))
+    budget.cheapest(costs.net.depths)
+    return budget
 
 
 def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress) -> LatencyTable:
@@ -222,7 +246,7 @@ def write_answer(
         "data": {"root": question.config.data_root, "sha256": question.identity["data"]},
         "versions": {name: version(name) for name in (*PACKAGES, "sparsevit3d")},
     }
-    if request.max_ms is not None and request.latency == "predicted":
+    if request.max_ms is not None and (request.of, request.latency) == ("backbone", "predicted"):
         table = MeasuredTable.load(work_dir / TABLE)
         origin["latency_table"] = table and asdict(table.accuracy)
 

@@ -101,15 +101,24 @@ def fresh_subject(config: Config, shape: str, device: str) -> Subject:
     return Subject(model, images, [meta] * len(images), "fresh weights, random images")
 
 
-def trained_subject(config: Config, checkpoint: Path, split: str) -> Subject:
-    """Load a checkpoint's detector under its plan, and the images of the split's first keyframe."""
+def trained_subject(
+    config: Config, checkpoint: Path, split: str, keyframes: Sequence[int] = (0,)
+) -> Subject:
+    """Load a checkpoint's detector under its plan, and the images of some of the split's keyframes.
+
+    The first keyframe is the default.
+    """
     config = copy.deepcopy(config)
     use_split(config, split)
     model = load_detector(config, checkpoint, None)
-    batch = model.data_preprocessor(load_keyframe(config, 0)[0])
-    metas = [sample.metainfo for sample in batch["data_samples"]]
+    batches = [model.data_preprocessor(load_keyframe(config, number)[0]) for number in keyframes]
     return Subject(
-        model, batch["inputs"]["imgs"], metas, f"{checkpoint.name}, first keyframe of {split}"
+        model,
+        torch.cat([batch["inputs"]["imgs"] for batch in batches]),
+        [sample.metainfo for batch in batches for sample in batch["data_samples"]],
+        f"{checkpoint.name}, "
+        + ("first keyframe" if len(keyframes) == 1 else f"{len(keyframes)} keyframes")
+        + f" of {split}",
     )
 
 

@@ -19,9 +19,11 @@ from sparsevit3d.cost.latency_table import Machine, MeasuredTable, table_for
 from sparsevit3d.cost.macs import count_macs, kept_windows
 from sparsevit3d.errors import InputError
 from sparsevit3d.search.algorithms import Settings
+from sparsevit3d.search.detector_cost import DetectorCost
 from sparsevit3d.search.objective import Objective, Question
 from sparsevit3d.search.run import MS, SHARE, Request, search
 from sparsevit3d.search.workers import Here
+from sparsevit3d.stages.benchmark import count_gmacs
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.swin.plan import SparsityPlan, every_plan
@@ -130,6 +132,23 @@ def test_a_budget_that_no_plan_meets_leaves_the_folder_free(config, untrained, t
         search_in(tmp_path / "w", question, max_macs=0.05)
     assert search_in(tmp_path / "w", question, max_gmacs=0.2, max_macs=0.9).exists()
     assert not (tmp_path / "w/latency_table.json").exists()
+
+
+def test_a_budget_may_be_of_the_whole_detector(config, untrained, tmp_path, cache):
+    question = Question(config, untrained)
+    path = search_in(tmp_path / "w", question, max_macs=0.9, of="detector")
+    found = json.loads(path.read_text())
+    costs = DetectorCost(question)
+    dense = SparsityPlan.uniform(0, costs.net.depths)
+    images = costs.subject.images
+    whole = sum(count_gmacs(costs.subject.model, images).values()) / len(images)
+    assert costs.gmacs(dense) == pytest.approx(whole)
+    share = costs.gmacs(SparsityPlan.parse(found["plan"])) / whole
+    assert found["costs"][SHARE] == pytest.approx(share)
+    assert share <= 0.9
+    assert costs.ms(dense) > 0
+    with pytest.raises(InputError, match="its of is detector, not backbone"):
+        search_in(tmp_path / "w", question, max_macs=0.9)
 
 
 def test_a_front_leaves_a_plan_file_for_each_of_its_plans(config, untrained, tmp_path, cache):
