@@ -19,13 +19,14 @@ from sparsevit3d.detector.places import (
     Grid,
     Rows,
     apply_all,
+    apply_beside,
     grid_of_maps,
     is_local,
     point_wise,
 )
 
 NOTHING = -20.0  # a logit: a score of 2e-9
-MOST = 0.5  # share of all places from which on the dense head is quicker
+MOST = 0.6  # share of all places from which on the dense head is quicker
 
 
 class Candidates(NamedTuple):
@@ -219,20 +220,20 @@ def _candidates(
     ``classes`` are the results of the head's ``cls_convs``, ``inputs`` the neck's maps, as far
     around as they are read.
     """
-    wide = grid.widen(places, max(map(len, _branches(head))))
+    branches = _branches(head)
+    wide = grid.widen(places, max(map(len, branches)))
     boxes = Rows.at(wide, apply_all(head.reg_convs, inputs, wide, grid), grid)
-
-    def branch(layers: Any, last: nn.Conv2d, x: Rows) -> Tensor:
-        return point_wise(last, apply_all(list(layers or ()), x, places, grid))
-
-    raw = [
-        branch(layers, last, boxes)
-        for layers, last in zip(head.conv_reg_prevs, head.conv_regs, strict=True)
-    ]
-    centerness = branch(
-        head.conv_centerness_prev,
-        head.conv_centerness,
-        boxes if head.centerness_on_reg else classes,
+    by_class = [False] * len(head.conv_regs) + [False, True, not head.centerness_on_reg]
+    seen: list[Tensor] = [places] * len(branches)
+    for x, wanted in ((boxes, False), (classes, True)):
+        own = [number for number, of_class in enumerate(by_class) if of_class == wanted]
+        for number, one in zip(
+            own, _apply_branches([branches[n] for n in own], x, places, grid), strict=True
+        ):
+            seen[number] = one
+    last = (*head.conv_regs, head.conv_dir_cls, head.conv_attr, head.conv_centerness)
+    *raw, directions, attributes, centerness = (
+        point_wise(conv, x) for conv, x in zip(last, seen, strict=True)
     )
     level = grid.level[places]
     stride = torch.tensor(head.strides, device=level.device)[level, None]
@@ -242,10 +243,22 @@ def _candidates(
         (grid.point[places] * stride + stride // 2).to(logits),
         logits.sigmoid(),
         _decode(head, torch.cat(raw, 1), logits, level),
-        branch(head.conv_dir_cls_prev, head.conv_dir_cls, boxes).argmax(1),
-        branch(head.conv_attr_prev, head.conv_attr, classes).argmax(1),
+        directions.argmax(1),
+        attributes.argmax(1),
         centerness.sigmoid().squeeze(1),
     )
+
+
+def _apply_branches(
+    branches: Sequence[Sequence[Any]], x: Rows, places: Tensor, grid: Grid
+) -> list[Tensor]:
+    """Compute branches of the same input at ``places``. Those of one layer share what they read."""
+    single = [branch[0] for branch in branches if len(branch) == 1]
+    beside = iter(apply_beside(single, x, places, grid) if single else ())
+    return [
+        next(beside) if len(branch) == 1 else apply_all(branch, x, places, grid)
+        for branch in branches
+    ]
 
 
 def _decode(head: Any, boxes: Tensor, logits: Tensor, level: Tensor) -> Tensor:

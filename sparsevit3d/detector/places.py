@@ -167,18 +167,29 @@ def apply(layer: ConvModule, x: Rows, places: Tensor, grid: Grid) -> Tensor:
 
     ``x`` needs to have the places and their neighbours.
     """
-    conv = layer.conv
-    weight = conv.weight.permute(0, 2, 3, 1).reshape(conv.out_channels, -1)
+    return apply_beside([layer], x, places, grid)[0]
+
+
+def apply_beside(layers: Sequence[ConvModule], x: Rows, places: Tensor, grid: Grid) -> list[Tensor]:
+    """Compute local layers of the same input at ``places``. Its values are gathered once."""
+    convs = [layer.conv for layer in layers]
+    weights = [conv.weight.permute(0, 2, 3, 1).flatten(1) for conv in convs]
+    weight = weights[0] if len(layers) == 1 else torch.cat(weights)
     tile = max(1, GATHERED // weight.shape[1])
-    parts = [
-        F.linear(x.at_places(grid.neighbours(some)), weight, conv.bias)
-        for some in places.split(tile)
-    ]
+    parts = [F.linear(x.at_places(grid.neighbours(some)), weight) for some in places.split(tile)]
     values = parts[0] if len(parts) == 1 else torch.cat(parts)
+    own = values.split([conv.out_channels for conv in convs], 1)
+    return [_finish(layer, one) for layer, one in zip(layers, own, strict=True)]
+
+
+def _finish(layer: ConvModule, x: Tensor) -> Tensor:
+    """Add the bias to a convolution's results (n, channels), normalise them and activate."""
+    if layer.conv.bias is not None:
+        x = x + layer.conv.bias
     if layer.with_norm:
         norm = layer.norm
-        values = F.layer_norm(values, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-    return values.relu_() if layer.with_activation else values
+        x = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return x.relu() if layer.with_activation else x
 
 
 def apply_all(layers: Sequence[ConvModule], x: Rows, places: Tensor, grid: Grid) -> Tensor:
