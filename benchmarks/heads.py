@@ -29,11 +29,11 @@ from sparsevit3d.stages.train import train
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/fcos3d_small_synthetic.py"
-PLACE = {"norm_cfg": {"type": "LN2d"}}
+LAYER_NORM = {"norm_cfg": {"type": "LN2d"}}
 ARMS: dict[str, dict[str, Any]] = {
-    "group norm": {},
-    "norm over one place": PLACE,
-    "norm over one place, centerness from the class branch": PLACE | {"centerness_on_reg": False},
+    "group_norm": {},
+    "layer_norm": LAYER_NORM,
+    "layer_norm_centerness_by_class": LAYER_NORM | {"centerness_on_reg": False},
 }
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
     for seed in options.seeds:
         for name in ARMS:
-            folder = options.work_dir / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
+            folder = options.work_dir / f"{name}_{seed}"
             found[name].append(run(name, seed, options.root, folder))
             document = {
                 "command": "python -m benchmarks.heads ROOT --work-dir DIR",
@@ -58,10 +58,10 @@ def main() -> None:
                 "torch": torch.__version__,
                 "seeds": options.seeds,
                 "mAP": {arm: [one["mAP"] for one in rows] for arm, rows in found.items()},
-                "points over group norm (95%)": {
-                    arm: over(rows, found["group norm"])
+                "points_over_group_norm": {
+                    arm: over(rows, found["group_norm"])
                     for arm, rows in found.items()
-                    if rows and arm != "group norm"
+                    if rows and arm != "group_norm"
                 },
             }
             write_json(options.out, document)

@@ -133,7 +133,7 @@ def compare(dense: Subject, pruned: Subject, text: str | None, runs: int) -> dic
     rival = mmdet_swin(net)
     ways: dict[str, Any] = {
         "mmdet3d": Rival(dense, lambda: rival(dense.images), False),
-        "mmdet3d, our decoding": Rival(dense, lambda: rival(dense.images), True),
+        "mmdet3d_our_decoding": Rival(dense, lambda: rival(dense.images), True),
         "dense_before": Before(dense, lambda: net(dense.images), False),
         "dense": Ours(dense, nothing, net),
         "pruned": Ours(pruned, plan, sparse),
@@ -147,20 +147,19 @@ def compare(dense: Subject, pruned: Subject, text: str | None, runs: int) -> dic
                 memory[name] = added_memory(lambda way=way: parts_of(way))
             spent[name].append(parts_of(way))
     ms = {name: of_parts(times[WARM_UP:]) for name, times in spent.items()}
-    total = {name: one["in all"] for name, one in ms.items()}
+    total = {name: one["total"] for name, one in ms.items()}
     return {
         "subjects": [dense.origin, pruned.origin],
         "plan": str(plan),
-        "share of the backbone's MACs": count_macs(sparse, size, plan)
-        / count_macs(sparse, size, nothing),
+        "macs_share": count_macs(sparse, size, plan) / count_macs(sparse, size, nothing),
         "ms": ms,
         "ratios": {
-            "pruned over dense": total["dense"] / total["pruned"],
-            "pruned over dense_before": total["dense_before"] / total["pruned"],
-            "pruned over mmdet3d": total["mmdet3d"] / total["pruned"],
-            "dense over mmdet3d": total["mmdet3d"] / total["dense"],
+            "pruned_over_dense": total["dense"] / total["pruned"],
+            "pruned_over_dense_before": total["dense_before"] / total["pruned"],
+            "pruned_over_mmdet3d": total["mmdet3d"] / total["pruned"],
+            "dense_over_mmdet3d": total["mmdet3d"] / total["dense"],
         },
-        "added memory, MB": memory,
+        "added_memory_mb": memory,
         "boxes": {name: count_boxes(way) for name, way in ways.items() if name != "dense_before"},
     }
 
@@ -178,7 +177,7 @@ def parts_of(way: Any) -> list[float]:
 def of_parts(times: list[list[float]]) -> dict[str, float]:
     rows = dict(zip(PARTS, map(median, zip(*times, strict=True)), strict=True))
     return {name: round(value, 2) for name, value in rows.items()} | {
-        "in all": round(median(map(sum, times)), 2)
+        "total": round(median(map(sum, times)), 2)
     }
 
 

@@ -14,20 +14,20 @@ from sparsevit3d.detector.lazy import Candidates
 from sparsevit3d.detector.nms import circle_nms, rotated_nms
 
 
-def decode(head: Any, said: Any, metas: list[dict[str, Any]]) -> tuple[list[InstanceData], Any]:
+def decode(head: Any, outputs: Any, metas: list[dict[str, Any]]) -> tuple[list[InstanceData], Any]:
     """Find the boxes of ``head.predict_by_feat`` in network pixels, more quickly for FCOS3D's head.
 
-    ``said`` is what the head says: its maps, or Candidates.
+    ``outputs`` is what the head says: its maps, or Candidates.
 
     mmdet3d decodes the best ``nms_pre`` locations of every level and image. It then drops those
     below ``score_thr``, which are nearly all. Here only the others are decoded, of all levels and
     images at once.
     """
-    if isinstance(said, Candidates):
-        return boxes_of(head, said, metas), None
+    if isinstance(outputs, Candidates):
+        return boxes_of(head, outputs, metas), None
     if not can_decode(head):
-        return head.predict_by_feat(*said, batch_img_metas=metas, rescale=False)
-    return boxes_of(head, candidates_of(head, said), metas), None
+        return head.predict_by_feat(*outputs, batch_img_metas=metas, rescale=False)
+    return boxes_of(head, candidates_of(head, outputs), metas), None
 
 
 def can_decode(head: Any) -> bool:

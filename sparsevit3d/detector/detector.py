@@ -67,10 +67,13 @@ class SparseFCOS3D(FCOSMono3D):
         use_any_memory_format(self)
         self.carry = carry
         if carry and (why := why_dense(self.bbox_head) or why_whole(self.neck)):
-            raise ValueError(f"SparseFCOS3D: carry=True is not to be had, because {why}")
+            raise ValueError(
+                f"SparseFCOS3D does not support carry=True here: {why}. Set carry=False, or change "
+                "that part of the config."
+            )
 
     def loss(self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, **kwargs: Any) -> Any:
-        features, computed = self.features(batch_inputs["imgs"])
+        features, computed = self.backbone_maps(batch_inputs["imgs"])
         levels = [one.float() for one in self.neck(features)]
         with torch.autocast(levels[0].device.type, enabled=False):
             if not computed:
@@ -83,21 +86,21 @@ class SparseFCOS3D(FCOSMono3D):
         del rescale
         images = batch_inputs["imgs"]
         metas = [sample.metainfo for sample in batch_data_samples]
-        said: Any
+        outputs: Any
         if self.test_cfg.get("flip"):
-            said = merge_flipped(
+            outputs = merge_flipped(
                 self._maps(images),
                 self._maps(images.flip(-1)),
                 images.shape[-1],
                 self.bbox_head.strides,
             )
         else:
-            features, computed = self.features(images)
-            said = self.said(self.levels(features, computed), computed)
-        boxes, boxes_2d = decode(self.bbox_head, said, metas)
+            features, computed = self.backbone_maps(images)
+            outputs = self.head_outputs(self.neck_maps(features, computed), computed)
+        boxes, boxes_2d = decode(self.bbox_head, outputs, metas)
         return self.add_pred_to_datasample(batch_data_samples, boxes, boxes_2d)
 
-    def features(self, images: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def backbone_maps(self, images: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """The backbone's maps, (N, C, H, W), and where they count, (N, H, W) bool.
 
         Without ``carry`` they count everywhere, and the second result is empty.
@@ -106,7 +109,7 @@ class SparseFCOS3D(FCOSMono3D):
             return self.backbone.forward_computed(images)
         return self.backbone(images), ()
 
-    def levels(self, features: Sequence[Tensor], computed: Sequence[Tensor]) -> Levels:
+    def neck_maps(self, features: Sequence[Tensor], computed: Sequence[Tensor]) -> Levels:
         """The neck's maps in float32, level by level, or the part of them that is needed."""
         if computed:
             with torch.autocast(features[0].device.type, enabled=False):
@@ -116,7 +119,7 @@ class SparseFCOS3D(FCOSMono3D):
                     return part
         return [one.float() for one in self.neck(features)]
 
-    def said(self, levels: Levels, computed: Sequence[Tensor]) -> Any:
+    def head_outputs(self, levels: Levels, computed: Sequence[Tensor]) -> Any:
         """What the head says, for :func:`decode`: with as little of the head as boxes take."""
         head = self.bbox_head
         if isinstance(levels, Part):
@@ -126,7 +129,7 @@ class SparseFCOS3D(FCOSMono3D):
             return masked(head(levels), computed) if candidates is None else candidates
 
     def _maps(self, images: Tensor) -> Any:
-        features, computed = self.features(images)
+        features, computed = self.backbone_maps(images)
         levels = [one.float() for one in self.neck(features)]
         with torch.autocast(images.device.type, enabled=False):
             return masked(self.bbox_head(levels), computed)

@@ -215,38 +215,49 @@ def _reach(head: Any) -> int:
 def _candidates(
     head: Any, grid: Grid, places: Tensor, logits: Tensor, classes: Rows, inputs: Rows
 ) -> Candidates:
-    """Compute all that the head says at ``places`` (n,), but for the class scores, ``logits``.
+    """Compute what the head says at those of ``places`` (n,) where it may find a box.
 
-    ``classes`` are the results of the head's ``cls_convs``, ``inputs`` the neck's maps, as far
-    around as they are read.
+    ``logits`` are the class scores. ``classes`` are the results of the head's ``cls_convs``, and
+    ``inputs`` the neck's maps, as far around as they are read. First comes the centerness, so that
+    the rest is computed only where class score times centerness passes.
     """
-    branches = _branches(head)
-    wide = grid.widen(places, max(map(len, branches)))
-    boxes = Rows.at(wide, apply_all(head.reg_convs, inputs, wide, grid), grid)
-    by_class = [False] * len(head.conv_regs) + [False, True, not head.centerness_on_reg]
-    seen: list[Tensor] = [places] * len(branches)
-    for x, wanted in ((boxes, False), (classes, True)):
-        own = [number for number, of_class in enumerate(by_class) if of_class == wanted]
-        for number, one in zip(
-            own, _apply_branches([branches[n] for n in own], x, places, grid), strict=True
-        ):
-            seen[number] = one
-    last = (*head.conv_regs, head.conv_dir_cls, head.conv_attr, head.conv_centerness)
-    *raw, directions, attributes, centerness = (
-        point_wise(conv, x) for conv, x in zip(last, seen, strict=True)
+    prev = head.conv_centerness_prev
+    boxes = _box_rows(head, grid, places, inputs) if head.centerness_on_reg else None
+    centerness = apply_all(prev, classes if boxes is None else boxes, places, grid)
+    centerness = point_wise(head.conv_centerness, centerness).sigmoid().squeeze(1)
+    scores = logits.sigmoid()
+    found = (scores.amax(1) * centerness > head.test_cfg.score_thr).nonzero().squeeze(1)
+    places, logits = places[found], logits[found]
+    if boxes is None:
+        boxes = _box_rows(head, grid, places, inputs)
+    own = [*(branch or () for branch in head.conv_reg_prevs), head.conv_dir_cls_prev]
+    *raw, directions = (
+        point_wise(last, x)
+        for last, x in zip(
+            (*head.conv_regs, head.conv_dir_cls),
+            _apply_branches(own, boxes, places, grid),
+            strict=True,
+        )
     )
+    attributes = point_wise(head.conv_attr, apply_all(head.conv_attr_prev, classes, places, grid))
     level = grid.level[places]
     stride = torch.tensor(head.strides, device=level.device)[level, None]
     return Candidates(
         grid.image[places],
         level,
         (grid.point[places] * stride + stride // 2).to(logits),
-        logits.sigmoid(),
+        scores[found],
         _decode(head, torch.cat(raw, 1), logits, level),
         directions.argmax(1),
         attributes.argmax(1),
-        centerness.sigmoid().squeeze(1),
+        centerness[found],
     )
+
+
+def _box_rows(head: Any, grid: Grid, places: Tensor, inputs: Rows) -> Rows:
+    """Compute the head's ``reg_convs`` as far around ``places`` as its branches read."""
+    wide = grid.widen(places, max(map(len, _branches(head))))
+    return Rows.at(wide, apply_all(head.reg_convs, inputs, wide, grid), grid)
 
 
 def _apply_branches(

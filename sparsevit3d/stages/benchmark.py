@@ -286,13 +286,13 @@ def _timed(way: Way, report: Callable[[list[float]], None], subject: Subject) ->
 def _count_boxes(way: Way, subject: Subject) -> dict[str, int]:
     """Count the boxes of all images before suppression, one for each class, and after."""
     head = subject.model.bbox_head
-    said = way.head(way.neck(way.backbone(None)))
-    after = sum(len(one.scores_3d) for one in way.decode(said)[0])
-    if not isinstance(said, Candidates):
+    outputs = way.head(way.neck(way.backbone(None)))
+    after = sum(len(one.scores_3d) for one in way.decode(outputs)[0])
+    if not isinstance(outputs, Candidates):
         if not can_decode(head):
             return {"after": after}
-        said = candidates_of(head, said)
-    scores = said.scores * said.centerness[:, None]
+        outputs = candidates_of(head, outputs)
+    scores = outputs.scores * outputs.centerness[:, None]
     return {"before": int((scores > head.test_cfg.score_thr).sum()), "after": after}
 
 

@@ -40,7 +40,7 @@ class Way(Protocol):
 
     def head(self, levels: Any) -> Any: ...
 
-    def decode(self, said: Any) -> Any: ...
+    def decode(self, outputs: Any) -> Any: ...
 
 
 class Rival:
@@ -67,12 +67,12 @@ class Rival:
     def head(self, levels: Any) -> Any:
         return self.own_head(levels)
 
-    def decode(self, said: Any) -> Any:
+    def decode(self, outputs: Any) -> Any:
         metas = self.subject.metas
         if self.decode_as_ours:
-            return decode(self.subject.model.bbox_head, said, metas)
+            return decode(self.subject.model.bbox_head, outputs, metas)
         # mmdet3d's decoding writes into the maps, which nobody reads again
-        return self.own_head.predict_by_feat(*said, batch_img_metas=metas, rescale=False)
+        return self.own_head.predict_by_feat(*outputs, batch_img_metas=metas, rescale=False)
 
 
 class Ours:
@@ -99,10 +99,10 @@ class Ours:
         return [one.float() for one in features]
 
     def neck(self, features: Any) -> Any:
-        return self.subject.model.levels(features, self.computed)
+        return self.subject.model.neck_maps(features, self.computed)
 
     def head(self, levels: Any) -> Any:
-        return self.subject.model.said(levels, self.computed)
+        return self.subject.model.head_outputs(levels, self.computed)
 
-    def decode(self, said: Any) -> Any:
-        return decode(self.subject.model.bbox_head, said, self.subject.metas)
+    def decode(self, outputs: Any) -> Any:
+        return decode(self.subject.model.bbox_head, outputs, self.subject.metas)

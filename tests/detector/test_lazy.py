@@ -108,7 +108,7 @@ def test_where_no_class_is_found_nothing_else_is_computed():
 )
 def test_a_head_that_sees_farther_is_told_by_name(options, words):
     assert words in why_dense(head_of(**options))
-    with pytest.raises(ValueError, match=f"carry=True is not to be had, because .*{words}"):
+    with pytest.raises(ValueError, match=f"not support carry=True here: .*{words}"):
         MODELS.build(model_of(carry=True, bbox_head=model_of().bbox_head | options))
     assert not MODELS.build(model_of(bbox_head=model_of().bbox_head | options)).carry
 
