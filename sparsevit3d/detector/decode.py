@@ -40,6 +40,19 @@ def can_decode(head: Any) -> bool:
     )
 
 
+def check_suppression(config: Any, classes: int) -> None:
+    """Raise ValueError unless ``test_cfg`` says how boxes of ``classes`` classes are suppressed."""
+    kind = config.get("nms_type", "rotate")
+    if kind not in ("rotate", "circle"):
+        raise ValueError(f"test_cfg.nms_type {kind!r}: there are 'rotate' and 'circle'")
+    radius = config.get("min_radius", ())
+    if kind == "circle" and len(radius) != classes:
+        raise ValueError(
+            f"test_cfg.min_radius has {len(radius)} values. Give one in metres for each of the "
+            f"{classes} classes."
+        )
+
+
 def candidates_of(head: Any, maps: Any) -> Candidates:
     """Take the places of dense maps where a box may be found.
 

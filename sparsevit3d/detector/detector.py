@@ -14,7 +14,7 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
-from sparsevit3d.detector.decode import decode
+from sparsevit3d.detector.decode import check_suppression, decode
 from sparsevit3d.detector.deform import use_any_memory_format
 from sparsevit3d.detector.lazy import (
     Part,
@@ -58,13 +58,14 @@ class SparseFCOS3D(FCOSMono3D):
         **options: Keyword arguments of mmdet3d's ``FCOSMono3D``.
 
     Raises:
-        ValueError: With ``carry``, neck or head cannot be computed in parts. The message names the
-            part of the config.
+        ValueError: ``test_cfg`` names no known suppression. Or with ``carry``, neck or head cannot
+            be computed in parts. The message names the part of the config.
     """
 
     def __init__(self, *, carry: bool = False, **options: Any) -> None:
         super().__init__(**options)
         use_any_memory_format(self)
+        check_suppression(self.bbox_head.test_cfg or {}, self.bbox_head.num_classes)
         self.carry = carry
         if carry and (why := why_dense(self.bbox_head) or why_whole(self.neck)):
             raise ValueError(

@@ -34,6 +34,7 @@ KNOWN = frozenset(
         "FitCamera",
         "FocalLoss",
         "KnownSmoothL1Loss",
+        "LN2d",
         "LoadCalibratedImage",
         "PGDBBoxCoder",
         "PGDHead",

@@ -62,3 +62,41 @@ def test_a_head_without_attributes_decodes_as_it_is():
     maps[3] = [None] * 3
     found, _ = decode(other, maps, [meta])
     assert len(found[0].scores_3d)
+
+
+def test_circles_are_chosen_by_the_config():
+    """No two boxes of a class are nearer than its radius, and the best box stays."""
+    head = head_of()
+    head.strides = [8, 16, 32]
+    maps = random_maps(-6.0)
+    meta = {
+        "cam2img": [[1000.0, 0, 240], [0, 1000.0, 96], [0, 0, 1]],
+        "scale_factor": (1.0, 1.0),
+        "box_type_3d": CameraInstance3DBoxes,
+    }
+    every, _ = decode(head, maps, [meta] * 2)
+    head.test_cfg.nms_type = "circle"
+    head.test_cfg.min_radius = [4.0] * 10
+    found, _ = decode(head, maps, [meta] * 2)
+    for one, other in zip(found, every, strict=True):
+        assert 0 < len(one.scores_3d) < len(other.scores_3d)
+        assert one.scores_3d.max() == other.scores_3d.max()
+        for label in one.labels_3d.unique():
+            centres = one.bboxes_3d.tensor[one.labels_3d == label][:, [0, 2]]
+            apart = torch.cdist(centres, centres) + 9 * torch.eye(len(centres))
+            assert apart.min() > 4.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"nms_type": "square"}, "nms_type 'square'.*'rotate' and 'circle'"),
+        ({"nms_type": "circle"}, "min_radius has 0 values.*10 classes"),
+        ({"nms_type": "circle", "min_radius": [1.0, 2.0]}, "min_radius has 2 values"),
+    ],
+)
+def test_an_unknown_suppression_is_refused(settings, words):
+    model = read_config(CONFIGS / "fcos3d_small_512x192.py").model
+    model.test_cfg.update(settings)
+    with pytest.raises(ValueError, match=words):
+        MODELS.build(model)
