@@ -126,8 +126,7 @@ class SparseFCOS3D(FCOSMono3D):
         if isinstance(levels, Part):
             return carried_head(head, levels)
         with torch.autocast(levels[0].device.type, enabled=False):
-            candidates = None if computed or why_dense(head) else lazy_head(head, levels)
-            return masked(head(levels), computed) if candidates is None else candidates
+            return head(levels) if why_dense(head) else lazy_head(head, levels, computed)
 
     def _maps(self, images: Tensor) -> Any:
         features, computed = self.backbone_maps(images)

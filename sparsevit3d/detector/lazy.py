@@ -26,7 +26,7 @@ from sparsevit3d.detector.places import (
 )
 
 NOTHING = -20.0  # a logit: a score of 2e-9
-MOST = 0.6  # share of all places from which on the dense head is quicker
+MOST = 0.45  # share of all places from which on dense convolutions are quicker
 
 
 class Candidates(NamedTuple):
@@ -82,11 +82,10 @@ def _branches(head: Any) -> list[Sequence[nn.Module]]:
     ]
 
 
-def lazy_head(head: Any, maps: Sequence[Tensor], most: float = MOST) -> Candidates | None:
+def lazy_head(head: Any, maps: Sequence[Tensor], computed: Sequence[Tensor] = ()) -> Candidates:
     """Compute a head that :func:`why_dense` has nothing against, where some class may be found.
 
-    ``maps`` are the neck's, (N, C, H, W), level by level. None: more than ``most`` of all places
-    would be read, so the dense head is quicker.
+    ``maps`` are the neck's, (N, C, H, W), level by level. For ``computed`` see :func:`masked`.
     """
     seen = []
     logits = []
@@ -98,9 +97,8 @@ def lazy_head(head: Any, maps: Sequence[Tensor], most: float = MOST) -> Candidat
             x = layer(x)
         logits.append(head.conv_cls(x))
     grid = grid_of_maps(maps)
-    places = grid.of_maps([one.amax(1).sigmoid() > head.test_cfg.score_thr for one in logits])
-    if len(grid.widen(places, _reach(head))) > most * grid.total:
-        return None
+    (wanted,) = masked([logits], computed)
+    places = grid.of_maps([one.amax(1).sigmoid() > head.test_cfg.score_thr for one in wanted])
     scores = Rows.of_maps(logits, grid).at_places(places)
     inputs = Rows.of_maps(maps, grid)
     return _candidates(head, grid, places, scores, Rows.of_maps(seen, grid), inputs)
@@ -131,7 +129,7 @@ def carried_neck(
 
     Levels that the neck adds are computed everywhere. ``features`` are the backbone's maps,
     (N, C, H, W), and ``computed`` says where they count, (N, H, W) bool. None: more than ``most``
-    of all places would be read, so a dense pass is quicker.
+    of all places would be read, so dense convolutions are quicker.
     """
     laterals = lateral_maps(neck, features)
     added = added_levels(neck, laterals)
