@@ -50,7 +50,8 @@ class Before(Rival):
     """Our dense detector with its former tiles, its whole head and mmdet3d's suppression."""
 
     def backbone(self, _: Any) -> Any:
-        now, cpu.VALUES = cpu.VALUES, 0
+        now = cpu.VALUES
+        cpu.VALUES = 0
         try:
             return self.run()
         finally:

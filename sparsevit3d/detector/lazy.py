@@ -225,7 +225,8 @@ def _candidates(
     centerness = point_wise(head.conv_centerness, centerness).sigmoid().squeeze(1)
     scores = logits.sigmoid()
     found = (scores.amax(1) * centerness > head.test_cfg.score_thr).nonzero().squeeze(1)
-    places, logits = places[found], logits[found]
+    places = places[found]
+    logits = logits[found]
     if boxes is None:
         boxes = _box_rows(head, grid, places, inputs)
     own = [*(branch or () for branch in head.conv_reg_prevs), head.conv_dir_cls_prev]

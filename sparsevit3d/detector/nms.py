@@ -128,12 +128,14 @@ def _overlap(boxes: Tensor, better: Tensor, worse: Tensor) -> Tensor:
     The common area is the integral of y along the edges of the turned box, where both x and y are
     clamped to the rectangle. So nothing has to be sorted, and nothing jumps where edges coincide.
     """
-    sine, cosine = boxes[:, 4:5].sin(), boxes[:, 4:5].cos()
-    table = torch.cat([boxes[:, :2], boxes[:, 2:4] / 2, sine, cosine], 1)
+    angle = boxes[:, 4:5]
+    table = torch.cat([boxes[:, :2], boxes[:, 2:4] / 2, angle.sin(), angle.cos()], 1)
     frame = table.index_select(0, better)
     x, y = _corners(table.index_select(0, worse), frame)
-    high_x, high_y = frame[:, 2:3], frame[:, 3:4]
-    low_x, low_y = -high_x, -high_y
+    high_x = frame[:, 2:3]
+    high_y = frame[:, 3:4]
+    low_x = -high_x
+    low_y = -high_y
     next_x = x.roll(-1, 1)
     start = x.clamp(low_x, high_x)
     length = next_x.clamp(low_x, high_x) - start  # of an edge, between the two sides
@@ -160,18 +162,22 @@ def _corners(boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     ``boxes`` and ``frames`` (P, 6) hold centre, half sides, sine and cosine of the angle.
     """
     x, y, along, aside, sine, cosine = boxes.unbind(1)
-    centre_x, centre_y, _, _, frame_sine, frame_cosine = frames.unbind(1)
-    x = x - centre_x
-    y = y - centre_y
-    x, y = x * frame_cosine + y * frame_sine, y * frame_cosine - x * frame_sine
+    frame_x, frame_y, _, _, frame_sine, frame_cosine = frames.unbind(1)
+    right = x - frame_x
+    up = y - frame_y
+    centre_x = right * frame_cosine + up * frame_sine
+    centre_y = up * frame_cosine - right * frame_sine
     turned_sine = sine * frame_cosine - cosine * frame_sine
     turned_cosine = cosine * frame_cosine + sine * frame_sine
-    along_x, along_y = along * turned_cosine, along * turned_sine
-    aside_x, aside_y = -aside * turned_sine, aside * turned_cosine
-    signs = boxes.new_tensor([[1, -1, -1, 1], [1, 1, -1, -1]])
+    ends = boxes.new_tensor([1, -1, -1, 1])
+    sides = boxes.new_tensor([1, 1, -1, -1])
     return (
-        x[:, None] + along_x[:, None] * signs[0] + aside_x[:, None] * signs[1],
-        y[:, None] + along_y[:, None] * signs[0] + aside_y[:, None] * signs[1],
+        centre_x[:, None]
+        + torch.outer(along * turned_cosine, ends)
+        - torch.outer(aside * turned_sine, sides),
+        centre_y[:, None]
+        + torch.outer(along * turned_sine, ends)
+        + torch.outer(aside * turned_cosine, sides),
     )
 
 

@@ -78,7 +78,9 @@ def grid_of(images: int, sizes: Sizes, device: torch.device) -> Grid:
     """Build the grid of a batch's maps, or take the cached one."""
     total = images * sum(height * width for height, width in sizes)
     with torch.inference_mode(False):
-        rows, image, point = [], [], []
+        rows = []
+        image = []
+        point = []
         first = 0
         for height, width in sizes:
             row = first + torch.arange(images * height * width).view(images, height, width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,69 +19,13 @@ from sparsevit3d.swin.importance import Importance, check_importance
 from sparsevit3d.swin.kernels import cpu, dispatch, graphs
 from sparsevit3d.swin.kernels.dispatch import LayerNorm, PatchEmbed, PatchMerging, Ranked, SwinBlock
 from sparsevit3d.swin.kernels.torch_private import NoticesMoves
-from sparsevit3d.swin.layers import Choice, Pruned, WindowAttention
-from sparsevit3d.swin.plan import PlanError, SparsityPlan, kept_count
-from sparsevit3d.swin.windows import WindowTable, token_mask, window_table
+from sparsevit3d.swin.layers import Pruned, WindowAttention
+from sparsevit3d.swin.plan import PlanError, SparsityPlan
+from sparsevit3d.swin.stage import Ran, ScoreEvery, SwinStage, computed_tokens
+from sparsevit3d.swin.windows import WindowTable, window_table
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.10 has none
-
-ScoreEvery = Literal["stage", "block"]
-# torch.compile cannot look into fractions.
-_kept_count = torch.compiler.assume_constant_result(kept_count)
-# Blocks that ran: their windows, and which of these they computed. None: all.
-Ran = list[tuple[WindowTable, Choice | None]]
-# dispatch.rank, its importance settled.
-Rank = Callable[[Tensor, dict[int, WindowTable], SwinBlock], Ranked]
-
-
-class SwinStage(nn.Module):
-    """Blocks at one resolution, plain and shifted windows in turn.
-
-    Args:
-        blocks (sequence of SwinBlock): In the order in which they run.
-        downsample (PatchMerging or None): What leads to the next stage. None: there is none.
-        score_every (str): "stage" or "block", as in SparseSwin.
-    """
-
-    def __init__(
-        self,
-        blocks: Sequence[SwinBlock],
-        downsample: PatchMerging | None,
-        score_every: ScoreEvery,
-    ) -> None:
-        super().__init__()
-        self.blocks = cast(list[SwinBlock], nn.ModuleList(blocks))
-        self.downsample = downsample
-        self.score_every = score_every
-
-    def forward(
-        self, x: Tensor, height: int, width: int, ratios: Sequence[float], rank: Rank
-    ) -> tuple[Tensor, Ran]:
-        """The blocks: (B, height * width, C) to the same shape, one ratio for each block pair.
-
-        The second result is what the last pair computed.
-        """
-        tables = {
-            block.shift: window_table(height, width, block.window, block.shift, x.device)
-            for block in self.blocks
-        }
-        ranked: Ranked = {}
-        ran: Ran = []
-        for number, block in enumerate(self.blocks):
-            table = tables[block.shift]
-            ratio = ratios[number // 2]
-            choice = None
-            if ratio:
-                if self.score_every == "block":
-                    ranked = rank(x, {block.shift: table}, block)
-                elif not ranked:  # here the stage's first pruned block begins
-                    ranked = rank(x, tables, block)
-                scores, order = ranked[block.shift]
-                choice = Choice(order[:, : _kept_count(len(table.tokens), ratio)], scores)
-            x = block(x, table, choice)
-            ran = [*ran, (table, choice)] if number % 2 else [(table, choice)]
-        return x, ran
 
 
 class FeatureInfo(NamedTuple):
@@ -265,12 +209,13 @@ class SparseSwin(NoticesMoves):
         features = []
         computed = []
         for index, stage in enumerate(self.stages):
-            x, ran = stage(x, height, width, ratios[index], self._rank)
+            ran: Ran = []
+            x = stage(x, height, width, ratios[index], self._rank, ran if where else None)
             if str(index) in self.norms:
                 out = self.norms[str(index)](x)
                 features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2))
                 if where:
-                    computed.append(_computed(ran, len(x)))
+                    computed.append(computed_tokens(stage, ran, len(x)))
             if stage.downsample is not None:
                 x, height, width = stage.downsample(x, height, width)
         return (*features, *computed)
@@ -335,15 +280,6 @@ class SparseSwin(NoticesMoves):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.plan = plan_of_state(state)
-
-
-def _computed(ran: Ran, batch: int) -> Tensor:
-    """(batch, H, W) bool: whether one of the blocks computed a token."""
-    masks = [
-        token_mask(table, None if choice is None else choice.windows, batch)
-        for table, choice in ran
-    ]
-    return torch.stack(masks).any(0)
 
 
 def plan_of_state(state: Tensor) -> SparsityPlan | None:

@@ -147,10 +147,17 @@ def test_benchmark_holds_plans_against_rivals(tmp_path):
         rows[name]["p50_ms"] for name in ("mmdet", "mmdet compiled", "released form", dense)
     )
     assert rows[sparse]["efficiency"] == pytest.approx(fastest / rows[sparse]["p50_ms"] * share)
-    assert set(result["detector"]) == {"mmdet", "mmdet, backbone compiled", dense, sparse}
+    assert set(result["detector"]) == {
+        "mmdet",
+        "mmdet, our decoding",
+        "mmdet, backbone compiled",
+        dense,
+        sparse,
+    }
     for row in result["detector"].values():
         assert list(row["parts"]) == ["backbone", "neck", "head", "decode"]
         assert min(row["parts"].values()) > 0
+        assert row["boxes"] == {"before": 0, "after": 0}  # fresh weights find nothing
         # of two runs, the median of each part
         assert sum(row["parts"].values()) == pytest.approx(row["p50_ms"], rel=0.2)
     assert result["cosine_to_plain_float32"]["float32"]["dense"] > 0.99999
