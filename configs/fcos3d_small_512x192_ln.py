@@ -9,4 +9,7 @@ a class is found.
 
 _base_ = "fcos3d_small_512x192.py"
 
-model = dict(bbox_head=dict(norm_cfg=dict(type="LN2d")))
+model = dict(
+    carry=False,  # True: neck and head leave out what the backbone leaves out
+    bbox_head=dict(norm_cfg=dict(type="LN2d")),
+)

@@ -8,4 +8,7 @@ that of deformable ones: those see any distance. Not trained: no nuScenes is her
 
 _base_ = "fcos3d_swin-t_704x256.py"
 
-model = dict(bbox_head=dict(norm_cfg=dict(type="LN2d"), dcn_on_last_conv=False))
+model = dict(
+    carry=False,  # True: neck and head leave out what the backbone leaves out
+    bbox_head=dict(norm_cfg=dict(type="LN2d"), dcn_on_last_conv=False),
+)
