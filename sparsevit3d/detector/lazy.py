@@ -1,8 +1,8 @@
-"""FCOS3D's head, computed only where a class may be found.
+"""FCOS3D's head, computed only where a box may be found.
 
 Class scores are computed everywhere. A box counts with its class score times its centerness, which
-is never above the class score. So no box is lost where only the places above ``score_thr`` get
-boxes, directions, attributes and centerness.
+is never above the class score. So centerness is computed only where a class passes ``score_thr``,
+and boxes, directions and attributes only where the product passes it. No box is lost.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def why_dense(head: Any) -> str:
         return f"bbox_head.type is {type(head).__name__}"
     if not head.pred_attrs or not head.use_direction_classifier:
         return "bbox_head lacks pred_attrs or use_direction_classifier"
+    if not (head.test_cfg or {}).get("use_rotate_nms"):
+        return "test_cfg.use_rotate_nms is False"
     if head.dcn_on_last_conv:
         return "bbox_head.dcn_on_last_conv is True: deformable convolutions see any distance"
     if not all(map(is_local, _layers(head))):
