@@ -244,16 +244,19 @@ def _row(
         **{f"{part}, dense": _time(times.get(group, {}), part, DENSE) for part in TIMES},
         "neck and head, GMACs": times.get(group, {}).get("neck and head, GMACs", {}).get(arm.name),
         "seeds": sorted(of),
-        **{
-            name: float(np.mean([document["score"][name] for document in documents]))
-            for name in names
-        },
+        **{name: _mean([document["score"][name] for document in documents]) for name in names},
         "mAP by seed": [document["score"]["mAP"] for document in documents],
         "NDS by seed": [document["score"]["NDS"] for document in documents],
         "windows": _windows(
             [document["windows"] for document in documents if document.get("windows")]
         ),
     }
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    """Mean of the seeds' scores. None: the truth does not define the score."""
+    known = [score for score in scores if score is not None]
+    return float(np.mean(known)) if len(known) == len(scores) else None
 
 
 def _time(times: dict[str, Any], part: str, arm: str) -> float | None:
