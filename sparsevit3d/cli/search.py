@@ -47,7 +47,7 @@ def run(
     ] = None,
     max_ms: Annotated[
         float | None,
-        typer.Option(help="Budget: milliseconds; of the backbone, on --device at --shape"),
+        typer.Option(help="Budget: milliseconds. The backbone is timed on --device at --shape"),
     ] = None,
     of: Annotated[
         Literal["backbone", "detector"],

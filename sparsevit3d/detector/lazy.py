@@ -131,16 +131,17 @@ def carried_neck(
 
     Levels that the neck adds are computed everywhere. ``features`` are the backbone's maps,
     (N, C, H, W), and ``computed`` says where they count, (N, H, W) bool. None: more than ``most``
-    of all places would be read, so dense convolutions are quicker.
+    of the backbone's places would be read, so dense convolutions are quicker.
     """
+    known = grid_of_maps(features)
+    if len(known.widen(known.of_maps(computed), _reach(head))) > most * known.total:
+        return None
     laterals = lateral_maps(neck, features)
     added = added_levels(neck, laterals)
     grid = grid_of_maps([*laterals, *added])
     masks = [*computed, *(torch.ones_like(one[:, 0], dtype=torch.bool) for one in added)]
     places = grid.of_maps(masks)
     read = grid.widen(places, _reach(head))
-    if len(read) > most * grid.total:
-        return None
     return Part(grid, places, Rows.at(read, neck_rows(neck, laterals, added, read, grid), grid))
 
 

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from sparsevit3d.detector.norm import LayerNorm2d
 
-GATHERED = (
-    1 << 20
-)  # values that a layer gathers at once, some MB, which stay in a processor's cache
+# Values that a layer gathers at once. These few MB stay in a processor's cache.
+GATHERED = 1 << 20
 Sizes = tuple[tuple[int, int], ...]  # (height, width) of each level
 
 
