@@ -1,15 +1,25 @@
-"""The small detector with a head whose outputs depend on their neighbourhood alone.
+"""The small detector that computes only what matters, from image to boxes.
 
     sparsevit3d train THIS --work-dir work_dirs/trained
+    sparsevit3d adapt THIS --work-dir work_dirs/adapted --from work_dirs/trained/epoch_0008.pth
+    sparsevit3d search THIS --work-dir work_dirs/search --from work_dirs/adapted/epoch_0001.pth \\
+        --of detector --max-macs 0.5
+    sparsevit3d finetune THIS --work-dir work_dirs/sparse --from work_dirs/adapted/epoch_0001.pth \\
+        --plan work_dirs/search/plan.json
 
-Data and stages are those of fcos3d_small_512x192.py. Layer norm over the channels of one place
-takes the place of group norm, whose statistics need the whole map. So boxes are computed only where
-a class is found.
+Data and schedule are those of fcos3d_small_512x192.py. What differs:
+
+- A learned map of objects chooses the windows. The paper's L2 norm is importance="l2".
+- The windows of a keyframe's six cameras compete. budget="image" keeps as many of each.
+- Layer norm over the channels of one place takes the place of the head's group norm, whose
+  statistics need the whole map. So boxes are computed only where a class is found.
+- Neck and head leave out what the backbone leaves out. carry=False computes them everywhere.
 """
 
 _base_ = "fcos3d_small_512x192.py"
 
 model = dict(
-    carry=False,  # True: neck and head leave out what the backbone leaves out
+    carry=True,
+    backbone=dict(importance="density", budget="batch"),
     bbox_head=dict(norm_cfg=dict(type="LN2d")),
 )

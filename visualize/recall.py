@@ -108,7 +108,7 @@ class Tally:
 
     def _see(self, stage: int, kept: NDArray[np.bool_], objects: Objects) -> Sight:
         draws = self._random.permuted(np.broadcast_to(kept, (DRAWS, len(kept))), axis=1)
-        by_chance = (objects.counts @ draws.T >= _needed(objects.counts)[:, None]).mean(1)
+        by_chance = (objects.counts @ draws.T >= needed_pixels(objects.counts)[:, None]).mean(1)
         return Sight(stage, kept, objects, by_chance)
 
     def as_dict(self) -> dict[str, Any]:
@@ -166,10 +166,10 @@ def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
         pixels["kept"] += by_window[sight.kept].sum()
         pixels["random"] += by_window.sum() * sight.kept.mean()
         pixels["best"] += np.sort(by_window)[len(by_window) - most :].sum()
-        whole = int((counts[:, sight.kept].sum(1) >= _needed(counts)).sum())
+        whole = int((counts[:, sight.kept].sum(1) >= needed_pixels(counts)).sum())
         objects["kept"] += whole
         objects["random"] += sight.by_chance.sum()
-        objects["best"] += max(whole, _greedy(counts, most))
+        objects["best"] += max(whole, most_kept(counts, most))
     return {
         "objects": count,
         "share_of_pixels": {
@@ -181,19 +181,19 @@ def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
     }
 
 
-def _needed(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def needed_pixels(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (M,) pixels from which on an object counts as kept."""
     return np.asarray(ENOUGH * counts.sum(1))
 
 
-def _greedy(counts: NDArray[np.int64], most: int) -> int:
+def most_kept(counts: NDArray[np.int64], most: int) -> int:
     """Return how many objects ``most`` windows keep if they are chosen greedily.
 
     Each step takes the windows of the object that needs the fewest more.
     """
     left = counts.astype(np.int64)
     held = np.zeros(len(counts))
-    needed = _needed(counts)
+    needed = needed_pixels(counts)
     done = np.zeros(len(counts), bool)
     while not done.all():
         order = np.argsort(-left, axis=1, kind="stable")

@@ -22,11 +22,16 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
-# An experiment adds its optimizer. Norms and Swin's bias tables need not be small.
+# An experiment adds its optimizer. Norms and Swin's bias tables need not be small. A learned
+# importance is small and learns fast.
 optim_wrapper = dict(
     type="OptimWrapper",
     paramwise_cfg=dict(
-        norm_decay_mult=0.0, custom_keys={"relative_position_bias_table": dict(decay_mult=0.0)}
+        norm_decay_mult=0.0,
+        custom_keys={
+            "relative_position_bias_table": dict(decay_mult=0.0),
+            "backbone.density": dict(lr_mult=5.0),
+        },
     ),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)

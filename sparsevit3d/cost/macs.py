@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsevit3d.swin.density import DensityMap
+from sparsevit3d.swin.importance import DENSITY
 from sparsevit3d.swin.layers import SwinBlock
 from sparsevit3d.swin.plan import SparsityPlan, kept_count, sample_plan
 from sparsevit3d.swin.sparse_swin import SparseSwin
@@ -38,6 +40,7 @@ def count_macs(
     plan = plan or net.plan or SparsityPlan.uniform(0, net.depths)
     sizes = _map_sizes(net, image_size)
     total = math.prod(sizes[0]) * net.patch_embed.projection.weight.numel()
+    total += 0 if plan.is_dense else _density_macs(net, sizes[0])
     for size, stage, windows in zip(
         sizes, net.stages, kept_windows(net, image_size, plan), strict=True
     ):
@@ -82,6 +85,13 @@ def _map_sizes(net: SparseSwin, image_size: tuple[int, int]) -> list[tuple[int, 
         height = (height + 1) // 2
         width = (width + 1) // 2
     return sizes
+
+
+def _density_macs(net: SparseSwin, size: tuple[int, int]) -> int:
+    """MACs of the learned map that scores windows. 0: other importance takes no such map."""
+    if net.importance != DENSITY or not isinstance(net.density, DensityMap):
+        return 0
+    return net.density.macs(*size)
 
 
 def default_plans(net: SparseSwin, size: tuple[int, int]) -> list[SparsityPlan]:
@@ -150,6 +160,8 @@ def count_traced_macs(net: SparseSwin, trace: Sequence[BlockTrace]) -> NDArray[n
             f"{sum(net.depths)}"
         )
     total = np.zeros(len(trace[0].kept), dtype=np.int64)
+    if any(one.scores is not None for one in trace):
+        total += _density_macs(net, trace[0].map_size)
     for one in trace:
         if one.block == 0:
             before = net.stages[one.stage - 1].downsample if one.stage else None

@@ -6,7 +6,7 @@ A config says ``type="SparseFCOS3D"`` with ``backbone=dict(type="SparseSwin", ..
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from mmdet3d.models.detectors import FCOSMono3D
@@ -26,12 +26,16 @@ from sparsevit3d.detector.lazy import (
     why_dense,
 )
 from sparsevit3d.detector.neck import why_whole
+from sparsevit3d.swin.density import CELL, density_loss
+from sparsevit3d.swin.importance import DENSITY, PLACE
 
+Learns = Literal["all", "density"]
 Levels = list[Tensor] | Part  # a neck's maps
 Maps = list[list[Tensor | None]]  # a head's outputs: kind by kind, level by level (N, C, H, W)
 BOXES = 1
 DIRECTIONS = 2  # places of boxes and directions among a head's kinds of maps, FCOS3D's and PGD's
 CENTRE = 0  # the channel of the boxes' map that says how far to the left the centre lies
+DENSITY_WEIGHT = 1e-3
 AVERAGED = slice(0, 6)  # centre to the left, centre above, depth and size
 
 
@@ -55,14 +59,17 @@ class SparseFCOS3D(FCOSMono3D):
     Args:
         carry (bool): Whether the windows that a plan leaves out are left out by neck and head as
             well. Default: False.
+        learns (str): "all", or "density": the backbone's map of objects alone, while all else stays
+            as it is. That takes minutes. Default: "all".
         **options: Keyword arguments of mmdet3d's ``FCOSMono3D``.
 
     Raises:
         ValueError: ``test_cfg`` names no known suppression. Or with ``carry``, neck or head cannot
-            be computed in parts. The message names the part of the config.
+            be computed in parts. Or "density" is to be learnt, but there is no such map. The
+            message names the part of the config.
     """
 
-    def __init__(self, *, carry: bool = False, **options: Any) -> None:
+    def __init__(self, *, carry: bool = False, learns: Learns = "all", **options: Any) -> None:
         super().__init__(**options)
         use_any_memory_format(self)
         check_suppression(self.bbox_head.test_cfg or {}, self.bbox_head.num_classes)
@@ -72,14 +79,50 @@ class SparseFCOS3D(FCOSMono3D):
                 f"SparseFCOS3D does not support carry=True here: {why}. Set carry=False, or change "
                 "that part of the config."
             )
+        self.learns = learns
+        if learns not in get_args(Learns):
+            raise ValueError(f"learns {learns!r}: there are {', '.join(get_args(Learns))}")
+        if learns == DENSITY:
+            if self.backbone.importance != DENSITY:
+                raise ValueError(f"learns={DENSITY!r} needs backbone.importance={DENSITY!r}")
+            self.requires_grad_(False)
+            self.backbone.density.requires_grad_(True)
 
     def loss(self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, **kwargs: Any) -> Any:
-        features, computed = self.backbone_maps(batch_inputs["imgs"])
+        images = batch_inputs["imgs"]
+        if self.learns == DENSITY:
+            return {"loss_density": self._density_loss(images, batch_data_samples)}
+        camera = self._cameras(batch_data_samples)
+        features, computed = self.backbone_maps(images, camera)
         levels = [one.float() for one in self.neck(features)]
         with torch.autocast(levels[0].device.type, enabled=False):
-            if not computed:
-                return self.bbox_head.loss(levels, batch_data_samples, **kwargs)
-            return loss_where(self.bbox_head, levels, batch_data_samples, computed)
+            if computed:
+                losses = loss_where(self.bbox_head, levels, batch_data_samples, computed)
+            else:
+                losses = self.bbox_head.loss(levels, batch_data_samples, **kwargs)
+        if self.backbone.importance == DENSITY:
+            losses["loss_density"] = self._density_loss(images, batch_data_samples)
+        elif camera is not None:
+            boxes = [one.gt_instances.bboxes for one in batch_data_samples]
+            self.backbone.density.count(boxes, camera, images.shape[-2:])
+        return losses
+
+    def _cameras(self, samples: Any) -> Tensor | None:
+        """(N,) number of each image's camera. None: the backbone does not ask for cameras."""
+        if self.backbone.importance != PLACE:
+            return None
+        places = torch.tensor([one.metainfo["sample_idx"] for one in samples])
+        return places % self.backbone.density.cameras
+
+    def _density_loss(self, images: Tensor, samples: Any) -> Tensor:
+        """The loss of the backbone's map of objects, so small that clipping does not notice it.
+
+        All gradients share one clip. The map's own steps have the same length at any scale, because
+        AdamW divides by it.
+        """
+        density = self.backbone.log_density(images)
+        boxes = [one.gt_instances.bboxes for one in samples]
+        return DENSITY_WEIGHT * density_loss(density, boxes, CELL * self.backbone.patch_size)
 
     def predict(
         self, batch_inputs: dict[str, Tensor], batch_data_samples: Any, rescale: bool = False
@@ -87,28 +130,32 @@ class SparseFCOS3D(FCOSMono3D):
         del rescale
         images = batch_inputs["imgs"]
         metas = [sample.metainfo for sample in batch_data_samples]
+        camera = self._cameras(batch_data_samples)
         outputs: Any
         if self.test_cfg.get("flip"):
             outputs = merge_flipped(
-                self._maps(images),
-                self._maps(images.flip(-1)),
+                self._maps(images, camera),
+                self._maps(images.flip(-1), camera),
                 images.shape[-1],
                 self.bbox_head.strides,
             )
         else:
-            features, computed = self.backbone_maps(images)
+            features, computed = self.backbone_maps(images, camera)
             outputs = self.head_outputs(self.neck_maps(features, computed), computed)
         boxes, boxes_2d = decode(self.bbox_head, outputs, metas)
         return self.add_pred_to_datasample(batch_data_samples, boxes, boxes_2d)
 
-    def backbone_maps(self, images: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def backbone_maps(
+        self, images: Tensor, camera: Tensor | None = None
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """The backbone's maps, (N, C, H, W), and where they count, (N, H, W) bool.
 
-        Without ``carry`` they count everywhere, and the second result is empty.
+        Without ``carry`` they count everywhere, and the second result is empty. ``camera`` is as in
+        :meth:`SparseSwin.log_density`.
         """
         if self.carry:
-            return self.backbone.forward_computed(images)
-        return self.backbone(images), ()
+            return self.backbone.forward_computed(images, camera)
+        return self.backbone(images, camera), ()
 
     def neck_maps(self, features: Sequence[Tensor], computed: Sequence[Tensor]) -> Levels:
         """The neck's maps in float32, level by level, or the part of them that is needed."""
@@ -128,8 +175,8 @@ class SparseFCOS3D(FCOSMono3D):
         with torch.autocast(levels[0].device.type, enabled=False):
             return head(levels) if why_dense(head) else lazy_head(head, levels, computed)
 
-    def _maps(self, images: Tensor) -> Any:
-        features, computed = self.backbone_maps(images)
+    def _maps(self, images: Tensor, camera: Tensor | None = None) -> Any:
+        features, computed = self.backbone_maps(images, camera)
         levels = [one.float() for one in self.neck(features)]
         with torch.autocast(images.device.type, enabled=False):
             return masked(self.bbox_head(levels), computed)

@@ -16,6 +16,10 @@ from sparsevit3d.swin.windows import WindowTable
 Importance = Callable[[Tensor, WindowTable], Tensor]
 
 TOKENS_AT_ONCE = 2048
+# Maps of sparsevit3d.swin.density, one learnt and one counted. Features have no part in them.
+DENSITY = "density"
+PLACE = "place"
+MAPS = (DENSITY, PLACE)
 
 # By name: from the magnitudes of a window's tokens, (B, windows, places), 0 where there is padding.
 # The paper's is "l2".
@@ -27,12 +31,10 @@ POOLINGS: dict[str, Callable[[Tensor, WindowTable], Tensor]] = {
 
 
 def check_importance(importance: str | Importance) -> None:
-    """Raise ValueError unless ``importance`` is a function, or a name that score_windows knows."""
-    if not callable(importance) and importance not in (*POOLINGS, "random"):
-        names = ", ".join(POOLINGS)
-        raise ValueError(
-            f"importance {importance!r}: there are {names}, random, and functions of your own"
-        )
+    """Raise ValueError unless ``importance`` is a function, or a name that SparseSwin knows."""
+    if not callable(importance) and importance not in (*POOLINGS, "random", *MAPS):
+        names = ", ".join((*POOLINGS, "random", *MAPS))
+        raise ValueError(f"importance {importance!r}: there are {names}, and functions of your own")
 
 
 def score_windows(

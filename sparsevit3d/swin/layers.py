@@ -172,20 +172,21 @@ class SwinBlock(nn.Module):
         flat = x.view(batch * tokens, channels)
         part = flat.index_select(0, gathered.rows)
         attended = self.attn(self.norm1(part), gathered)
-        part = part + self._drop(attended, gathered.image, batch)
+        images = batch * table.images
+        part = part + self._drop(attended, gathered.image, images)
         hidden = self.fc2(F.gelu(self.fc1(self.norm2(part))))
-        part = part + self._drop(hidden, gathered.image, batch)
+        part = part + self._drop(hidden, gathered.image, images)
         if choice is not None and self.pruned == "zero":
             flat = torch.zeros_like(flat)
         scatter = flat.index_copy if torch.is_grad_enabled() else flat.index_copy_
         return scatter(0, gathered.rows, part).view(batch, tokens, channels)
 
-    def _drop(self, residual: Tensor, image: Tensor, batch: int) -> Tensor:
+    def _drop(self, residual: Tensor, image: Tensor, images: int) -> Tensor:
         """Stochastic depth, drawn once for each image, whichever of its windows were chosen."""
         if not self.training or self.drop_path == 0:
             return residual
         keep = 1 - self.drop_path
-        alive = (keep + torch.rand(batch, device=residual.device)).floor() / keep
+        alive = (keep + torch.rand(images, device=residual.device)).floor() / keep
         return residual * alive[image, None].to(residual.dtype)
 
 

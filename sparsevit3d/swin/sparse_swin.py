@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from sparsevit3d.swin.importance import Importance, check_importance
+from sparsevit3d.swin.arguments import check_choice, check_shape
+from sparsevit3d.swin.density import DensityMap, PlaceMap, fit_state
+from sparsevit3d.swin.importance import DENSITY, MAPS, PLACE, Importance, check_importance
 from sparsevit3d.swin.kernels import cpu, dispatch, graphs
 from sparsevit3d.swin.kernels.dispatch import LayerNorm, PatchEmbed, PatchMerging, Ranked, SwinBlock
 from sparsevit3d.swin.kernels.torch_private import NoticesMoves
 from sparsevit3d.swin.layers import Pruned, WindowAttention
 from sparsevit3d.swin.plan import PlanError, SparsityPlan
-from sparsevit3d.swin.stage import Ran, ScoreEvery, SwinStage, computed_tokens
+from sparsevit3d.swin.stage import Budget, Ran, ScoreEvery, SwinStage, computed_tokens
 from sparsevit3d.swin.windows import WindowTable, window_table
 
 if TYPE_CHECKING:
@@ -68,11 +70,17 @@ class SparseSwin(NoticesMoves):
             None: nothing. Can be set at any time. It travels in the state dict, so a checkpoint
             never runs dense unnoticed. Default: None.
         importance (str or callable): What scores windows: "l2" (the paper's), "mean", "max",
-            "random", or a function, see :data:`sparsevit3d.swin.importance.Importance`.
-            Default: "l2".
+            "random", "density", "place", or a function, see
+            :data:`sparsevit3d.swin.importance.Importance`. "density" is a learned map of objects,
+            and "place" a map of where objects were so far. Both are a part of the network, see
+            :mod:`sparsevit3d.swin.density`. Default: "l2".
+        cameras (int): Of "place": how many cameras have a map of their own. Default: 1.
         importance_seed (int): Seed of "random". Default: 0.
         score_every (str): "stage" scores windows once, where its first pruned block begins (the
             paper's). "block" scores before every pruned block. Default: "stage".
+        budget (str): "image" keeps as many windows of each image (the paper's). "batch" lets the
+            windows of all images of a batch compete, such as the cameras of a keyframe. As many
+            are kept in all. Default: "image".
         pruned (str): What becomes of tokens that no chosen window holds: "copy" (the paper's) or
             "zero". Default: "copy".
         fast (bool): Whether passes without gradients take the fast path of device and dtype, which
@@ -99,16 +107,19 @@ class SparseSwin(NoticesMoves):
         frozen_stages: int = -1,
         plan: SparsityPlan | str | None = None,
         importance: str | Importance = "l2",
+        cameras: int = 1,
         importance_seed: int = 0,
         score_every: ScoreEvery = "stage",
+        budget: Budget = "image",
         pruned: Pruned = "copy",
         fast: bool = True,
     ) -> None:
         super().__init__()
-        _check_shape(embed_dims, depths, num_heads, out_indices, frozen_stages)
+        check_shape(embed_dims, depths, num_heads, out_indices, frozen_stages)
         check_importance(importance)
-        _check_choice("score_every", score_every, get_args(ScoreEvery))
-        _check_choice("pruned", pruned, get_args(Pruned))
+        check_choice("score_every", score_every, get_args(ScoreEvery))
+        check_choice("budget", budget, get_args(Budget))
+        check_choice("pruned", pruned, get_args(Pruned))
         self.embed_dims = embed_dims
         self.patch_size = patch_size
         self.window_size = window_size
@@ -135,10 +146,16 @@ class SparseSwin(NoticesMoves):
                 block(channels, heads, shift=shift, drop_path=next(drop_path)) for shift in shifts
             ]
             downsample = PatchMerging(channels) if stage + 1 < len(depths) else None
-            self.stages.append(SwinStage(blocks, downsample, score_every))
+            self.stages.append(SwinStage(blocks, downsample, score_every, budget))
             if stage in out_indices:
                 self.norms[str(stage)] = LayerNorm(channels)
         self.apply(_init_weights)
+        self.density: DensityMap | PlaceMap | None = None
+        if importance == DENSITY:
+            self.density = DensityMap(embed_dims)
+        elif importance == PLACE:
+            self.density = PlaceMap(cameras)
+        self.budget = budget
         self.plan = plan
         self.importance = importance
         self.importance_seed = importance_seed
@@ -170,28 +187,33 @@ class SparseSwin(NoticesMoves):
             if isinstance(module, dispatch.LAYERS):
                 module.fast = fast
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W), any H and W, to one map per out index.
 
         Index i has (B, embed_dims * 2 ** i, H / 4 / 2 ** i, W / 4 / 2 ** i). The memory format is
-        channels-last, which is how tokens lie and what convolutions like best.
+        channels-last, which is how tokens lie and what convolutions like best. For ``camera`` see
+        :meth:`log_density`.
         """
-        return self._run(images, self.compute, False)
+        return self._run(images, camera, False)
 
-    def forward_computed(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def forward_computed(
+        self, images: Tensor, camera: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The maps of ``forward``, and where each map was computed by its stage's last block pair.
 
         The second results are (B, H, W) bool. A token counts as computed if a window that one of
         the two blocks chose holds it.
         """
-        outputs = self._run(images, partial(self.compute, where=True), True)
+        outputs = self._run(images, camera, True)
         maps = len(self.out_indices)
         return outputs[:maps], outputs[maps:]
 
-    def _run(self, images: Tensor, compute: graphs.Compute, where: bool) -> graphs.Outputs:
+    def _run(self, images: Tensor, camera: Tensor | None, where: bool) -> graphs.Outputs:
+        if camera is not None:
+            return self.compute(images, camera, where)
         return dispatch.replay(
             self,
-            compute,
+            partial(self.compute, where=where),
             images,
             blocks=(block for stage in self.stages for block in stage.blocks),
             importance=self.importance,
@@ -199,18 +221,25 @@ class SparseSwin(NoticesMoves):
             hold=partial(self._tables, images),
         )
 
-    def compute(self, images: Tensor, where: bool = False) -> tuple[Tensor, ...]:
+    def compute(
+        self, images: Tensor, camera: Tensor | None = None, where: bool = False
+    ) -> tuple[Tensor, ...]:
         """``forward`` layer by layer, never replayed.
 
         With ``where``, the second results of ``forward_computed`` follow.
         """
         x, height, width = self.patch_embed(images)
         ratios = (self._plan or SparsityPlan.uniform(0, self.depths)).ratios
+        importance: str | Importance | Tensor = self.importance
+        if importance in MAPS and any(map(any, ratios)):
+            with torch.no_grad():
+                importance = self._map()(x, height, width, camera).exp()
+        rank = partial(self._rank, importance)
         features = []
         computed = []
         for index, stage in enumerate(self.stages):
             ran: Ran = []
-            x = stage(x, height, width, ratios[index], self._rank, ran if where else None)
+            x = stage(x, height, width, ratios[index], rank, ran if where else None)
             if str(index) in self.norms:
                 out = self.norms[str(index)](x)
                 features.append(out.view(len(x), height, width, -1).permute(0, 3, 1, 2))
@@ -220,8 +249,33 @@ class SparseSwin(NoticesMoves):
                 x, height, width = stage.downsample(x, height, width)
         return (*features, *computed)
 
-    def _rank(self, x: Tensor, tables: dict[int, WindowTable], block: SwinBlock) -> Ranked:
-        return dispatch.rank(x, tables, self.importance, self.importance_seed, block)
+    def log_density(self, images: Tensor, camera: Tensor | None = None) -> Tensor:
+        """What the map of "density" or "place" says: the logarithm of the objects of each cell.
+
+        (B, in_channels, H, W) to (B, H / 16, W / 16) with a patch of 4 pixels. Its gradients reach
+        the map alone, not the network. ``camera`` is (B,) the number of each image's camera, for
+        "place". None: images come keyframe by keyframe, the cameras in order.
+        """
+        with torch.no_grad():
+            tokens = self.patch_embed(images)
+        return self._map()(*tokens, camera)
+
+    def _map(self) -> Callable[..., Tensor]:
+        if self.density is None:
+            raise ValueError(
+                f"importance {self.importance!r} is a part of the network: build SparseSwin with it"
+            )
+        return self.density
+
+    def _rank(
+        self,
+        importance: str | Importance | Tensor,
+        x: Tensor,
+        tables: dict[int, WindowTable],
+        block: SwinBlock,
+    ) -> Ranked:
+        images = len(x) if self.budget == "batch" else 1
+        return dispatch.rank(x, tables, importance, self.importance_seed, block, images)
 
     def _tables(self, images: Tensor) -> list[WindowTable]:
         """The tables that a forward pass reads. Their cache may drop them."""
@@ -229,7 +283,8 @@ class SparseSwin(NoticesMoves):
         tables = []
         for stage in self.stages:
             for block in stage.blocks[:2]:
-                tables.append(window_table(height, width, block.window, block.shift, images.device))
+                known = (height, width, block.window, block.shift, images.device)
+                tables += [window_table(*known, count) for count in {1, len(images)}]
             height = (height + 1) // 2
             width = (width + 1) // 2
         return tables
@@ -270,6 +325,11 @@ class SparseSwin(NoticesMoves):
         cpu.forget(self)
         graphs.forget(self)
 
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Load weights, whether they have the network's map of objects or not."""
+        fit_state(self.density, state, f"{prefix}density.")
+        super()._load_from_state_dict(state, prefix, *arguments)
+
     def get_extra_state(self) -> Tensor:
         """The plan's text, a character a number.
 
@@ -293,37 +353,6 @@ def plan_of_state(state: Tensor) -> SparsityPlan | None:
         raise PlanError("the state dict's _extra_state holds no plan") from None
     plan = SparsityPlan.parse(text)
     return None if plan.is_dense else plan
-
-
-def _check_shape(
-    embed_dims: int,
-    depths: Sequence[int],
-    num_heads: Sequence[int],
-    out_indices: Sequence[int],
-    frozen_stages: int,
-) -> None:
-    if len(depths) != len(num_heads):
-        raise ValueError(
-            f"depths {tuple(depths)} and num_heads {tuple(num_heads)} must be as long as each other"
-        )
-    if not all(0 <= index < len(depths) for index in out_indices):
-        last = len(depths) - 1
-        raise ValueError(f"out_indices {tuple(out_indices)}: the network has stages 0 to {last}")
-    if not -1 <= frozen_stages <= len(depths):
-        raise ValueError(
-            f"frozen_stages {frozen_stages}: -1 freezes nothing, {len(depths)} all stages"
-        )
-    for stage, heads in enumerate(num_heads):
-        if (channels := embed_dims << stage) % heads:
-            raise ValueError(
-                f"num_heads {tuple(num_heads)}: stage {stage} has {channels} channels, "
-                f"which {heads} does not divide"
-            )
-
-
-def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} {value!r}: there are {', '.join(known)}")
 
 
 def _init_weights(module: nn.Module) -> None:

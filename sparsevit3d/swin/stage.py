@@ -14,11 +14,12 @@ from sparsevit3d.swin.plan import kept_count
 from sparsevit3d.swin.windows import WindowTable, token_mask, window_table
 
 ScoreEvery = Literal["stage", "block"]
+Budget = Literal["image", "batch"]
 # torch.compile cannot look into fractions.
 _kept_count = torch.compiler.assume_constant_result(kept_count)
 # Blocks that ran: their windows, and which of these they computed. None: all.
 Ran = list[tuple[WindowTable, Choice | None]]
-# dispatch.rank, its importance settled.
+# dispatch.rank, its importance settled. The tables are those of one image.
 Rank = Callable[[Tensor, dict[int, WindowTable], SwinBlock], Ranked]
 
 
@@ -29,6 +30,7 @@ class SwinStage(nn.Module):
         blocks (sequence of SwinBlock): In the order in which they run.
         downsample (PatchMerging or None): What leads to the next stage. None: there is none.
         score_every (str): "stage" or "block", as in SparseSwin.
+        budget (str): "image" or "batch", as in SparseSwin.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class SwinStage(nn.Module):
         blocks: Sequence[SwinBlock],
         downsample: PatchMerging | None,
         score_every: ScoreEvery,
+        budget: Budget,
     ) -> None:
         super().__init__()
         self.blocks = cast(list[SwinBlock], nn.ModuleList(blocks))
         self.downsample = downsample
         self.score_every = score_every
+        self.budget = budget
 
     def forward(
         self,
@@ -55,26 +59,29 @@ class SwinStage(nn.Module):
 
         What each block computed is added to ``ran``.
         """
+        batch = x.shape
+        images = len(x) if self.budget == "batch" and any(ratios) else 1
         tables = {
             block.shift: window_table(height, width, block.window, block.shift, x.device)
             for block in self.blocks
         }
         ranked: Ranked = {}
         for number, block in enumerate(self.blocks):
-            table = tables[block.shift]
+            table = window_table(height, width, block.window, block.shift, x.device, images)
             ratio = ratios[number // 2]
             choice = None
             if ratio:
                 if self.score_every == "block":
-                    ranked = rank(x, {block.shift: table}, block)
+                    ranked = rank(x.view(batch), {block.shift: tables[block.shift]}, block)
                 elif not ranked:  # here the stage's first pruned block begins
-                    ranked = rank(x, tables, block)
+                    ranked = rank(x.view(batch), tables, block)
                 scores, order = ranked[block.shift]
-                choice = Choice(order[:, : _kept_count(len(table.tokens), ratio)], scores)
-            x = block(x, table, choice)
+                kept = images * _kept_count(table.per_image, ratio)
+                choice = Choice(order[:, :kept], scores)
+            x = block(x.view(-1, images * height * width, batch[2]), table, choice)
             if ran is not None:
                 ran.append((table, choice))
-        return x
+        return x.view(batch)
 
 
 def computed_tokens(stage: SwinStage, ran: Ran, batch: int) -> Tensor:

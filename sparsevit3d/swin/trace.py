@@ -70,10 +70,12 @@ def record_windows(net: SparseSwin) -> Iterator[list[BlockTrace]]:
         def record(block: Any, inputs: tuple[Any, ...]) -> None:
             x, table, choice = inputs
             kept = np.ones((len(x), len(table.tokens)), dtype=bool)
+            scores = None
             if choice is not None:
                 kept[:] = False
                 np.put_along_axis(kept, choice.windows.cpu().numpy(), True, axis=1)
-            scores = None if choice is None else choice.scores.detach().float().cpu().numpy()
+                scores = choice.scores.detach().float().cpu().numpy()
+                scores = scores.reshape(-1, table.per_image)
             stride = net.patch_size << stage
             map_size = (size[0], size[1])
             trace.append(
@@ -86,7 +88,7 @@ def record_windows(net: SparseSwin) -> Iterator[list[BlockTrace]]:
                     block.shift,
                     table.grid,
                     scores,
-                    kept,
+                    kept.reshape(-1, table.per_image),
                 )
             )
 

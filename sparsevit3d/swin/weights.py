@@ -86,7 +86,7 @@ LAYOUTS = (
 # A backbone does not use a classifier's head, nor tables that follow from window and image size.
 _NO_WEIGHTS = re.compile(r"head\..*|.*\.relative_position_index|.*\.attn_mask")
 # Output norms differ by use. Few networks learn their importance.
-_OPTIONAL = ("norms.", "importance.")
+_OPTIONAL = ("norms.", "importance.", "density.")
 
 
 class WeightsError(InputError):

@@ -19,8 +19,11 @@ FOREIGN = -100.0  # Swin's attention logit between tokens that only the cyclic s
 class WindowTable(NamedTuple):
     """The windows of an H x W map, row by row. A window has ``window ** 2`` places.
 
+    A table of several images has the windows of one image after those of another, and so their
+    tokens.
+
     Args:
-        tokens (Tensor): (windows, places) row-major index into the map. H * W marks padding.
+        tokens (Tensor): (windows, places) row-major index into the map. ``padding`` marks padding.
         sizes (Tensor): (windows,) how many places of the window are on the map.
         offsets (Tensor): (places, places) index of the places' relative position in Swin's bias
             table.
@@ -31,6 +34,7 @@ class WindowTable(NamedTuple):
         shift (int): Tokens by which the map is rolled up and left. 0 for plain windows.
         edge (Tensor): (windows,) whether the window holds padding, or tokens that only the cyclic
             shift made neighbours.
+        images (int): How many images' windows these are. Default: 1.
     """
 
     tokens: Tensor
@@ -42,6 +46,7 @@ class WindowTable(NamedTuple):
     window: int
     shift: int
     edge: Tensor
+    images: int = 1
 
     @property
     def padded(self) -> bool:
@@ -50,29 +55,60 @@ class WindowTable(NamedTuple):
 
     @property
     def padding(self) -> int:
-        """The index of padding, H * W."""
-        return self.size[0] * self.size[1]
+        """The index of padding, which is how many tokens there are."""
+        return self.images * self.size[0] * self.size[1]
+
+    @property
+    def per_image(self) -> int:
+        """Count the windows of one image."""
+        return self.grid[0] * self.grid[1]
 
     def most_tokens(self, kept: int) -> int:
-        """Count the tokens of the ``kept`` fullest windows. No ``kept`` windows hold more."""
-        return _most_tokens(*self.size, self.window, self.shift, kept)
+        """Count the tokens of the ``kept`` fullest windows. No ``kept`` windows hold more.
+
+        A table of several images counts as many windows of each.
+        """
+        of_image = _most_tokens(*self.size, self.window, self.shift, kept // self.images)
+        return self.images * of_image
+
+    def of_images(self, images: int) -> WindowTable:
+        """Build the table of ``images`` images from this table of one."""
+        if images == 1:
+            return self
+        with torch.inference_mode(False):
+            first = torch.arange(images, device=self.tokens.device)[:, None, None] * self.padding
+            real = self.tokens < self.padding
+            tokens = torch.where(real, self.tokens + first, images * self.padding).flatten(0, 1)
+            return self._replace(
+                tokens=tokens,
+                sizes=self.sizes.repeat(images),
+                mask=None if self.mask is None else self.mask.repeat(images, 1, 1),
+                edge=self.edge.repeat(images),
+                images=images,
+            )
 
 
 def window_table(
-    height: int, width: int, window: int, shift: int, device: torch.device | str = "cpu"
+    height: int,
+    width: int,
+    window: int,
+    shift: int,
+    device: torch.device | str = "cpu",
+    images: int = 1,
 ) -> WindowTable:
     """Build the table for one map size, or take the cached one.
 
-    ``shift`` is 0 for plain windows, else how many tokens Swin rolls the map by.
+    ``shift`` is 0 for plain windows, else how many tokens Swin rolls the map by. ``images`` says
+    how many images share the table.
     """
     # torch.export's stand-ins must not outlive the trace.
     traced = type(torch.empty(0, device="cpu")) is not Tensor
     build = _build_table if traced else _cached_table
-    return build(height, width, window, shift, torch.device(device))
+    return build(height, width, window, shift, torch.device(device), images)
 
 
 def _build_table(
-    height: int, width: int, window: int, shift: int, device: torch.device
+    height: int, width: int, window: int, shift: int, device: torch.device, images: int
 ) -> WindowTable:
     # The table outlives this call, and must serve training too.
     with torch.inference_mode(False):
@@ -108,7 +144,7 @@ def _build_table(
             window,
             shift,
             edge.to(device),
-        )
+        ).of_images(images)
 
 
 _cached_table = lru_cache(maxsize=64)(_build_table)
@@ -175,7 +211,7 @@ class WindowTokens(NamedTuple):
         rows (Tensor): (tokens,) index into a (batch * H * W, C) map.
         places (Tensor or None): (tokens,) which of the windows' places each token fills. None: the
             tokens fill all places, in order.
-        image (Tensor): (tokens,) which image of the batch each token belongs to.
+        image (Tensor): (tokens,) which image each token belongs to.
     """
 
     windows: int
@@ -200,9 +236,9 @@ def window_tokens(
         mask = mask if mask is None else mask[windows.flatten()]
     elif mask is not None:
         mask = mask.repeat(batch, 1, 1)
-    image = torch.arange(batch, device=index.device)[:, None, None].expand(index.shape)
-    rows = (index + image * tokens).flatten()
-    image = image.flatten()
+    rows = index + torch.arange(batch, device=index.device)[:, None, None] * tokens
+    rows = rows.flatten()
+    image = rows // (tokens // table.images)
     count = batch * index.shape[1]
     if not table.padded:
         return WindowTokens(count, mask, table.offsets, rows, None, image)
@@ -220,13 +256,14 @@ def window_tokens(
 
 
 def token_mask(table: WindowTable, windows: Tensor | None, batch: int) -> Tensor:
-    """(batch, H, W) bool: whether a token lies in one of ``windows``, (batch, kept). None: in all.
+    """(batch, H, W) bool: whether a token lies in one of ``windows``. None: in all.
 
-    The windows are each image's own.
+    ``windows`` is (batch, kept), or (batch / images of the table, kept of all of these).
     """
-    mask = torch.zeros(batch, table.padding + 1, dtype=torch.bool, device=table.tokens.device)
+    rows = batch // table.images
+    mask = torch.zeros(rows, table.padding + 1, dtype=torch.bool, device=table.tokens.device)
     if windows is None:
         mask.fill_(True)
     else:
         mask.scatter_(1, table.tokens[windows].flatten(1), True)
-    return mask[:, :-1].unflatten(1, table.size)
+    return mask[:, :-1].reshape(batch, *table.size)

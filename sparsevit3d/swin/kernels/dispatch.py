@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from sparsevit3d.swin import importance as plain
 from sparsevit3d.swin import layers
-from sparsevit3d.swin.importance import POOLINGS, Importance
+from sparsevit3d.swin.density import window_density
+from sparsevit3d.swin.importance import MAPS, POOLINGS, Importance
 from sparsevit3d.swin.kernels import cpu, gpu, graphs, torch_private
 from sparsevit3d.swin.windows import WindowTable
 
-# By shift: the scores of its windows, (B, windows), and their order, most important first.
+# By shift: the scores of its windows, (B, windows), and their order, most important first. Images
+# that share a budget share a row.
 Ranked = dict[int, tuple[Tensor, Tensor]]
 
 
@@ -90,17 +92,23 @@ LAYERS = (PatchEmbed, SwinBlock, PatchMerging, LayerNorm)
 def rank(
     x: Tensor,
     tables: dict[int, WindowTable],
-    importance: str | Importance,
+    importance: str | Importance | Tensor,
     seed: int,
     block: SwinBlock,
+    images: int = 1,
 ) -> Ranked:
     """Score and order the windows of the maps ``x``, (B, tokens, C).
 
-    ``tables`` holds window tables by shift. A GPU ranks by kernels where kernels compute ``block``
-    too.
+    ``tables`` holds window tables by shift. ``importance`` may be a map of density, (B, h, w).
+    Windows of ``images`` images in a row are in one order. A GPU ranks by kernels where kernels
+    compute ``block`` too.
     """
     kernels: Any = gpu if kernels_for(block, x) is gpu else plain
-    scores = kernels.score_windows(x.detach(), list(tables.values()), importance, seed)
+    if isinstance(importance, Tensor):
+        scores = [window_density(importance, table) for table in tables.values()]
+    else:
+        scores = kernels.score_windows(x.detach(), list(tables.values()), importance, seed)
+    scores = [one.reshape(len(x) // images, -1) for one in scores]
     return {
         shift: (one, kernels.rank_windows(one)) for shift, one in zip(tables, scores, strict=True)
     }
@@ -120,7 +128,9 @@ def replay(
     That is on a GPU, where kernels compute all blocks, all shapes are static, and nobody looks on.
     For ``key`` and ``hold`` see :class:`sparsevit3d.swin.kernels.graphs.Recordings`.
     """
-    if not all(kernels_for(block, x) is gpu for block in blocks) or importance not in POOLINGS:
+    if importance not in (*POOLINGS, *MAPS):
+        return compute(x)
+    if not all(kernels_for(block, x) is gpu for block in blocks):
         return compute(x)
     modules = torch_private.all_modules(owner)
     if torch_private.in_dispatch_mode() or any(map(torch_private.has_hooks, modules)):
