@@ -20,9 +20,9 @@ from sparsevit3d.detector.lazy import (
     Part,
     carried_head,
     carried_neck,
+    head_where,
     lazy_head,
     loss_where,
-    masked,
     why_dense,
 )
 from sparsevit3d.detector.neck import why_whole
@@ -52,9 +52,10 @@ class SparseFCOS3D(FCOSMono3D):
     of 0.25 m. ``test_cfg.flip`` adds test-time augmentation as FCOS3D reports it.
 
     A head with ``norm_cfg=dict(type="LN2d")`` is computed only where a class may be found, which
-    changes nothing. With ``carry``, class scores and neck are moreover computed only where the
-    backbone computed windows, and nothing is found elsewhere. The loss is then of these places
-    alone, so a detector has to be trained with ``carry`` from adaptation on.
+    changes nothing. With ``carry``, neck and head are moreover computed only where the backbone
+    computed windows. Between these windows their layers see zeros, and nothing is found there. The
+    loss is then of these places alone, so a detector has to be trained with ``carry`` from
+    adaptation on.
 
     Args:
         carry (bool): Whether the windows that a plan leaves out are left out by neck and head as
@@ -162,7 +163,7 @@ class SparseFCOS3D(FCOSMono3D):
         if computed:
             with torch.autocast(features[0].device.type, enabled=False):
                 given = [one.float() for one in features]
-                part = carried_neck(self.neck, self.bbox_head, given, computed)
+                part = carried_neck(self.neck, given, computed)
                 if part is not None:
                     return part
         return [one.float() for one in self.neck(features)]
@@ -179,7 +180,9 @@ class SparseFCOS3D(FCOSMono3D):
         features, computed = self.backbone_maps(images, camera)
         levels = [one.float() for one in self.neck(features)]
         with torch.autocast(images.device.type, enabled=False):
-            return masked(self.bbox_head(levels), computed)
+            return (
+                head_where(self.bbox_head, levels, computed) if computed else self.bbox_head(levels)
+            )
 
 
 def merge_flipped(maps: Maps, flipped: Maps, width: int, strides: list[int]) -> Maps:

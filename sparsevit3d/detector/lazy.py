@@ -26,6 +26,7 @@ from sparsevit3d.detector.places import (
 )
 
 NOTHING = -20.0  # a logit: a score of 2e-9
+KINDS = 5  # of maps: scores, boxes, directions, attributes, centerness
 MOST = 0.45  # share of all places from which on dense convolutions are quicker
 
 
@@ -87,91 +88,117 @@ def _branches(head: Any) -> list[Sequence[nn.Module]]:
 def lazy_head(head: Any, maps: Sequence[Tensor], computed: Sequence[Tensor] = ()) -> Candidates:
     """Compute a head that :func:`why_dense` has nothing against, where some class may be found.
 
-    ``maps`` are the neck's, (N, C, H, W), level by level. For ``computed`` see :func:`masked`.
+    ``maps`` are the neck's, (N, C, H, W), level by level. For ``computed`` see :func:`head_where`.
     """
+    grid = grid_of_maps(maps)
+    masks: Sequence[Tensor | None] = [None] * len(maps)
+    if computed:
+        known = masks_of(maps, computed)
+        grid = grid.only(known)
+        masks = known
+    inputs = []
     seen = []
     logits = []
-    for x in maps:
+    found = []
+    for x, mask in zip(maps, masks, strict=True):
+        x = only(x, mask)
+        inputs.append(x)
         for layer in head.cls_convs:
-            x = layer(x)
+            x = only(layer(x), mask)
         seen.append(x)
         for layer in head.conv_cls_prev:
-            x = layer(x)
+            x = only(layer(x), mask)
         logits.append(head.conv_cls(x))
-    grid = grid_of_maps(maps)
-    (wanted,) = masked([logits], computed)
-    places = grid.of_maps([one.amax(1).sigmoid() > head.test_cfg.score_thr for one in wanted])
+        best = logits[-1].amax(1).sigmoid() > head.test_cfg.score_thr
+        found.append(best if mask is None else best & mask)
+    places = grid.of_maps(found)
     scores = Rows.of_maps(logits, grid).at_places(places)
-    inputs = Rows.of_maps(maps, grid)
-    return _candidates(head, grid, places, scores, Rows.of_maps(seen, grid), inputs)
+    return _candidates(
+        head, grid, places, scores, Rows.of_maps(seen, grid), Rows.of_maps(inputs, grid)
+    )
+
+
+def masks_of(maps: Sequence[Tensor], computed: Sequence[Tensor]) -> list[Tensor]:
+    """Where each of ``maps`` counts, (N, H, W) bool. Levels that the neck adds count everywhere."""
+    added = maps[len(computed) :]
+    return [*computed, *(torch.ones_like(one[:, 0], dtype=torch.bool) for one in added)]
+
+
+def only(x: Tensor, mask: Tensor | None) -> Tensor:
+    """A map (N, C, H, W) with zeros outside ``mask``, (N, H, W) bool. None: as it is."""
+    return x if mask is None else x * mask[:, None]
 
 
 class Part(NamedTuple):
     """A neck's maps, as far as they are needed.
 
     Args:
-        grid (Grid): All places of the maps.
-        places (Tensor): (n,) where results are wanted.
-        inputs (Rows): The maps there, and as far around as a head reads them.
+        grid (Grid): All places of the maps. Those that are not needed are empty.
+        inputs (Rows): The maps at the places that are not empty.
     """
 
     grid: Grid
-    places: Tensor
     inputs: Rows
 
 
 def carried_neck(
-    neck: Any,
-    head: Any,
-    features: Sequence[Tensor],
-    computed: Sequence[Tensor],
-    most: float = MOST,
+    neck: Any, features: Sequence[Tensor], computed: Sequence[Tensor], most: float = MOST
 ) -> Part | None:
-    """Compute the neck where the backbone computed windows, as far around as ``head`` reads.
+    """Compute the neck where the backbone computed windows, and nowhere else.
 
     Levels that the neck adds are computed everywhere. ``features`` are the backbone's maps,
-    (N, C, H, W), and ``computed`` says where they count, (N, H, W) bool. None: more than ``most``
-    of the backbone's places would be read, so dense convolutions are quicker.
+    (N, C, H, W), and ``computed`` says where they count, (N, H, W) bool. None: these are more than
+    ``most`` of all places, so dense convolutions are quicker.
     """
     known = grid_of_maps(features)
-    if len(known.widen(known.of_maps(computed), _reach(head))) > most * known.total:
+    if len(known.of_maps(computed)) > most * known.total:
         return None
     laterals = lateral_maps(neck, features)
     added = added_levels(neck, laterals)
-    grid = grid_of_maps([*laterals, *added])
-    masks = [*computed, *(torch.ones_like(one[:, 0], dtype=torch.bool) for one in added)]
-    places = grid.of_maps(masks)
-    read = grid.widen(places, _reach(head))
-    return Part(grid, places, Rows.at(read, neck_rows(neck, laterals, added, read, grid), grid))
+    maps = [*laterals, *added]
+    grid = grid_of_maps(maps)
+    places = grid.of_maps(masks_of(maps, computed))
+    rows = neck_rows(neck, laterals, added, places, grid)
+    return Part(grid.only(masks_of(maps, computed)), Rows.at(places, rows, grid))
 
 
 def carried_head(head: Any, part: Part) -> Candidates:
-    """Compute class scores where the neck's maps are wanted, and the rest where a class is found.
+    """Compute class scores where the neck was computed, and the rest where a class is found.
 
     Everywhere else nothing is found.
     """
-    grid, places, inputs = part
-    wide = grid.widen(places, len(head.conv_cls_prev))
-    classes = Rows.at(wide, apply_all(head.cls_convs, inputs, wide, grid), grid)
+    grid, inputs = part
+    places = grid.inside.nonzero().squeeze(1)
+    classes = Rows.at(places, apply_all(head.cls_convs, inputs, places, grid), grid)
     logits = point_wise(head.conv_cls, apply_all(head.conv_cls_prev, classes, places, grid))
     found = (logits.amax(1).sigmoid() > head.test_cfg.score_thr).nonzero().squeeze(1)
     return _candidates(head, grid, places[found], logits[found], classes, inputs)
 
 
-def masked(maps: Any, computed: Sequence[Tensor]) -> Any:
-    """Say "nothing here" in a head's maps where the backbone computed no window.
+def head_where(head: Any, levels: Sequence[Tensor], computed: Sequence[Tensor]) -> Any:
+    """What ``head`` says if it is computed in the windows that the backbone computed, and no more.
 
-    ``maps`` are kind by kind, class scores first, level by level, (N, C, H, W). ``computed`` is
-    (N, H, W) bool. Levels that the neck adds come last and stay as they are.
+    Between them, its layers see zeros, and class scores say "nothing here". ``levels`` are the
+    neck's maps, (N, C, H, W). ``computed`` is (N, H, W) bool, level by level. Levels that the neck
+    adds come last and are computed everywhere. The result is that of ``head``, kind by kind.
     """
-    scores, *others = maps
-    scores = [
-        scores[level].masked_fill(~computed[level][:, None], NOTHING)
-        if level < len(computed)
-        else scores[level]
-        for level in range(len(scores))
+    now: list[Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, given, result: only(result, now[-1]))
+        for layer in _layers(head)
     ]
-    return (scores, *others)
+    found = []
+    try:
+        for x, mask, scale, stride in zip(
+            levels, masks_of(levels, computed), head.scales, head.strides, strict=True
+        ):
+            now.append(mask)
+            scores, *others = head.forward_single(only(x, mask), scale, stride)[:KINDS]
+            found.append((scores.masked_fill(~mask[:, None], NOTHING), *others))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(map(list, zip(*found, strict=True)))
 
 
 def loss_where(
@@ -179,38 +206,29 @@ def loss_where(
 ) -> dict[str, Tensor]:
     """Compute the losses of ``head.loss`` of the places that the backbone computed alone.
 
-    Elsewhere the head says "nothing here", and the truth says so too. ``levels`` are the neck's
-    maps. For ``computed`` see :func:`masked`.
+    Elsewhere the head says "nothing here", and the truth says so too. For ``levels`` and
+    ``computed`` see :func:`head_where`.
     """
     targets = head.get_targets
 
     def targets_where(*arguments: Any) -> Any:
         labels, *others = targets(*arguments)
-        outside = [~mask.flatten() for mask in computed]
         labels = [
-            labels[level].masked_fill(outside[level], head.num_classes)
-            if level < len(outside)
-            else labels[level]
-            for level in range(len(labels))
+            one.masked_fill(~mask.flatten(), head.num_classes)
+            for one, mask in zip(labels, masks_of(levels, computed), strict=True)
         ]
         return (labels, *others)
 
     head.get_targets = targets_where
     try:
         return head.loss_by_feat(
-            *masked(head(levels), computed),
+            *head_where(head, levels, computed),
             [one.gt_instances_3d for one in samples],
             [one.gt_instances for one in samples],
             [one.metainfo for one in samples],
         )
     finally:
         del head.get_targets
-
-
-def _reach(head: Any) -> int:
-    """Count the steps from a result to the farthest input that it depends on."""
-    boxes = len(head.reg_convs) + max(map(len, _branches(head)))
-    return max(boxes, len(head.cls_convs) + len(head.conv_cls_prev))
 
 
 def _candidates(

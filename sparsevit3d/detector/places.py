@@ -31,7 +31,7 @@ class Grid(NamedTuple):
     Args:
         images (int): Images of the batch.
         sizes (tuple): (height, width) of each level's map.
-        inside (Tensor): (places,) whether a place is on a map.
+        inside (Tensor): (places,) whether a place is on a map, and not empty.
         rows (Tensor): (places,) the place's row among those of the maps laid end to end, levels one
             after the other. The number of rows marks the border.
         level (Tensor): (places,) the level.
@@ -59,7 +59,7 @@ class Grid(NamedTuple):
         return places[:, None] + self.around[self.level[places]]
 
     def widen(self, places: Tensor, steps: int = 1) -> Tensor:
-        """Add the places within ``steps`` of ``places``, those on the map. The result is sorted."""
+        """Add the places within ``steps`` of ``places``, those inside. The result is sorted."""
         for _ in range(steps):
             marked = torch.zeros_like(self.inside)
             marked[self.neighbours(places).flatten()] = True
@@ -68,8 +68,15 @@ class Grid(NamedTuple):
 
     def of_maps(self, masks: Sequence[Tensor]) -> Tensor:
         """List the places where ``masks``, (images, height, width) bool of each level, are True."""
-        marked = [F.pad(mask, (1, 1, 1, 1)).flatten() for mask in masks]
-        return torch.cat(marked).nonzero().squeeze(1)
+        return _flat(masks).nonzero().squeeze(1)
+
+    def only(self, masks: Sequence[Tensor]) -> Grid:
+        """The same places, of which those outside ``masks``, as in :meth:`of_maps`, are empty."""
+        return self._replace(inside=_flat(masks))
+
+
+def _flat(masks: Sequence[Tensor]) -> Tensor:
+    return torch.cat([F.pad(mask, (1, 1, 1, 1)).flatten() for mask in masks])
 
 
 @lru_cache(maxsize=16)

@@ -10,9 +10,9 @@ from sparsevit3d.detector.decode import candidates_of
 from sparsevit3d.detector.lazy import (
     carried_head,
     carried_neck,
+    head_where,
     lazy_head,
     loss_where,
-    masked,
     why_dense,
 )
 from sparsevit3d.stages.config import load_config, read_config
@@ -132,14 +132,14 @@ def test_carried_windows_are_the_dense_head_where_windows_were_computed(plan, si
     head = model.bbox_head
     features, computed = model.backbone.forward_computed(torch.randn(2, 3, *size))
     assert all(mask.all() for mask in computed) == (plan == "0|0|0|0")
-    maps = head([one.clone() for one in model.neck(features)])
-    found = carried_head(head, carried_neck(model.neck, head, features, computed, most=1.1))
-    truth = candidates_of(head, masked(maps, computed))
+    maps = model.neck(features)
+    found = carried_head(head, carried_neck(model.neck, features, computed, most=1.1))
+    truth = candidates_of(head, head_where(head, maps, computed))
     check_equal(found, truth)
-    check_equal(lazy_head(head, model.neck(features), computed), truth)
-    assert carried_neck(model.neck, head, features, computed, most=0.0) is None
+    check_equal(lazy_head(head, maps, computed), truth)
+    assert carried_neck(model.neck, features, computed, most=0.0) is None
     if plan == "0|0|0|0":  # an oracle that keeps all windows changes nothing
-        check_equal(found, candidates_of(head, maps))
+        check_equal(found, candidates_of(head, head([one.clone() for one in maps])))
 
 
 def test_a_loss_counts_computed_places_alone():
@@ -147,12 +147,25 @@ def test_a_loss_counts_computed_places_alone():
     maps = [torch.randn(2, 64, *size, requires_grad=True) for size in SIZES]
     computed = [torch.zeros(2, *size, dtype=torch.bool) for size in SIZES]
     computed[0][0, 2:5, 4:9] = True
-    scores, *_ = masked(head(maps), computed)
+    scores, *_ = head_where(head, maps, computed)
     scores[0].sum().backward()
     seen = maps[0].grad.abs().sum(1) > 0
-    assert seen[0, :8, 1:12].all()  # as far around as three layers see
-    assert seen.sum() == 8 * 11
+    assert torch.equal(seen, computed[0])
     assert [float(one.detach().max()) for one in scores[1:]] == [-20.0, -20.0]
+
+
+@torch.no_grad()
+def test_layers_see_zeros_between_the_computed_places():
+    head = head_of()
+    maps = [torch.randn(2, 64, *size) for size in SIZES]
+    computed = [torch.rand(2, *size) < 0.5 for size in SIZES]
+    scores, *_ = head_where(head, maps, computed)
+    for level, (x, mask) in enumerate(zip(maps, computed, strict=True)):
+        known = mask[:, None].float()
+        for layer in (*head.cls_convs, *head.conv_cls_prev):
+            x = layer(x * known)
+        truth = head.conv_cls(x * known).masked_fill(known == 0, -20.0)
+        assert torch.allclose(scores[level], truth, 1e-5, 1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,8 @@ def test_a_box_beside_the_image_counts_at_its_edge():
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_windows_of_every_stage_share_out_the_objects_of_the_map(stage, shift):
     density = torch.rand(2, 8, 16)
-    height, width = (8 * CELL) >> stage, (16 * CELL) >> stage
+    height = (8 * CELL) >> stage
+    width = (16 * CELL) >> stage
     table = window_table(height, width, 4, shift)
     worth = window_density(density, table) * CELL**-2 * 4**stage
     assert torch.allclose(worth.sum(1), density.sum((1, 2)))
