@@ -112,6 +112,11 @@ class SparseFCOS3D(FCOSMono3D):
         """(N,) number of each image's camera. None: the backbone does not ask for cameras."""
         if self.backbone.importance != PLACE:
             return None
+        if self.test_cfg.get("flip") or any(one.metainfo.get("flip") for one in samples):
+            raise ValueError(
+                f"backbone.importance={PLACE!r} knows where cameras look, so it needs images as "
+                "they are. Set test_cfg.flip=False, and leave RandomFlip3D out of the pipeline."
+            )
         places = torch.tensor([one.metainfo["sample_idx"] for one in samples])
         return places % self.backbone.density.cameras
 
@@ -135,8 +140,8 @@ class SparseFCOS3D(FCOSMono3D):
         outputs: Any
         if self.test_cfg.get("flip"):
             outputs = merge_flipped(
-                self._maps(images, camera),
-                self._maps(images.flip(-1), camera),
+                self._maps(images),
+                self._maps(images.flip(-1)),
                 images.shape[-1],
                 self.bbox_head.strides,
             )
@@ -176,8 +181,8 @@ class SparseFCOS3D(FCOSMono3D):
         with torch.autocast(levels[0].device.type, enabled=False):
             return head(levels) if why_dense(head) else lazy_head(head, levels, computed)
 
-    def _maps(self, images: Tensor, camera: Tensor | None = None) -> Any:
-        features, computed = self.backbone_maps(images, camera)
+    def _maps(self, images: Tensor) -> Any:
+        features, computed = self.backbone_maps(images)
         levels = [one.float() for one in self.neck(features)]
         with torch.autocast(images.device.type, enabled=False):
             return (

@@ -39,15 +39,19 @@ class DetectorCost:
         use_split(config, question.split)
         count = len(read_infos(Path(config.test_evaluator.ann_file)).keyframes)
         spread = sorted({number * count // KEYFRAMES for number in range(KEYFRAMES)})
-        self.subject = trained_subject(config, question.weights, question.split, spread)
-        self.net = backbone_of(self.subject.model)
-        cameras = len(self.subject.images) // len(spread)
-        self.moment = Subject(
-            self.subject.model,
-            self.subject.images[:cameras],
-            self.subject.metas[:cameras],
-            self.subject.origin,
-        )
+        subject = trained_subject(config, question.weights, question.split, spread)
+        self.net = backbone_of(subject.model)
+        cameras = len(subject.images) // len(spread)
+        # A batch is a keyframe: its images may share a budget of windows.
+        self.moments = [
+            Subject(
+                subject.model,
+                subject.images[first : first + cameras],
+                subject.metas[first : first + cameras],
+                subject.origin,
+            )
+            for first in range(0, len(subject.images), cameras)
+        ]
 
     @torch.no_grad()
     def gmacs(self, plan: SparsityPlan) -> float:
@@ -56,19 +60,23 @@ class DetectorCost:
         The backbone is counted by :func:`count_macs`. Neck and head are counted as torch counts
         what ran.
         """
-        way = Ours(self.subject, plan, self.net)
-        features = way.backbone(None)
-        with FlopCounterMode(display=False) as counter:
-            way.head(way.neck(features))
-        height, width = self.subject.images.shape[2:]
-        counted = count_macs(self.net, (height, width), plan)
-        return (counted + counter.get_total_flops() / 2 / len(features[0])) / 1e9
+        flops = 0
+        for moment in self.moments:
+            way = Ours(moment, plan, self.net)
+            features = way.backbone(None)
+            with FlopCounterMode(display=False) as counter:
+                way.head(way.neck(features))
+            flops += counter.get_total_flops()
+        count, _, height, width = self.moments[0].images.shape
+        backbone = count_macs(self.net, (height, width), plan)
+        return (backbone + flops / 2 / count / len(self.moments)) / 1e9
 
     def ms(self, plan: SparsityPlan) -> float:
         """Time a keyframe from images to boxes: the median, in milliseconds."""
-        way = Ours(self.moment, plan, self.net)
+        moment = self.moments[0]
+        way = Ours(moment, plan, self.net)
 
         def call() -> None:
             way.decode(way.head(way.neck(way.backbone(None))))
 
-        return time_calls({"detector": call}, self.moment.images, RUNS, 2)["detector"].p50_ms
+        return time_calls({"detector": call}, moment.images, RUNS, 2)["detector"].p50_ms

@@ -32,6 +32,7 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.progress import Progress, no_progress
 from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.look import load_keyframe
+from sparsevit3d.stages.openvino_rival import kinds_here
 from sparsevit3d.stages.rivals import (
     DENSE_RIVALS,
     Call,
@@ -42,7 +43,7 @@ from sparsevit3d.stages.rivals import (
     under,
 )
 from sparsevit3d.stages.runner import load_detector
-from sparsevit3d.stages.ways import PARTS, Ours, Rival, Subject, Way
+from sparsevit3d.stages.ways import PARTS, Ours, Rival, Subject, Way, converted_detectors
 from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.sparse_swin import SparseSwin
 
@@ -219,7 +220,7 @@ def _with_ratios(
         row["over_mmdet"] = rows["mmdet"]["p50_ms"] / row["p50_ms"]
     for kind in kinds:
         contenders = [f"SparseSwin dense, {_tag(kind)}", *DENSE_RIVALS]
-        fastest = min(rows[name]["p50_ms"] for name in contenders)
+        fastest = min(rows[name]["p50_ms"] for name in contenders if name in rows)
         for plan, part in share.items():
             row = rows[_name(SparsityPlan.parse(plan), kind)]
             row["share"] = part
@@ -237,6 +238,7 @@ def _time_detectors(
 ) -> dict[str, Any]:
     """Time image to boxes. mmdet's rows are mmdet3d's own detector, of the same weights.
 
+    OpenVINO's rows are that detector converted as a whole, with our decoding.
     Every plan is timed in the first dtype, the last plan in all of them.
     """
     ways: dict[str, Way] = {
@@ -247,6 +249,8 @@ def _time_detectors(
             (", backbone compiled", "mmdet compiled", False),
         )
     }
+    kinds = kinds_here(subject.images.device)
+    ways |= {f"OpenVINO {kind}": way for kind, way in converted_detectors(subject, kinds).items()}
     first, *others = nets
     timed = [(plan, first) for plan in (dense_plan(nets[first]), *plans)]
     timed += [(plans[-1], kind) for kind in others]

@@ -9,6 +9,7 @@ from typing import Any
 from mmdet3d.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
 
+from data_tools.info_file import read_infos
 from data_tools.schema import CLASSES
 from sparsevit3d.detector import dataset, detector, losses, norm, transforms
 from sparsevit3d.detector.mm_private import tree_of
@@ -178,10 +179,15 @@ def dicts_in(value: Any) -> Iterator[ConfigDict]:
 
 
 def use_split(config: Config, split: str) -> None:
-    """Point the test loader and the metric at a split's info file."""
+    """Point the test loader and the metric at a split's info file.
+
+    Where the images of a batch share a budget of windows, a batch becomes a keyframe.
+    """
     for part in (config.test_dataloader.dataset, config.test_evaluator):
         part["ann_file"] = str(Path(part["ann_file"]).with_name(f"nuscenes_infos_{split}.json"))
-        info_file(part)
+        path = info_file(part)
+    if config.model.backbone.get("budget") == "batch":
+        config.test_dataloader.batch_size = len(read_infos(path).cameras)
 
 
 def info_file(part: ConfigDict) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from mmdet.models.backbones import SwinTransformer
 from torch import Tensor, nn
 
 from sparsevit3d.detector.deform import DeformConv
+from sparsevit3d.stages.openvino_rival import KINDS, converted, kinds_here
 from sparsevit3d.swin.importance import rank_windows, score_windows
 from sparsevit3d.swin.layers import SwinBlock
 from sparsevit3d.swin.plan import SparsityPlan, kept_count
@@ -21,21 +23,25 @@ from sparsevit3d.swin.windows import window_table
 
 Call = Callable[[], object]
 # Plans are compared with the fastest of these and dense SparseSwin.
-DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form")
+DENSE_RIVALS = ("mmdet", "mmdet compiled", "released form", *(f"OpenVINO {kind}" for kind in KINDS))
 
 
 def rivals_of(net: SparseSwin, images: Tensor, plan: SparsityPlan) -> dict[str, Call]:
     """By name what the benchmark times beside SparseSwin. A new rival is added here.
 
-    The released form runs dense and under ``plan``. The others run dense.
+    The released form runs dense and under ``plan``. The others run dense. OpenVINO takes part where
+    it is installed.
     """
     eager = mmdet_swin(net)
     compiled = torch.compile(eager, options={"freezing": images.device.type == "cpu"})
     plain = plain_path(net)
     released = ReleasedSwin(plain)
+    kinds = kinds_here(images.device)
+    converted_swin = converted(eager, images, kinds) if kinds else {}
     return {
         "mmdet": lambda: eager(images),
         "mmdet compiled": lambda: compiled(images),
+        **{f"OpenVINO {kind}": partial(run, images) for kind, run in converted_swin.items()},
         "released form": under(plain, dense_plan(net), released, images),
         f"released form {plan}": under(plain, plan, released, images),
     }

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from sparsevit3d.backbone import backbone_of
 from sparsevit3d.detector.decode import decode
-from sparsevit3d.stages.rivals import mmdet3d_head
+from sparsevit3d.detector.deform import DeformConv
+from sparsevit3d.stages.openvino_rival import converted
+from sparsevit3d.stages.rivals import mmdet3d_head, mmdet_swin
 from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.sparse_swin import SparseSwin
 
@@ -106,3 +110,52 @@ class Ours:
 
     def decode(self, outputs: Any) -> Any:
         return decode(self.subject.model.bbox_head, outputs, self.subject.metas)
+
+
+class Converted:
+    """mmdet3d's detector as one function, from images to what its head says, and our decoding.
+
+    Args:
+        subject (Subject): What is timed.
+        run (callable): Maps the subject's images to all maps of the head, kind by kind.
+    """
+
+    def __init__(self, subject: Subject, run: Callable[[Tensor], list[Tensor]]) -> None:
+        self.subject = subject
+        self.run = run
+
+    def backbone(self, _: Any) -> Any:
+        return self.run(self.subject.images)
+
+    def neck(self, features: Any) -> Any:
+        return features
+
+    def head(self, levels: Any) -> Any:
+        count = len(self.subject.model.bbox_head.strides)
+        return [levels[first : first + count] for first in range(0, len(levels), count)]
+
+    def decode(self, outputs: Any) -> Any:
+        return decode(self.subject.model.bbox_head, outputs, self.subject.metas)
+
+
+class _Dense(nn.Module):
+    """Images to all maps of the head, kind by kind, level by level."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.swin = mmdet_swin(backbone_of(model))
+        self.neck = model.neck
+        self.head = model.bbox_head
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [one for kind in self.head(self.neck(self.swin(images))) for one in kind]
+
+
+def converted_detectors(subject: Subject, kinds: list[str]) -> dict[str, Way]:
+    """OpenVINO's ways by kind of number. Empty: ``kinds`` is, or it knows not all of the head."""
+    head = subject.model.bbox_head
+    if not kinds or any(isinstance(one, DeformConv) for one in head.modules()):
+        return {}
+    with torch.no_grad():
+        found = converted(_Dense(subject.model).eval(), subject.images, kinds)
+    return {kind: Converted(subject, run) for kind, run in found.items()}

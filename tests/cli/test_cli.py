@@ -7,10 +7,12 @@ from contextlib import closing
 from importlib.metadata import version
 
 import pytest
+import torch
 from matplotlib.image import imread
 
 from sparsevit3d.search.journal import Journal
 from sparsevit3d.stages.checkpoints import list_checkpoints, read_checkpoint
+from sparsevit3d.stages.openvino_rival import kinds_here
 from sparsevit3d.swin.plan import SparsityPlan
 from tests.support.console import CONSOLE, ROOT, SMALL, run, run_here
 
@@ -133,7 +135,8 @@ def test_benchmark_holds_plans_against_rivals(tmp_path):
     assert imread(kept.with_suffix(".png")).std() > 0.02
     assert result["shape"] == [1, 3, 64, 96]
     dense, sparse = (f"SparseSwin {plan}, float32" for plan in ("dense", "0.5|0.5|0.4|0.3"))
-    rivals = {
+    converted = {f"OpenVINO {kind}" for kind in kinds_here(torch.device("cpu"))}
+    rivals = converted | {
         "mmdet",
         "mmdet compiled",
         "released form",
@@ -144,10 +147,11 @@ def test_benchmark_holds_plans_against_rivals(tmp_path):
     share = result["share"]["0.5|0.5|0.4|0.3"]
     assert set(rows) == rivals | {dense, sparse}
     fastest = min(
-        rows[name]["p50_ms"] for name in ("mmdet", "mmdet compiled", "released form", dense)
+        rows[name]["p50_ms"]
+        for name in ("mmdet", "mmdet compiled", "released form", dense, *converted)
     )
     assert rows[sparse]["efficiency"] == pytest.approx(fastest / rows[sparse]["p50_ms"] * share)
-    assert set(result["detector"]) == {
+    assert set(result["detector"]) == converted | {
         "mmdet",
         "mmdet, our decoding",
         "mmdet, backbone compiled",

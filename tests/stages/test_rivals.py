@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sparsevit3d import SparseSwin
+from sparsevit3d.stages.openvino_rival import converted
 from sparsevit3d.stages.rivals import ReleasedSwin, mmdet_swin
 from tests.support.networks import randomised
 
@@ -41,3 +42,14 @@ def test_mmdets_swin_has_our_weights_and_so_our_features():
     with torch.no_grad():
         for mine, theirs in zip(net(images), mmdet_swin(net)(images), strict=True):
             assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_openvino_gives_mmdets_features():
+    pytest.importorskip("openvino")
+    net = randomised(SparseSwin(**SHAPE))
+    images = torch.randn(2, 3, 64, 96)
+    rival = mmdet_swin(net)
+    (run,) = converted(rival, images, ["float32"]).values()
+    for one, other in zip(run(images), rival(images), strict=True):
+        assert torch.allclose(one, other, 1e-3, 1e-4)
