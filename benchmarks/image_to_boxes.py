@@ -1,11 +1,18 @@
 """Time two detectors from image to boxes: as mmdet3d runs them, as ours was, and as ours is.
 
-    python -m benchmarks.image_to_boxes DENSE PRUNED --data ROOT
+    python -m benchmarks.image_to_boxes small DENSE PRUNED --data ROOT
+    python -m benchmarks.image_to_boxes swin-t MAP MAP --data ROOT
 
-DENSE and PRUNED are checkpoints of the small detector, configs/fcos3d_small_512x192_ln.py. They are
-timed on the first keyframe of val. PRUNED runs under its plan, with its windows carried on into
-neck and head. Swin-T has fresh weights, because no others exist here. Its score threshold is set so
-that as many places pass as in the small detector, of six images.
+DENSE and PRUNED are checkpoints of configs/fcos3d_small_512x192_ln.py. They are timed on the first
+keyframe of val. PRUNED runs under its plan, with its windows carried on into neck and head. Of
+Swin-T no trained weights exist here. MAP is a checkpoint of configs/fcos3d_swin-t_704x256_ln.py of
+which the map of objects alone has learnt:
+
+    sparsevit3d adapt configs/fcos3d_swin-t_704x256_ln.py --dense --from FRESH --data ROOT \\
+        --work-dir work_dirs/map --set model.learns=density
+
+Its score threshold is set so that as many places of a keyframe pass as in the small detector, which
+is timed first.
 
 ``mmdet3d`` is mmdet3d's detector of the same weights. ``dense_before`` is ours without what came
 with this benchmark: larger tiles of small networks, a head computed where a class is found, and
@@ -33,15 +40,17 @@ from sparsevit3d.cost.macs import count_macs, plan_of_share
 from sparsevit3d.detector.decode import candidates_of, in_space
 from sparsevit3d.devices import device_name
 from sparsevit3d.files import write_json
-from sparsevit3d.stages.benchmark import fresh_subject, trained_subject
-from sparsevit3d.stages.config import load_config, read_config
+from sparsevit3d.stages.benchmark import trained_subject
+from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.rivals import dense_plan, mmdet_swin
 from sparsevit3d.stages.ways import PARTS, Ours, Rival, Subject
 from sparsevit3d.swin.kernels import cpu
 
 ROOT = Path(__file__).parent.parent
-SMALL = ROOT / "configs/fcos3d_small_512x192_ln.py"
-SWIN_T = ROOT / "configs/fcos3d_swin-t_704x256_ln.py"
+CONFIGS = {
+    "small": ROOT / "configs/fcos3d_small_512x192_ln.py",
+    "swin-t": ROOT / "configs/fcos3d_swin-t_704x256_ln.py",
+}
 SHARE = 0.56
 WARM_UP = 2
 
@@ -87,38 +96,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("detector", choices=CONFIGS)
     parser.add_argument("dense", type=Path)
     parser.add_argument("pruned", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="the nuScenes root")
     parser.add_argument("--plan", help="another plan than PRUNED's")
-    parser.add_argument("--only", default="small,swin-t", help="of small, swin-t")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/image_to_boxes.json")
     options = parser.parse_args()
-    carry = ("model.carry=true",)
-    config = load_config(SMALL, options.data, None, ())
-    small = trained_subject(config, options.dense, "val")
-    pruned = trained_subject(load_config(SMALL, options.data, None, carry), options.pruned, "val")
-    places = count_places(small)
-    document: dict[str, Any] = {
-        "command": "python -m benchmarks.image_to_boxes DENSE PRUNED --data ROOT",
+    document = json.loads(options.out.read_text()) if options.out.exists() else {"detectors": {}}
+    dense, pruned = (
+        trained_subject(
+            load_config(CONFIGS[options.detector], options.data, None, (f"model.carry={carry}",)),
+            checkpoint,
+            "val",
+        )
+        for checkpoint, carry in ((options.dense, "false"), (options.pruned, "true"))
+    )
+    if options.detector == "swin-t":
+        places = document["detectors"]["small"]["places_of_a_class"]
+        dense = at_places(dense, places)
+        pruned = at_places(pruned, places)
+    found = compare(dense, pruned, options.plan, options.runs)
+    document["detectors"][options.detector] = found
+    document |= {
+        "command": "python -m benchmarks.image_to_boxes DETECTOR DENSE PRUNED --data ROOT",
         "machine": device_name("cpu"),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "detectors": {},
     }
-    for name in options.only.split(","):
-        if name == "small":
-            found = compare(small, pruned, options.plan, options.runs)
-        else:
-            fresh = (
-                at_places(fresh_subject(read_config(SWIN_T, some), "6x3x256x704", "cpu"), places)
-                for some in ((), carry)
-            )
-            found = compare(*fresh, None, max(3, options.runs // 3))
-        document["detectors"][name] = found
-        write_json(options.out, document)
-        print(json.dumps(found, indent=1))
+    write_json(options.out, document)
+    print(json.dumps(found, indent=1))
 
 
 @torch.no_grad()
@@ -152,6 +160,7 @@ def compare(dense: Subject, pruned: Subject, text: str | None, runs: int) -> dic
     return {
         "subjects": [dense.origin, pruned.origin],
         "plan": str(plan),
+        "places_of_a_class": count_places(dense),
         "macs_share": count_macs(sparse, size, plan) / count_macs(sparse, size, nothing),
         "ms": ms,
         "ratios": {

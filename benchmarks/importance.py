@@ -6,8 +6,8 @@
 CHECKPOINT is a dense detector of the config whose map of objects has learnt. ``recall`` looks at
 keyframes of val. An object is kept if at least half of its pixels lie in kept windows. ``steps``
 trains the detector on for a few hundred steps under one plan, once for each way to choose windows,
-with the same images in the same order. Then it scores each on val. All intervals are of 95%, over
-scenes, and differences are paired.
+with the same images in the same order. Then it scores each on val. "carried" leaves the windows out
+in neck and head as well. All intervals are of 95%, over scenes, and differences are paired.
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ CONFIG = ROOT / "configs/fcos3d_small_512x192_ln.py"
 SHARES = (0.2, 0.3, 0.4, 0.5)
 BUDGETS = ("image", "keyframe")
 PLAN = "0.7|0.8|0.5|0"
-# By arm: changes of the backbone. A plan of zeros is dense.
+CARRIED = "density, one budget, carried"
+# By arm: how the backbone chooses windows.
 ARMS: dict[str, dict[str, Any]] = {
     "l2": {"importance": "l2", "budget": "image"},
-    "place": {"importance": "place", "cameras": 6, "budget": "image"},
     "density": {"importance": "density", "budget": "image"},
     "density, one budget": {"importance": "density", "budget": "batch"},
+    CARRIED: {"importance": "density", "budget": "batch"},
+    "place": {"importance": "place", "cameras": 6, "budget": "image"},
     "true density": {"importance": "l2", "budget": "image"},
     "dense": {"importance": "l2", "budget": "image"},
 }
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--keyframes", type=int, default=100, help="of val, for recall")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/importance"))
-    parser.add_argument("--arms", default=",".join(ARMS), help="by comma, for steps")
+    parser.add_argument("--arms", default=";".join(ARMS), help="for steps")
     parser.add_argument("--plan", default=PLAN)
     parser.add_argument("--images", type=int, default=1200, help="of train, for steps")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/importance.json")
@@ -81,7 +83,7 @@ def main() -> None:
         write_json(options.out, document)
         return
     done: dict[str, Any] = {}
-    for arm in options.arms.split(","):
+    for arm in options.arms.split(";"):
         done[arm] = steps(arm, options)
         document["steps"] = {
             "command": "python -m benchmarks.importance steps CHECKPOINT --data ROOT",
@@ -99,7 +101,7 @@ def main() -> None:
 
 def recall(options: Any) -> dict[str, Any]:
     """Count which objects every way to choose windows keeps, stage by stage."""
-    changes = ("model.carry=false", "model.backbone.plan=null")
+    changes = ("model.carry=false",)
     config = load_config(options.config, options.data, None, changes)
     keyframes = open_keyframes(config, options.checkpoint, "val")
     chosen = keyframes.spread(options.keyframes)
@@ -191,7 +193,7 @@ def of_stage(
     for name, values in scores.items():
         for budget in BUDGETS:
             flat = values.reshape(1, -1) if budget == "keyframe" else values
-            order = flat.argsort(1, descending=True, stable=True)
+            order = flat.argsort(dim=1, descending=True, stable=True)
             found[f"{name}, {budget}"] = []
             for share in SHARES:
                 most = len(values) // len(flat) * kept_count(windows, round(1 - share, 2))
@@ -270,6 +272,7 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
     folder = options.work_dir / arm.replace(", ", "_").replace(" ", "_")
     config = load_config(options.config, options.data, None, (), "finetune")
     config.model.backbone.update(ARMS[arm])
+    config.model.carry = arm == CARRIED
     config.train_dataloader.dataset.indices = options.images
     config.train_cfg.max_epochs = 1
     if arm == "true density":

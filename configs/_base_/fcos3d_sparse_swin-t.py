@@ -4,6 +4,7 @@
 regress_ranges_at = (1600, 900)
 model = dict(
     type="SparseFCOS3D",
+    learns="all",  # "density": the map of objects alone
     data_preprocessor=dict(
         type="mmdet3d.Det3DDataPreprocessor",
         mean=[123.675, 116.28, 103.53],
@@ -19,6 +20,8 @@ model = dict(
         window_size=7,
         out_indices=(1, 2, 3),
         drop_path_rate=0.2,
+        importance="l2",  # the paper's. "density" is a learned map of objects
+        budget="image",  # "batch": the windows of all cameras compete
     ),
     neck=dict(
         type="mmdet.FPN",
