@@ -79,7 +79,7 @@ def main() -> None:
     document = json.loads(options.out.read_text()) if options.out.exists() else {}
     document |= {"machine": device_name("cpu"), "torch": torch.__version__}
     if options.what == "recall":
-        document["recall"] = recall(options)
+        document.setdefault("recall", {})[options.data.name] = recall(options)
         write_json(options.out, document)
         return
     done: dict[str, Any] = {}
@@ -101,8 +101,9 @@ def main() -> None:
 
 def recall(options: Any) -> dict[str, Any]:
     """Count which objects every way to choose windows keeps, stage by stage."""
-    changes = ("model.carry=false",)
-    config = load_config(options.config, options.data, None, changes)
+    config = load_config(options.config, options.data)
+    config.model.carry = False
+    config.model.backbone.update(ARMS["density"])
     keyframes = open_keyframes(config, options.checkpoint, "val")
     chosen = keyframes.spread(options.keyframes)
     scenes = np.unique([keyframes.drive(number)[0] for number in chosen], return_inverse=True)[1]
@@ -110,6 +111,7 @@ def recall(options: Any) -> dict[str, Any]:
     rows = [count_kept(keyframes, number, prior) for number in chosen]
     totals = np.array([total for total, _ in rows])  # keyframes, stages
     kept = {name: np.array([one[name] for _, one in rows]) for name in rows[0][1]}
+    stages = range(totals.shape[1])
     weights = draw_scenes(int(scenes.max()) + 1)[:, scenes]  # draws, keyframes
     return {
         "command": "python -m benchmarks.importance recall CHECKPOINT --data ROOT",
@@ -118,7 +120,7 @@ def recall(options: Any) -> dict[str, Any]:
         "objects": totals[:, 0].sum().item(),
         "shares": SHARES,
         "percent_by_stage": {
-            name: [percent(hits[:, stage], totals[:, stage], weights) for stage in range(4)]
+            name: [percent(hits[:, stage], totals[:, stage], weights) for stage in stages]
             for name, hits in kept.items()
         },
         "density_over": {
@@ -126,7 +128,7 @@ def recall(options: Any) -> dict[str, Any]:
                 percent(
                     kept["density, image"][:, stage] - hits[:, stage], totals[:, stage], weights
                 )
-                for stage in range(4)
+                for stage in stages
             ]
             for name, hits in kept.items()
         },

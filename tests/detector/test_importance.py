@@ -7,7 +7,7 @@ import torch
 from mmdet3d.registry import MODELS
 from mmengine.dataset import pseudo_collate
 
-from sparsevit3d.stages.config import load_config
+from sparsevit3d.stages.config import load_config, use_split
 from tests.support.console import CONFIGS
 from tests.support.round_trip import dataset_of
 
@@ -77,3 +77,14 @@ def test_the_prior_counts_objects_by_camera(config, batch):
     batch["data_samples"][0].set_metainfo({"flip": True})
     with pytest.raises(ValueError, match="leave RandomFlip3D out"):
         losses_of(model, batch)
+
+
+def test_where_images_share_a_budget_a_batch_of_an_evaluation_is_a_keyframe(config):
+    own = copy.deepcopy(config)
+    own.test_dataloader.batch_size = 4
+    use_split(own, "val")
+    assert own.test_dataloader.batch_size == 6
+    own.test_dataloader.batch_size = 4
+    own.model.backbone.budget = "image"
+    use_split(own, "val")
+    assert own.test_dataloader.batch_size == 4

@@ -207,3 +207,18 @@ def test_the_prior_is_where_objects_were_camera_by_camera():
     copy = net_of(importance="place", cameras=2)
     copy.load_state_dict(net.state_dict())
     assert torch.equal(copy.log_density(images), net.log_density(images))
+
+
+@pytest.mark.parametrize("width", [96, 90], ids=["whole windows", "padding"])
+@pytest.mark.parametrize("how", ["compiled", "exported"])
+def test_a_map_and_one_budget_go_through_torchs_compiler(how, width):
+    net = net_of(importance="density", budget="batch")
+    images = torch.randn(2, 3, 64, width)
+    with torch.no_grad():
+        truth = net(images)
+        if how == "compiled":
+            other = torch.compile(net, fullgraph=True, dynamic=False, backend="aot_eager")
+        else:
+            other = torch.export.export(net, (images,)).module()
+        for one, expected in zip(other(images), truth, strict=True):
+            assert torch.allclose(one, expected, atol=1e-4)
