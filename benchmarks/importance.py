@@ -33,7 +33,6 @@ from sparsevit3d.files import write_json
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.evaluate import Evaluator
 from sparsevit3d.stages.look import Keyframes, open_keyframes
-from sparsevit3d.stages.scoring import Truth, open_root
 from sparsevit3d.stages.train import finetune
 from sparsevit3d.stages.views import CameraView, Keyframe
 from sparsevit3d.swin.density import CELL, PlaceMap, true_density, window_density
@@ -287,11 +286,16 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
     evaluator = Evaluator(config, checkpoint, "val", folder / "eval", submission)
     if arm == "true density":
         attach(evaluator.runner.model, options.data / "nuscenes_infos_val.json")
+    return drawn_score(evaluator, plan, submission)
+
+
+def drawn_score(
+    evaluator: Evaluator, plan: SparsityPlan | None, submission: Path
+) -> dict[str, Any]:
+    """The mAP on val under ``plan``, and that of draws of scenes, for paired intervals."""
     score = evaluator(plan)
-    infos = read_infos(options.data / "nuscenes_infos_val.json")
-    tokens = [keyframe["token"] for keyframe in infos.keyframes]
-    truth = Truth(open_root(str(options.data), infos.version), tokens, config.classes)
-    return {"mAP": score["mAP"], "draws": examine(truth, submission)["draws"]["mAP"]}
+    (metric,) = evaluator.runner.test_evaluator.metrics
+    return {"mAP": score["mAP"], "draws": examine(metric.truth, submission)["draws"]["mAP"]}
 
 
 def over(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, float]:

@@ -23,8 +23,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from sparsevit3d.swin.plan import agreed_plan
-from sparsevit3d.swin.sparse_swin import SparseSwin, plan_of_state
+from sparsevit3d.swin.plan import agreed_plan, plan_of_state
+from sparsevit3d.swin.sparse_swin import SparseSwin
 from sparsevit3d.swin.weights import load_swin_weights
 
 # Arguments of mmdet's SwinTransformer that SparseSwin lacks, and the values they may have.

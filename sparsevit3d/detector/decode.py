@@ -101,24 +101,21 @@ def boxes_of(
     candidates = _best_of_levels(candidates, len(metas), config)
     boxes = in_space(head, candidates, metas)
     scores = candidates.scores * candidates.centerness[:, None]
-    place, label = (scores > config.score_thr).nonzero().unbind(1)
-    scores = scores[place, label]
-    image = candidates.image[place]
-    groups = image * head.num_classes + label
-    seen_from_above = boxes[place][:, [0, 2, 3, 5, 6]]  # x, z, length, width, yaw
+    seen_from_above = boxes[:, [0, 2, 3, 5, 6]]  # x, z, length, width, yaw
     seen_from_above[:, 4] *= -1
+    given = (seen_from_above, scores, scores > config.score_thr, candidates.image)
     if config.get("nms_type", "rotate") == "circle":
-        radius = boxes.new_tensor(config.min_radius)[label]
-        kept = circle_nms(seen_from_above, scores, groups, radius)
+        place, label = circle_nms(*given, boxes.new_tensor(config.min_radius))
     else:
-        kept = rotated_nms(seen_from_above, scores, groups, config.nms_thr)
-    counts = torch.bincount(image[kept], minlength=len(metas)).tolist()
+        place, label = rotated_nms(*given, config.nms_thr)
+    scores = scores[place, label]
+    counts = torch.bincount(candidates.image[place], minlength=len(metas)).tolist()
     rows = torch.cat(
         [
             part[scores[part].sort(descending=True)[1][: config.max_per_img]]
             if len(part) > config.max_per_img
             else part
-            for part in kept.split(counts)
+            for part in torch.arange(len(place), device=place.device).split(counts)
         ]
     )
     counts = [min(count, config.max_per_img) for count in counts]

@@ -2,10 +2,12 @@
 
 mmcv compares every box of a class with every other, and its operator for processors reads them
 number by number. Two boxes can only overlap if their centres are near, which is rare. Here only
-near pairs are compared, all of them in one go.
+near pairs are compared, all of them in one go, and once for all classes.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from mmcv.ops import box_iou_rotated
@@ -17,64 +19,115 @@ MARGIN = 1e-4  # between an overlap and the threshold
 THIN = 0.1  # metres: mmcv orders corners of smaller boxes wrongly
 
 
-def rotated_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Keep of each group the boxes that overlap no better one of it by ``threshold`` or more.
+class Kept(NamedTuple):
+    """What suppression keeps: image by image, class by class, the best first.
+
+    Args:
+        rows (Tensor): (kept,) places among the boxes.
+        labels (Tensor): (kept,) classes.
+    """
+
+    rows: Tensor
+    labels: Tensor
+
+
+def rotated_nms(
+    boxes: Tensor, scores: Tensor, wanted: Tensor, images: Tensor, threshold: float
+) -> Kept:
+    """Keep of each class the boxes that overlap no better one of it by ``threshold`` or more.
+
+    The result is what mmcv's ``nms_rotated`` keeps of each image and class, which orders equal
+    scores at will.
 
     Args:
         boxes (Tensor): (N, 5) centre, sides and angle (x, y, w, h, radians), as mmcv has them.
-        scores (Tensor): (N,) scores. Of equal ones, the first is the better.
-        groups (Tensor): (N,) numbers from 0. Boxes of different groups leave each other alone.
+        scores (Tensor): (N, K) scores of each class. Of equal ones, the first is the better.
+        wanted (Tensor): (N, K) bool, whether a box counts for a class.
+        images (Tensor): (N,) numbers from 0. Boxes of different images leave each other alone.
         threshold (float): Intersection over union.
-
-    Returns:
-        Tensor: (kept,) places among ``boxes``, group by group, the best first. They are those that
-        mmcv's ``nms_rotated`` keeps of each group, which orders equal scores at will.
     """
-    order = _by_group(scores, groups)
-    boxes = boxes[order]
+    order, ranks = _in_order(scores, wanted, images)
     reach = torch.hypot(boxes[:, 2], boxes[:, 3]) / 2
     area = boxes[:, 2] * boxes[:, 3]
     # Boxes of too unlike areas cannot overlap so well, and those without area do not at all.
-    better, worse = _near_pairs(
-        boxes[:, :2], reach, area, max(threshold - MARGIN, 0), groups[order]
-    )
-    overlap = _overlap(boxes, better, worse)
-    thin = (boxes[:, 2:4].amin(1) < THIN).index_select(0, torch.cat([better, worse]))
+    alike = max(threshold - MARGIN, 0)
+    one, other = _near_pairs(boxes[:, :2], reach, area, alike, images)
+    overlap = _overlap(boxes, one, other)
+    turned = overlap
+    thin = (boxes[:, 2:4].amin(1) < THIN).index_select(0, torch.cat([one, other]))
     unsure = (overlap - threshold).abs() < MARGIN
-    unsure = (unsure | thin[: len(better)] | thin[len(better) :]).nonzero().squeeze(1)
-    if len(unsure):
-        overlap[unsure] = box_iou_rotated(
-            boxes[better[unsure]].float(), boxes[worse[unsure]].float(), aligned=True
-        )
-    met = (overlap >= threshold).nonzero().squeeze(1)
-    return order[_greedy(better[met], worse[met], len(order))]
+    unsure = (unsure | thin[: len(one)] | thin[len(one) :]).nonzero().squeeze(1)
+    if len(unsure):  # mmcv's answer may depend on which box comes first
+        turned = overlap.clone()
+        first = boxes[one[unsure]].float()
+        second = boxes[other[unsure]].float()
+        overlap[unsure] = box_iou_rotated(first, second, aligned=True)
+        turned[unsure] = box_iou_rotated(second, first, aligned=True)
+    met = (torch.maximum(overlap, turned) >= threshold).nonzero().squeeze(1)
+    left, right, pair, _ = _of_classes(ranks, one[met], other[met])
+    value = torch.where(left < right, overlap[met][pair], turned[met][pair])
+    met = (value >= threshold).nonzero().squeeze(1)
+    left = left[met]
+    right = right[met]
+    kept = _greedy(torch.minimum(left, right), torch.maximum(left, right), len(order.rows))
+    return Kept(order.rows[kept], order.labels[kept])
 
 
-def circle_nms(boxes: Tensor, scores: Tensor, groups: Tensor, distance: Tensor) -> Tensor:
-    """Keep of each group the boxes with no better one of it within ``distance``.
+def circle_nms(
+    boxes: Tensor, scores: Tensor, wanted: Tensor, images: Tensor, radius: Tensor
+) -> Kept:
+    """Keep of each class the boxes with no better one of it within the class's ``radius``.
 
     CenterPoint's rule: a place holds one object. Arguments and result are those of
-    :func:`rotated_nms`, but for ``distance``, (N,) metres between centres.
+    :func:`rotated_nms`, but for ``radius``, (K,) metres between centres.
     """
-    order = _by_group(scores, groups)
-    ones = torch.ones_like(distance)
-    better, worse = _near_pairs(boxes[order, :2], distance[order] / 2, ones, 0.0, groups[order])
-    return order[_greedy(better, worse, len(order))]
+    order, ranks = _in_order(scores, wanted, images)
+    widest = radius.max().expand(len(boxes)) / 2
+    ones = torch.ones_like(boxes[:, 0])
+    one, other = _near_pairs(boxes[:, :2], widest, ones, 0.0, images)
+    apart = (boxes[one, :2] - boxes[other, :2]).square().sum(1)
+    left, right, pair, label = _of_classes(ranks, one, other)
+    met = (apart[pair] <= radius[label].square()).nonzero().squeeze(1)
+    left = left[met]
+    right = right[met]
+    kept = _greedy(torch.minimum(left, right), torch.maximum(left, right), len(order.rows))
+    return Kept(order.rows[kept], order.labels[kept])
 
 
-def _by_group(scores: Tensor, groups: Tensor) -> Tensor:
-    """Order boxes group by group, the best first. Equal scores keep their order."""
-    order = scores.sort(descending=True, stable=True)[1]
-    return order[groups[order].sort(stable=True)[1]]
+def _in_order(scores: Tensor, wanted: Tensor, images: Tensor) -> tuple[Kept, Tensor]:
+    """List boxes and classes that count, and (N, K) the place of each in that list, or -1.
+
+    Equal scores keep their order.
+    """
+    rows, labels = wanted.nonzero().unbind(1)
+    order = scores[rows, labels].sort(descending=True, stable=True)[1]
+    group = images[rows] * wanted.shape[1] + labels
+    order = order[group[order].sort(stable=True)[1]]
+    rows = rows[order]
+    labels = labels[order]
+    ranks = torch.full_like(wanted, -1, dtype=torch.long)
+    ranks[rows, labels] = torch.arange(len(rows), device=rows.device)
+    return Kept(rows, labels), ranks
+
+
+def _of_classes(ranks: Tensor, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Spread pairs of boxes over the classes that both count for.
+
+    Returns the ranks of both, the number of the pair, and the class.
+    """
+    left = ranks[one]
+    right = ranks[other]
+    pair, label = ((left >= 0) & (right >= 0)).nonzero().unbind(1)
+    return left[pair, label], right[pair, label], pair, label
 
 
 def _near_pairs(
     centres: Tensor, reach: Tensor, area: Tensor, alike: float, groups: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """List pairs of a group no farther apart than the sum of their reaches, the better one first.
+    """List pairs of a group no farther apart than the sum of their reaches, the first one first.
 
-    The smaller area is at least the share ``alike`` of the larger one, and more than 0. The boxes
-    come group by group, the best first. One that is not finite is near none.
+    The smaller area is at least the share ``alike`` of the larger one, and more than 0. A box that
+    is not finite is near none.
     """
     table = torch.cat([centres, reach[:, None], area[:, None]], 1)
     finite = (table.isfinite().all(1) & (area > 0)).nonzero().squeeze(1)

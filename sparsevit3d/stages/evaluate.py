@@ -23,8 +23,7 @@ from sparsevit3d.stages.provenance import (
 )
 from sparsevit3d.stages.runner import build_runner, join_processes
 from sparsevit3d.stages.scoring import all_scores
-from sparsevit3d.swin.plan import SparsityPlan
-from sparsevit3d.swin.sparse_swin import plan_of_state
+from sparsevit3d.swin.plan import SparsityPlan, plan_of_state
 
 SCORE = "score.json"
 DENSE = "dense"

@@ -33,6 +33,7 @@ from sparsevit3d.stages.look import camera_view
 from sparsevit3d.stages.runner import load_into
 from sparsevit3d.stages.submission import attribute_name
 from sparsevit3d.stages.views import NO_BOXES, CameraView
+from sparsevit3d.swin.importance import PLACE
 from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.trace import BlockTrace, record_windows
 
@@ -132,6 +133,13 @@ class Detector:
             model = MODELS.build(self.config.model)
             self.pipeline = Compose(self.config.test_dataloader.dataset.pipeline)
         self.model = load_into(model, Path(checkpoint), None)
+        net = backbone_of(self.model)
+        net.budget = "image"  # images come from anywhere, and must not depend on each other
+        if net.importance == PLACE:
+            raise InputError(
+                f"{checkpoint}: knows where the cameras of its rig look, and these images are of "
+                f"any camera. Train with importance='density' instead of {PLACE!r}."
+            )
 
     @property
     def plan(self) -> SparsityPlan | None:

@@ -22,10 +22,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RATIO_GRID = tuple(step / 10 for step in range(9))  # the search space: 0, 0.1 .. 0.8
 FALLING = "falling:"
@@ -159,6 +162,19 @@ def agreed_plan(carried: SparsityPlan | None, wanted: SparsityPlan | None) -> Sp
             "them out"
         )
     return carried or wanted
+
+
+def plan_of_state(state: Tensor) -> SparsityPlan | None:
+    """The plan that a state dict carries as ``_extra_state``. None: dense.
+
+    Raises PlanError where the state is damaged.
+    """
+    try:
+        text = bytes(int(character) for character in state.tolist()).decode("ascii")
+    except (TypeError, ValueError, OverflowError):
+        raise PlanError("the state dict's _extra_state holds no plan") from None
+    plan = SparsityPlan.parse(text)
+    return None if plan.is_dense else plan
 
 
 def _number(stage: int, pair: int, value: Any) -> float:

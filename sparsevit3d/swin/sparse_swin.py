@@ -22,7 +22,7 @@ from sparsevit3d.swin.kernels import cpu, dispatch, graphs
 from sparsevit3d.swin.kernels.dispatch import LayerNorm, PatchEmbed, PatchMerging, Ranked, SwinBlock
 from sparsevit3d.swin.kernels.torch_private import NoticesMoves
 from sparsevit3d.swin.layers import Pruned, WindowAttention
-from sparsevit3d.swin.plan import PlanError, SparsityPlan
+from sparsevit3d.swin.plan import SparsityPlan, plan_of_state
 from sparsevit3d.swin.stage import Budget, Ran, ScoreEvery, SwinStage, computed_tokens
 from sparsevit3d.swin.windows import WindowTable, window_table
 
@@ -155,7 +155,6 @@ class SparseSwin(NoticesMoves):
             self.density = DensityMap(embed_dims)
         elif importance == PLACE:
             self.density = PlaceMap(cameras)
-        self.budget = budget
         self.plan = plan
         self.importance = importance
         self.importance_seed = importance_seed
@@ -174,6 +173,17 @@ class SparseSwin(NoticesMoves):
         if plan is not None:
             plan.check(self.depths)
         self._plan = plan
+
+    @property
+    def budget(self) -> Budget:
+        """Whose windows compete: those of an "image" or of a "batch". Can be set at any time."""
+        return self.stages[0].budget
+
+    @budget.setter
+    def budget(self, budget: Budget) -> None:
+        check_choice("budget", budget, get_args(Budget))
+        for stage in self.stages:
+            stage.budget = budget
 
     @property
     def fast(self) -> bool:
@@ -217,7 +227,7 @@ class SparseSwin(NoticesMoves):
             images,
             blocks=(block for stage in self.stages for block in stage.blocks),
             importance=self.importance,
-            key=(self.plan, self.importance, where),
+            key=(self.plan, self.importance, self.budget, where),
             hold=partial(self._tables, images),
         )
 
@@ -340,19 +350,6 @@ class SparseSwin(NoticesMoves):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.plan = plan_of_state(state)
-
-
-def plan_of_state(state: Tensor) -> SparsityPlan | None:
-    """The plan that a state dict carries as ``_extra_state``. None: dense.
-
-    Raises PlanError where the state is damaged.
-    """
-    try:
-        text = bytes(int(character) for character in state.tolist()).decode("ascii")
-    except (TypeError, ValueError, OverflowError):
-        raise PlanError("the state dict's _extra_state holds no plan") from None
-    plan = SparsityPlan.parse(text)
-    return None if plan.is_dense else plan
 
 
 def _init_weights(module: nn.Module) -> None:

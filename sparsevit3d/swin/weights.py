@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparsevit3d.errors import InputError, first_line
-from sparsevit3d.swin.plan import PlanError, agreed_plan
+from sparsevit3d.swin.plan import PlanError, agreed_plan, plan_of_state
 from sparsevit3d.swin.seal import is_broken, read_safetensors, way_to_weights
-from sparsevit3d.swin.sparse_swin import SparseSwin, plan_of_state
+from sparsevit3d.swin.sparse_swin import SparseSwin
 
 # Patterns and replacements for re.sub, applied one after the other.
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]

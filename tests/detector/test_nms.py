@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.ops import nms_rotated
 
-from sparsevit3d.detector.nms import circle_nms, rotated_nms
+from sparsevit3d.detector import nms
 
 # Multiples of a quarter: many boxes share centres, edges, sizes and scores, or have no size.
 quarters = st.integers(-16, 16).map(lambda number: number / 4)
@@ -26,6 +26,24 @@ def mmcvs(boxes, scores, groups, threshold):
         ranks = torch.arange(len(own), 0, -1).float()
         kept.append(own[nms_rotated(boxes[own], ranks, threshold)[1]])
     return torch.cat(kept) if kept else groups
+
+
+def rotated_nms(boxes, scores, groups, threshold):
+    return suppressed(nms.rotated_nms, boxes, scores, groups, threshold)
+
+
+def circle_nms(boxes, scores, groups, radius):
+    return suppressed(nms.circle_nms, boxes, scores, groups, radius)
+
+
+def suppressed(rule, boxes, scores, groups, limit):
+    """Each box counts for the class of its group."""
+    count = int(groups.max()) + 1 if len(groups) else 1
+    wanted = torch.nn.functional.one_hot(groups, count).bool()
+    images = torch.zeros_like(groups)
+    rows, labels = rule(boxes, scores[:, None].expand(-1, count), wanted, images, limit)
+    assert torch.equal(labels, groups[rows])
+    return rows
 
 
 @settings(max_examples=100, deadline=None)
@@ -82,9 +100,9 @@ def test_circles_keep_the_best_of_a_place():
     )
     score = torch.tensor([0.9, 0.8, 0.7, 0.6])
     groups = torch.tensor([0, 0, 0, 1])
-    assert circle_nms(boxes, score, groups, torch.ones(4)).tolist() == [0, 2, 3]
-    assert circle_nms(boxes, score, groups, torch.full((4,), 0.5)).tolist() == [0, 1, 2, 3]
-    assert circle_nms(boxes, score, groups, torch.full((4,), 2.0)).tolist() == [0, 3]
+    assert circle_nms(boxes, score, groups, torch.ones(2)).tolist() == [0, 2, 3]
+    assert circle_nms(boxes, score, groups, torch.full((2,), 0.5)).tolist() == [0, 1, 2, 3]
+    assert circle_nms(boxes, score, groups, torch.full((2,), 2.0)).tolist() == [0, 3]
 
 
 @pytest.mark.parametrize("radius", [0.3, 1.0, 4.0])
@@ -101,4 +119,22 @@ def test_circles_are_a_plain_loops(radius):
             if all(torch.dist(boxes[one, :2], boxes[other, :2]) > radius for other in stays):
                 stays.append(one)
         kept += stays
-    assert circle_nms(boxes, score, groups, torch.full((300,), radius)).tolist() == kept
+    assert circle_nms(boxes, score, groups, torch.full((3,), radius)).tolist() == kept
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5])
+def test_a_box_counts_for_each_of_its_classes_and_in_its_image_alone(threshold):
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.rand(200, 5, generator=generator) * 4
+    scores = torch.rand(200, 3, generator=generator)
+    wanted = torch.rand(200, 3, generator=generator) < 0.6
+    images = torch.randint(0, 2, (200,), generator=generator)
+    rows, labels = nms.rotated_nms(boxes, scores, wanted, images, threshold)
+    expected = []
+    for image in range(2):
+        for label in range(3):
+            own = ((images == image) & wanted[:, label]).nonzero().squeeze(1)
+            kept = mmcvs(boxes[own], scores[own, label], torch.zeros(len(own)), threshold)
+            expected += [(row, label) for row in own[kept].tolist()]
+    assert list(zip(rows.tolist(), labels.tolist(), strict=True)) == expected
+    assert len(expected) < int(wanted.sum())
