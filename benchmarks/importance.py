@@ -156,7 +156,7 @@ def count_kept(
         for stage in net.stages
     ]
     try:
-        keyframe = keyframes.look(number)
+        keyframe = keyframes.look(number, SparsityPlan.uniform(0, net.depths))
     finally:
         for hook in hooks:
             hook.remove()

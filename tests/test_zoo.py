@@ -11,6 +11,7 @@ import torch
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint
+from sparsevit3d.stages.carried_config import config_beside
 from sparsevit3d.stages.checkpoints import read_checkpoint, save_weights
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.runner import load_detector
@@ -92,3 +93,12 @@ def test_the_demo_scores_them_as_it_is_written(tmp_path):
                 metric,
             )
     assert len(list((out / "pictures/synthetic").glob("windows_stage?.png"))) == 4
+
+
+@pytest.mark.parametrize(("name", "plan"), [("dense", None), ("pruned", "0.7|0.8|0.5|0")])
+def test_the_detectors_that_carry_windows_on_load_with_the_config_beside_them(name, plan):
+    checkpoint = ZOO / f"ln/{name}.safetensors"
+    config = config_beside(checkpoint)
+    net = backbone_of(load_detector(config, checkpoint, None))
+    assert net.importance == "density"
+    assert net.plan == (plan and SparsityPlan.parse(plan))

@@ -131,5 +131,5 @@ def test_a_config_that_is_named_is_run(carried, tmp_path):
 
 
 def test_the_zoo_needs_no_config_named():
-    detector = Detector(OWN.with_name("pruned_56.safetensors"))
+    detector = Detector(OWN / "pruned_56.safetensors")
     assert detector.plan is not None
