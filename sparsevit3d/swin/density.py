@@ -55,7 +55,7 @@ class DensityMap(nn.Module):
         """
         cells = _cells(x.view(len(x), height, width, -1))
         down, across = cells.shape[1:3]
-        place = _waves(down, across).to(cells)
+        place = _waves(down, across, cells.device).to(cells.dtype)
         cells = torch.cat([cells, place.expand(len(x), -1, -1, -1)], -1)
         x = F.relu(self.entry(cells))
         x = x + self.whole(x.mean((1, 2), keepdim=True))
@@ -78,14 +78,14 @@ class PlaceMap(nn.Module):
         cameras (int): How many cameras there are, each with a map of its own.
     """
 
-    objects: Tensor  # (cameras, PLACES) of all images together
-    images: Tensor  # (cameras,)
+    objects: Tensor  # (cameras, PLACES) of an image, on average
+    images: Tensor  # (cameras,) how many images were counted
 
     def __init__(self, cameras: int) -> None:
         super().__init__()
         self.cameras = cameras
         self.register_buffer("objects", torch.zeros(cameras, *PLACES))
-        self.register_buffer("images", torch.zeros(cameras))
+        self.register_buffer("images", torch.zeros(cameras, dtype=torch.long))
 
     def forward(self, x: Tensor, height: int, width: int, camera: Tensor | None = None) -> Tensor:
         """The logarithm of the objects of each cell, (B, height / 4, width / 4), rounded up.
@@ -100,10 +100,9 @@ class PlaceMap(nn.Module):
                     "camera each image is of"
                 )
             camera = torch.arange(len(x), device=self.images.device) % self.cameras
-        mean = self.objects.float() / self.images.float().clamp(min=1)[:, None, None]
         size = (-(-height // CELL), -(-width // CELL))
         of_cell = PLACES[0] * PLACES[1] / (size[0] * size[1])
-        found = F.adaptive_avg_pool2d(mean[:, None], size)[:, 0] * of_cell
+        found = F.adaptive_avg_pool2d(self.objects.float()[:, None], size)[:, 0] * of_cell
         return (found + 1e-9).log()[camera]
 
     @torch.no_grad()
@@ -111,8 +110,9 @@ class PlaceMap(nn.Module):
         """Add the objects of images of ``size`` (height, width). ``boxes``: see true_density."""
         cell = (size[0] / PLACES[0], size[1] / PLACES[1])
         for own, place in zip(boxes, camera.tolist(), strict=True):
-            self.objects[place] += true_density(own, PLACES, cell)
             self.images[place] += 1
+            change = true_density(own, PLACES, cell) - self.objects[place]
+            self.objects[place] += change / self.images[place]
 
 
 def fit_state(own: nn.Module | None, state: dict[str, Tensor], prefix: str) -> None:
@@ -137,10 +137,12 @@ def _cells(x: Tensor) -> Tensor:
     return torch.cat([x.mean((2, 4)), x.amax((2, 4))], -1)
 
 
-def _waves(down: int, across: int) -> Tensor:
+def _waves(down: int, across: int, device: torch.device) -> Tensor:
     """(down, across, 4 * waves): sine and cosine of each cell's row and column."""
-    sides = [(torch.arange(count) + 0.5) / count for count in (down, across)]
-    turns = [side[:, None] * torch.tensor(WAVES) * (2 * math.pi) for side in sides]
+    turns = []
+    for count in (down, across):
+        side = (torch.arange(count, device=device) + 0.5) * (2 * math.pi / count)
+        turns.append(torch.stack([side * wave for wave in WAVES], 1))
     rows, columns = (torch.cat([one.sin(), one.cos()], 1) for one in turns)
     return torch.cat([rows[:, None].expand(-1, across, -1), columns[None].expand(down, -1, -1)], -1)
 
