@@ -20,6 +20,7 @@ _base_ = "fcos3d_small_512x192.py"
 
 model = dict(
     carry=True,
+    learns="all",  # "density": the map of objects alone
     backbone=dict(importance="density", budget="batch"),
     bbox_head=dict(norm_cfg=dict(type="LN2d")),
 )

@@ -11,6 +11,7 @@ _base_ = "fcos3d_small_512x192.py"
 data_root = "data/astyx"
 classes = ("car",)
 image_size = (640, 192)
+model = dict(learns="all")  # "density": the map of objects alone
 train_pipeline = [
     {{_base_.load}},
     {{_base_.load_truth}},

@@ -12,6 +12,7 @@ _base_ = "fcos3d_swin-t_704x256.py"
 
 model = dict(
     carry=True,
+    learns="all",  # "density": the map of objects alone
     backbone=dict(importance="density", budget="batch"),
     bbox_head=dict(norm_cfg=dict(type="LN2d"), dcn_on_last_conv=False),
 )

@@ -4,7 +4,6 @@
 regress_ranges_at = (1600, 900)
 model = dict(
     type="SparseFCOS3D",
-    learns="all",  # "density": the map of objects alone
     data_preprocessor=dict(
         type="mmdet3d.Det3DDataPreprocessor",
         mean=[123.675, 116.28, 103.53],

@@ -140,8 +140,8 @@ def test_a_budget_may_be_of_the_whole_detector(config, untrained, tmp_path, cach
     found = json.loads(path.read_text())
     costs = DetectorCost(question)
     dense = SparsityPlan.uniform(0, costs.net.depths)
-    images = costs.subject.images
-    whole = sum(count_gmacs(costs.subject.model, images).values()) / len(images)
+    images = torch.cat([moment.images for moment in costs.moments])
+    whole = sum(count_gmacs(costs.moments[0].model, images).values()) / len(images)
     assert costs.gmacs(dense) == pytest.approx(whole)
     share = costs.gmacs(SparsityPlan.parse(found["plan"])) / whole
     assert found["costs"][SHARE] == pytest.approx(share)
