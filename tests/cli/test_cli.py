@@ -103,6 +103,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_data_is_made_from_the_command_line(tmp_path):
     root = tmp_path / "root"
     run("data", "synth", root, "--scenes", 1, 0, 1, "--keyframes", 1, "--size", 96, 54)

@@ -141,6 +141,7 @@ def test_a_thousand_problems_are_counted_and_a_few_are_kept(root):
     assert len(report.examples) == 5
 
 
+@pytest.mark.slow
 def test_from_the_command_line(sound, root):
     done = subprocess.run(
         [CONSOLE, "data", "check", sound], capture_output=True, text=True, check=False

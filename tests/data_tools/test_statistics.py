@@ -64,6 +64,7 @@ def test_tables_without_files_are_enough(real):
     assert found["class_share"]["car"] == pytest.approx(1598 / 2406)
 
 
+@pytest.mark.slow
 def test_table_and_picture_from_the_command_line(synthetic, tmp_path):
     arguments = ["data", "stats", synthetic, "--out", tmp_path / "stats.png"]
     done = subprocess.run(

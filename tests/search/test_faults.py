@@ -279,6 +279,7 @@ def test_a_lost_workers_plan_goes_to_another_and_the_answer_is_that_of_one_worke
     assert len(judged(tmp_path)) == len(set(judged(tmp_path))) == SETTINGS.evaluations
 
 
+@pytest.mark.slow
 def test_a_plan_that_kills_every_worker_ends_the_search_with_a_remedy(undisturbed, tmp_path):
     question = LightQuestion(tmp_path / "log", victim=undisturbed["asked"][17], deaths=99)
     with pytest.raises(InputError, match="Use fewer --workers"):

@@ -87,6 +87,7 @@ def test_a_score_that_the_truth_does_not_define_is_none(root, weights, tmp_path)
     assert last_line(again)["AP/car"] == pytest.approx(score["AP/car"])
 
 
+@pytest.mark.slow
 def test_a_split_without_truth_is_not_scored_and_not_searched_on(tmp_path, weights):
     def no_objects(document):
         for frame in document["frames"][2:]:
@@ -110,6 +111,7 @@ def test_a_split_without_truth_is_not_scored_and_not_searched_on(tmp_path, weigh
         assert words in " ".join(refused.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_search_by_an_undefined_score_is_refused(root, weights, tmp_path):
     arguments = ("--from", weights, "--data", root, "--work-dir", tmp_path, *TINY)
     refused = run_here("search", SMALL, *arguments, "--score", "NDS", check=False)

@@ -209,6 +209,7 @@ def test_the_prior_is_where_objects_were_camera_by_camera():
     assert torch.equal(copy.log_density(images), net.log_density(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [96, 90], ids=["whole windows", "padding"])
 @pytest.mark.parametrize("how", ["compiled", "exported"])
 def test_a_map_and_one_budget_go_through_torchs_compiler(how, width):
