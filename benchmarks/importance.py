@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.accuracy.oracle import Oracle
+from benchmarks.accuracy.oracle import Oracle, OracleHook, attach
 from benchmarks.accuracy.scenes import draw_scenes, examine, interval
 from data_tools.info_file import InfoFile, read_infos
 from sparsevit3d.backbone import backbone_of
@@ -254,18 +253,11 @@ class TrueDensity(Oracle):
         return window_density(torch.stack(cells), table)
 
 
-def attach(model: Any, info_file: Path) -> None:
-    oracle = TrueDensity(info_file)
-    backbone_of(model).importance = oracle
-    model.register_forward_pre_hook(oracle.look, with_kwargs=True)
-
-
 @HOOKS.register_module()
-class TrueDensityHook(Hook):
+class TrueDensityHook(OracleHook):
     """Train under true density."""
 
-    def before_run(self, runner: Any) -> None:
-        attach(runner.model, Path(runner.cfg.train_dataloader.dataset.ann_file))
+    kind = TrueDensity
 
 
 def steps(arm: str, options: Any) -> dict[str, Any]:
@@ -285,7 +277,7 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
     submission = folder / "results.json"
     evaluator = Evaluator(config, checkpoint, "val", folder / "eval", submission)
     if arm == "true density":
-        attach(evaluator.runner.model, options.data / "nuscenes_infos_val.json")
+        attach(evaluator.runner.model, TrueDensity(options.data / "nuscenes_infos_val.json"))
     return drawn_score(evaluator, plan, submission)
 
 

@@ -90,9 +90,8 @@ def _boxes(info_file: Path) -> dict[int, Tensor]:
     return found
 
 
-def attach(model: Any, info_file: Path) -> None:
-    """Make the detector choose its windows by the ground truth of this split."""
-    oracle = Oracle(info_file)
+def attach(model: Any, oracle: Oracle) -> None:
+    """Make the detector choose its windows by the ground truth of the oracle's split."""
     backbone_of(model).importance = oracle
     model.register_forward_pre_hook(oracle.look, with_kwargs=True)
 
@@ -101,5 +100,7 @@ def attach(model: Any, info_file: Path) -> None:
 class OracleHook(Hook):
     """Train under the oracle."""
 
+    kind = Oracle
+
     def before_run(self, runner: Any) -> None:
-        attach(runner.model, Path(runner.cfg.train_dataloader.dataset.ann_file))
+        attach(runner.model, self.kind(Path(runner.cfg.train_dataloader.dataset.ann_file)))

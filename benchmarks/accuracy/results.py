@@ -74,7 +74,8 @@ class Scored(Step):
         )
         if ORACLE in own.hooks:
             oracle.attach(
-                evaluator.runner.model, Path(evaluator.runner.cfg.test_evaluator.ann_file)
+                evaluator.runner.model,
+                oracle.Oracle(Path(evaluator.runner.cfg.test_evaluator.ann_file)),
             )
         score = evaluator(plan)
         (metric,) = evaluator.runner.test_evaluator.metrics

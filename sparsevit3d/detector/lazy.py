@@ -157,9 +157,10 @@ def carried_neck(
     added = added_levels(neck, laterals)
     maps = [*laterals, *added]
     grid = grid_of_maps(maps)
-    places = grid.of_maps(masks_of(maps, computed))
+    masks = masks_of(maps, computed)
+    places = grid.of_maps(masks)
     rows = neck_rows(neck, laterals, added, places, grid)
-    return Part(grid.only(masks_of(maps, computed)), Rows.at(places, rows, grid))
+    return Part(grid.only(masks), Rows.at(places, rows, grid))
 
 
 def carried_head(head: Any, part: Part) -> Candidates:

@@ -17,6 +17,7 @@ PAIRS_AT_ONCE = 1 << 20
 # mmcv's operator computes in float32. Where its answer may depend on that, it is asked.
 MARGIN = 1e-4  # between an overlap and the threshold
 THIN = 0.1  # metres: mmcv orders corners of smaller boxes wrongly
+PARALLEL = 1e-3  # of twice the angle between sides: mmcv loses corners where edges coincide
 
 
 class Kept(NamedTuple):
@@ -56,6 +57,8 @@ def rotated_nms(
     turned = overlap
     thin = (boxes[:, 2:4].amin(1) < THIN).index_select(0, torch.cat([one, other]))
     unsure = (overlap - threshold).abs() < MARGIN
+    turn = boxes[:, 4].index_select(0, one) - boxes[:, 4].index_select(0, other)
+    unsure |= (2 * turn).sin().abs() < PARALLEL
     unsure = (unsure | thin[: len(one)] | thin[len(one) :]).nonzero().squeeze(1)
     if len(unsure):  # mmcv's answer may depend on which box comes first
         turned = overlap.clone()
@@ -67,9 +70,7 @@ def rotated_nms(
     left, right, pair, _ = _of_classes(ranks, one[met], other[met])
     value = torch.where(left < right, overlap[met][pair], turned[met][pair])
     met = (value >= threshold).nonzero().squeeze(1)
-    left = left[met]
-    right = right[met]
-    kept = _greedy(torch.minimum(left, right), torch.maximum(left, right), len(order.rows))
+    kept = _greedy(left[met], right[met], len(order.rows))
     return Kept(order.rows[kept], order.labels[kept])
 
 
@@ -88,9 +89,7 @@ def circle_nms(
     apart = (boxes[one, :2] - boxes[other, :2]).square().sum(1)
     left, right, pair, label = _of_classes(ranks, one, other)
     met = (apart[pair] <= radius[label].square()).nonzero().squeeze(1)
-    left = left[met]
-    right = right[met]
-    kept = _greedy(torch.minimum(left, right), torch.maximum(left, right), len(order.rows))
+    kept = _greedy(left[met], right[met], len(order.rows))
     return Kept(order.rows[kept], order.labels[kept])
 
 
@@ -234,12 +233,14 @@ def _corners(boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _greedy(better: Tensor, worse: Tensor, count: int) -> Tensor:
-    """Say which of ``count`` boxes stay, if each one that stays removes its ``worse`` partners.
+def _greedy(one: Tensor, other: Tensor, count: int) -> Tensor:
+    """Say which of ``count`` boxes stay, if each one that stays removes its later partners.
 
     Repeated until nothing changes, as Cluster-NMS does (Zheng et al., 2020). The best of a group
     is right from the start, and what depends on it one step later.
     """
+    better = torch.minimum(one, other)
+    worse = torch.maximum(one, other)
     kept = torch.ones(count, dtype=torch.bool, device=better.device)
     while True:
         now = torch.ones_like(kept)

@@ -22,7 +22,8 @@ from sparsevit3d.errors import InputError, first_line
 from sparsevit3d.stages.config import dicts_in, fit_image_size, read_config
 
 # A config that is part of this repository is run, as the rest of the repository is.
-OWN = Path(__file__).parents[2] / "zoo"
+ZOO = Path(__file__).parents[2] / "zoo"
+OWN = (ZOO / "config.py", ZOO / "ln/config.py")
 # Classes that a carried config may build.
 KNOWN = frozenset(
     (
@@ -67,7 +68,7 @@ def config_beside(checkpoint: Path) -> Config:
         raise InputError(
             f"{checkpoint}: has no config.py beside it. Name its experiment with --config."
         )
-    if OWN in path.resolve().parents:
+    if path.resolve() in OWN:
         return read_config(path)
     values = _literals(path)
     register_all_modules(init_default_scope=True)  # so that the names in configs mean something

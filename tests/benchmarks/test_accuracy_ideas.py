@@ -37,7 +37,7 @@ def test_the_oracle_keeps_the_windows_that_objects_cover(synthetic, untrained):
     plan = SparsityPlan.uniform(0.3, (2, 2, 2, 2))
     shares = {"norm": [], "oracle": []}
     by_norm = keyframes.look(0, plan)
-    oracle.attach(detector, keyframes.info_file)
+    oracle.attach(detector, oracle.Oracle(keyframes.info_file))
     for name, keyframe in (("norm", by_norm), ("oracle", keyframes.look(0, plan))):
         for trace in stage_blocks(keyframe.trace)[:2]:
             for view, kept in zip(keyframe.views, trace.kept, strict=True):

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.calibration import Camera
-from sparsevit3d.stages.carried_config import OWN, config_beside
+from sparsevit3d.stages.carried_config import ZOO, config_beside
 from sparsevit3d.stages.config import read_config
 from sparsevit3d.stages.predict import Detector
 from tests.support.console import CONFIGS
@@ -131,5 +131,5 @@ def test_a_config_that_is_named_is_run(carried, tmp_path):
 
 
 def test_the_zoo_needs_no_config_named():
-    detector = Detector(OWN / "pruned_56.safetensors")
+    detector = Detector(ZOO / "pruned_56.safetensors")
     assert detector.plan is not None
