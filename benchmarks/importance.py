@@ -7,7 +7,9 @@ CHECKPOINT is a dense detector of the config whose map of objects has learnt. ``
 keyframes of val. An object is kept if at least half of its pixels lie in kept windows. ``steps``
 trains the detector on for a few hundred steps under one plan, once for each way to choose windows,
 with the same images in the same order. Then it scores each on val. "carried" leaves the windows out
-in neck and head as well. All intervals are of 95%, over scenes, and differences are paired.
+in neck and head as well. "Representative token" and "linear path" change the tokens that are left
+out, "distilled" also learns the dense backbone's features, and "rows" is a fixed crop with nothing
+left out. All intervals are of 95%, over scenes, and differences are paired.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks import contenders  # noqa: F401  registers classes of the arms
+from benchmarks.accuracy import ideas  # noqa: F401  registers DistillationHook
 from benchmarks.accuracy.oracle import Oracle, OracleHook, attach
 from benchmarks.accuracy.scenes import draw_scenes, examine, interval
 from data_tools.info_file import InfoFile, read_infos
@@ -45,16 +50,28 @@ CONFIG = ROOT / "configs/fcos3d_small_512x192_ln.py"
 SHARES = (0.2, 0.3, 0.4, 0.5)
 BUDGETS = ("image", "keyframe")
 PLAN = "0.7|0.8|0.5|0"
+ONE_BUDGET = {"importance": "density", "budget": "batch"}
 CARRIED = "density, one budget, carried"
+REPRESENTATIVE = "density, one budget, representative token"
+LINEAR = "density, one budget, linear path"
+DISTILLED = "density, one budget, distilled"
+DENSE = "dense"
+# All rows of a small image in which objects lie: half of its pixels.
+CROPPED = "dense, rows 48 to 144 of 192"
+ROWS = {"first": 48, "count": 96}
 # By arm: how the backbone chooses windows.
 ARMS: dict[str, dict[str, Any]] = {
     "l2": {"importance": "l2", "budget": "image"},
     "density": {"importance": "density", "budget": "image"},
-    "density, one budget": {"importance": "density", "budget": "batch"},
-    CARRIED: {"importance": "density", "budget": "batch"},
+    "density, one budget": ONE_BUDGET,
+    CARRIED: ONE_BUDGET,
     "place": {"importance": "place", "cameras": 6, "budget": "image"},
+    REPRESENTATIVE: ONE_BUDGET | {"type": "RepresentativeSwin"},
+    LINEAR: ONE_BUDGET | {"type": "LinearSwin"},
+    DISTILLED: ONE_BUDGET,
+    CROPPED: {"importance": "l2", "budget": "image"},
     "true density": {"importance": "l2", "budget": "image"},
-    "dense": {"importance": "l2", "budget": "image"},
+    DENSE: {"importance": "l2", "budget": "image"},
 }
 
 
@@ -270,8 +287,13 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
     config.train_cfg.max_epochs = 1
     if arm == "true density":
         config.custom_hooks.append({"type": "TrueDensityHook"})
+    if arm == DISTILLED:
+        teacher = {"type": "DistillationHook", "weights": str(options.checkpoint)}
+        config.custom_hooks.append(teacher)
+    if arm == CROPPED:
+        crop(config)
     plan = SparsityPlan.parse(options.plan)
-    if arm == "dense":
+    if arm in (DENSE, CROPPED):
         plan = SparsityPlan.uniform(0, config.model.backbone.depths)
     checkpoint = finetune(config, folder, options.checkpoint, plan)
     submission = folder / "results.json"
@@ -279,6 +301,14 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
     if arm == "true density":
         attach(evaluator.runner.model, TrueDensity(options.data / "nuscenes_infos_val.json"))
     return drawn_score(evaluator, plan, submission)
+
+
+def crop(config: Config) -> None:
+    """Let a detector train and look at ROWS of its images alone."""
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        steps = loader.dataset.pipeline
+        fit = next(place for place, step in enumerate(steps) if step.type == "FitCamera")
+        steps.insert(fit + 1, {"type": "CropRows", **ROWS})
 
 
 def drawn_score(

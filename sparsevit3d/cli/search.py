@@ -15,6 +15,9 @@ from sparsevit3d.cli.shared_options import ConfigPath, Data, From, Infos, Set
 from sparsevit3d.cli.tables import search_table
 from sparsevit3d.terminal import console, progress_bar
 
+# What the options of a backbone's time are if nobody gives them: device, dtype, shape, latency.
+NOT_GIVEN = ("cpu", "float32", None, "predicted")
+
 
 class _RunByDefault(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -158,6 +161,12 @@ def run(
         raise typer.BadParameter(
             "a Ray cluster has as many workers as it has room for; leave out --workers",
             param_hint="--ray",
+        )
+    if of == "detector" and (device, dtype, shape, latency) != NOT_GIVEN:
+        raise typer.BadParameter(
+            "the whole detector runs on keyframes, on the CPU, in float32. Leave out --device, "
+            "--dtype, --shape and --latency.",
+            param_hint="--of",
         )
     import torch
 

@@ -273,6 +273,17 @@ def test_the_status_of_a_search_names_a_damaged_line_and_does_not_believe_it(tmp
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_search_of_the_whole_detector_takes_no_options_of_the_backbone_alone(tmp_path):
+    weights = tmp_path / "epoch_0001.pth"
+    weights.touch()
+    given = ("search", SMALL, "--from", weights, "--work-dir", tmp_path / "s", "--of", "detector")
+    for option, value in (("--device", "cuda"), ("--dtype", "bfloat16"), ("--shape", "1x3x64x64")):
+        done = run_here(*given, "--max-ms", "90", option, value, check=False)
+        assert done.returncode == 2
+        assert "Leave out --device" in " ".join(done.stderr.replace("│", "").split())
+    assert not (tmp_path / "s").exists()
+
+
 def test_eval_of_anyones_results_needs_a_root_and_takes_nothing_of_ours(synthetic, tmp_path):
     (tmp_path / "results.json").write_text("{}")
     for arguments, words in [

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsevit3d.swin.kernels import torch_private
-from sparsevit3d.swin.layers import PatchMerging, SwinBlock, pad_to_even
+from sparsevit3d.swin.layers import PatchMerging, SwinBlock, WindowAttention, pad_to_even
 from sparsevit3d.swin.windows import WindowTable
 
 # Windows of a tile, at least. With 7 x 7 tokens, those of Swin's first stage fill a few MB between
@@ -141,13 +141,34 @@ def _compute_tile(
     qkv = qkv_layer(block.norm1(part))
     if places is not None:
         qkv = block.attn.with_padding(qkv, places, len(windows))
-    # Torch's attention on a CPU is no faster in bfloat16.
-    attended = block.attn.attend(qkv.float(), len(windows), bias, mask).to(part.dtype)
+    attended = attend(block.attn, qkv, len(windows), bias, mask)
     if places is not None:
         attended = attended.index_select(0, places)
     part = projection.plus(attended, part)
     part = fc2.plus(fc1(block.norm2(part), "gelu"), part)
     flat.index_copy_(0, rows, part)
+
+
+def attend(
+    attention: WindowAttention, qkv: Tensor, windows: int, bias: Tensor, mask: Tensor | None
+) -> Tensor:
+    """``attention.attend``, in bfloat16 through oneDNN's products.
+
+    Torch's attention on a CPU is no faster in bfloat16, and neither is its softmax. So logits are
+    rounded to bfloat16 once, and their softmax is float32's.
+    """
+    if qkv.dtype != torch.bfloat16:
+        return attention.attend(qkv, windows, bias, mask)
+    size = attention.window**2
+    heads = attention.heads
+    split = qkv.view(windows, size, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = (part.reshape(windows * heads, size, -1) for part in split)
+    logits = torch.bmm(query, key.transpose(1, 2)).view(windows, heads, size, size)
+    if mask is not None:
+        bias = bias + mask[:, None]
+    logits = torch.add(bias, logits, alpha=query.shape[2] ** -0.5)
+    found = torch.bmm(logits.softmax(3).to(qkv.dtype).flatten(0, 1), value)
+    return found.view(windows, heads, size, -1).transpose(1, 2).reshape(windows * size, -1)
 
 
 def merge_patches(merging: PatchMerging, x: Tensor) -> Tensor:

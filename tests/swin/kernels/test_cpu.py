@@ -93,6 +93,29 @@ def test_bfloat16_points_where_float32_does(plan, used):
     assert bool(used) == (torch.bfloat16 in cpu.DTYPES)
 
 
+@pytest.mark.parametrize("largest", [3, 60, 300, 3e4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bfloat16_holds_for_any_logits(largest, masked):
+    """Also for those whose exponentials bfloat16 cannot hold, or cannot tell from 0."""
+    block = randomised(SparseSwin(**SHAPE)).stages[1].blocks[0]
+    windows = 6
+    size = 16
+    channels = 32
+    qkv = torch.randn(windows * size, 3 * channels)
+    bias = torch.randn(1, 2, size, size) - largest / 2
+    mask = None
+    if masked:
+        mask = torch.zeros(windows, size, size).index_fill_(2, torch.arange(9), -100.0)
+    logits = qkv[:, : 2 * channels].unflatten(1, (2, 2, 16)).norm(dim=-1).amax().square() / 4
+    qkv[:, : 2 * channels] *= (largest / logits).sqrt()
+    qkv = qkv.bfloat16()
+    found = cpu.attend(block.attn, qkv, windows, bias, mask)
+    truth = block.attn.attend(qkv.float(), windows, bias, mask)
+    assert found.dtype == torch.bfloat16
+    assert (found - truth).abs().max() < 0.1
+    assert (found - truth).square().mean().sqrt() < 0.01
+
+
 def _optimise(net):
     net.train()
     sum(out.square().mean() for out in net(torch.randn(1, 3, 64, 64))).backward()
