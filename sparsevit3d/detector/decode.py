@@ -11,7 +11,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from sparsevit3d.detector.lazy import Candidates
-from sparsevit3d.detector.nms import circle_nms, rotated_nms
+from sparsevit3d.detector.nms import Kept, circle_nms, rotated_nms
+
+AHEAD = 3  # times the boxes that an image may have: how many are compared at first
 
 
 def decode(head: Any, outputs: Any, metas: list[dict[str, Any]]) -> tuple[list[InstanceData], Any]:
@@ -97,34 +99,34 @@ def boxes_of(
     ``max_per_img``. With ``nms_type="circle"`` in ``test_cfg``, a class keeps what is farther than
     its ``min_radius`` (metres) from every better box, as CenterPoint does.
     """
-    config = head.test_cfg
-    candidates = _best_of_levels(candidates, len(metas), config)
-    boxes = in_space(head, candidates, metas)
+    most = head.test_cfg.max_per_img
+    candidates = _best_of_levels(candidates, len(metas), head.test_cfg)
     scores = candidates.scores * candidates.centerness[:, None]
-    seen_from_above = boxes[:, [0, 2, 3, 5, 6]]  # x, z, length, width, yaw
-    seen_from_above[:, 4] *= -1
-    given = (seen_from_above, scores, scores > config.score_thr, candidates.image)
-    if config.get("nms_type", "rotate") == "circle":
-        place, label = circle_nms(*given, boxes.new_tensor(config.min_radius))
-    else:
-        place, label = rotated_nms(*given, config.nms_thr)
-    scores = scores[place, label]
-    counts = torch.bincount(candidates.image[place], minlength=len(metas)).tolist()
+    wanted = scores > head.test_cfg.score_thr
+    # A box is left out for a better one's sake alone. So the worst need not be looked at, unless
+    # too few of the best stay.
+    ahead, left_out = _best_of_images(scores, wanted, candidates.image, len(metas), AHEAD * most)
+    boxes, found = _suppressed(head, candidates, scores, ahead, metas)
+    image = candidates.image[found.rows]
+    counts = torch.bincount(image, minlength=len(metas))
+    if (left_out & (counts < most)).any():
+        boxes, found = _suppressed(head, candidates, scores, wanted, metas)
+        image = candidates.image[found.rows]
+        counts = torch.bincount(image, minlength=len(metas))
+    scores = scores[found.rows, found.labels]
     rows = torch.cat(
         [
-            part[scores[part].sort(descending=True)[1][: config.max_per_img]]
-            if len(part) > config.max_per_img
-            else part
-            for part in torch.arange(len(place), device=place.device).split(counts)
+            part[scores[part].sort(descending=True)[1][:most]] if len(part) > most else part
+            for part in torch.arange(len(image), device=image.device).split(counts.tolist())
         ]
     )
-    counts = [min(count, config.max_per_img) for count in counts]
+    sizes = counts.clamp(max=most).tolist()
     of_image = zip(
         metas,
-        boxes[place[rows]].split(counts),
-        scores[rows].split(counts),
-        label[rows].split(counts),
-        candidates.attributes[place[rows]].split(counts),
+        boxes[rows].split(sizes),
+        scores[rows].split(sizes),
+        found.labels[rows].split(sizes),
+        candidates.attributes[found.rows[rows]].split(sizes),
         strict=True,
     )
     return [
@@ -138,18 +140,66 @@ def boxes_of(
     ]
 
 
+def _suppressed(
+    head: Any,
+    candidates: Candidates,
+    scores: Tensor,
+    wanted: Tensor,
+    metas: Sequence[dict[str, Any]],
+) -> tuple[Tensor, Kept]:
+    """Suppress the lesser of those candidates and classes that are ``wanted``, (n, classes).
+
+    Returns (kept, code size) boxes, and which candidates and classes they are.
+    """
+    config = head.test_cfg
+    rows = wanted.any(1).nonzero().squeeze(1)
+    candidates = Candidates(*(one[rows] for one in candidates))
+    boxes = in_space(head, candidates, metas)
+    seen_from_above = boxes[:, [0, 2, 3, 5, 6]]  # x, z, length, width, yaw
+    seen_from_above[:, 4] *= -1
+    given = (seen_from_above, scores[rows], wanted[rows], candidates.image)
+    if config.get("nms_type", "rotate") == "circle":
+        kept = circle_nms(*given, boxes.new_tensor(config.min_radius))
+    else:
+        kept = rotated_nms(*given, config.nms_thr)
+    return boxes[kept.rows], Kept(rows[kept.rows], kept.labels)
+
+
 def _best_of_levels(candidates: Candidates, images: int, config: Any) -> Candidates:
     """Leave out all but the best ``nms_pre`` of each level of each image, image by image."""
-    best = candidates.scores.amax(1) * candidates.centerness
-    order = best.sort(descending=True, stable=True)[1]
-    levels = int(candidates.level.max()) + 1 if len(best) else 1
+    most = config.get("nms_pre", -1)
+    if not 0 < most < len(candidates.level):
+        return candidates
+    levels = int(candidates.level.max()) + 1
     part = candidates.image * levels + candidates.level
-    order = order[part[order].sort(stable=True)[1]]
-    if config.get("nms_pre", -1) > 0:
-        counts = torch.bincount(part, minlength=images * levels)
-        begin = (counts.cumsum(0) - counts)[part[order]]
-        order = order[torch.arange(len(order), device=order.device) - begin < config.nms_pre]
+    if torch.bincount(part).amax() <= most:
+        return candidates
+    best = candidates.scores.amax(1) * candidates.centerness
+    order = _best_of_parts(best, part, images * levels, most)
     return Candidates(*(one[order] for one in candidates))
+
+
+def _best_of_images(
+    scores: Tensor, wanted: Tensor, image: Tensor, images: int, most: int
+) -> tuple[Tensor, Tensor]:
+    """Of the scores (n, classes) that are ``wanted``, mark the best ``most`` of each image.
+
+    Also returns (images,) whether some of an image were left out.
+    """
+    rows, labels = wanted.nonzero().unbind(1)
+    chosen = _best_of_parts(scores[rows, labels], image[rows], images, most)
+    marked = torch.zeros_like(wanted)
+    marked[rows[chosen], labels[chosen]] = True
+    return marked, torch.bincount(image[rows], minlength=images) > most
+
+
+def _best_of_parts(scores: Tensor, part: Tensor, parts: int, most: int) -> Tensor:
+    """List the places of the ``most`` best of each part, part by part. Equal ones keep order."""
+    order = scores.sort(descending=True, stable=True)[1]
+    order = order[part[order].sort(stable=True)[1]]
+    counts = torch.bincount(part, minlength=parts)
+    begin = (counts.cumsum(0) - counts)[part[order]]
+    return order[torch.arange(len(order), device=order.device) - begin < most]
 
 
 def in_space(head: Any, candidates: Candidates, metas: Sequence[dict[str, Any]]) -> Tensor:

@@ -130,11 +130,12 @@ def fit_state(own: nn.Module | None, state: dict[str, Tensor], prefix: str) -> N
 
 def _cells(x: Tensor) -> Tensor:
     """(B, H, W, C) tokens to (B, H / 4, W / 4, 2 * C): mean and maximum of each cell."""
-    batch, height, width, channels = x.shape
+    height, width = x.shape[1:3]
     if height % CELL or width % CELL:
         x = F.pad(x, (0, 0, 0, -width % CELL, 0, -height % CELL))
-    x = x.reshape(batch, x.shape[1] // CELL, CELL, x.shape[2] // CELL, CELL, channels)
-    return torch.cat([x.mean((2, 4)), x.amax((2, 4))], -1)
+    x = x.permute(0, 3, 1, 2)  # channels-last, which pooling reads in order
+    pooled = torch.cat([F.avg_pool2d(x, CELL), F.max_pool2d(x, CELL)], 1)
+    return pooled.permute(0, 2, 3, 1)
 
 
 def _waves(down: int, across: int, device: torch.device) -> Tensor:

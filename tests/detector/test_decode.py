@@ -5,6 +5,7 @@ import torch
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
 
+from sparsevit3d.detector import decode as decode_module
 from sparsevit3d.detector.decode import decode
 from sparsevit3d.stages.config import read_config
 from tests.support.console import CONFIGS
@@ -29,25 +30,43 @@ def random_maps(scores_around):
     ]
 
 
-@pytest.mark.parametrize("scores_around", [-3.0, -8.0, -20.0])  # more than nms_pre, some, none
-def test_boxes_are_mmdet3ds(head, scores_around):
+def assert_mmdet3ds(head, maps):
+    """Return how many boxes each image has, after a comparison with mmdet3d's."""
     camera = [[1000.0, 0, 240], [0, 1000.0, 96], [0, 0, 1]]
     metas = [
         {"cam2img": camera, "scale_factor": (1.0, 1.0), "box_type_3d": CameraInstance3DBoxes}
     ] * 2
-    maps = random_maps(scores_around)
     head.strides = [8, 16, 32]
     truth, _ = head.predict_by_feat(
         *[[level.clone() for level in kind] for kind in maps], batch_img_metas=metas, rescale=False
     )
     mine, _ = decode(head, maps, metas)
-    counts = [len(one.scores_3d) for one in truth]
-    assert all(counts) if scores_around > -20 else not any(counts)
     for one, other in zip(mine, truth, strict=True):
         assert torch.equal(one.labels_3d, other.labels_3d)
         assert torch.equal(one.scores_3d, other.scores_3d)
         assert torch.equal(one.attr_labels, other.attr_labels)
         assert torch.allclose(one.bboxes_3d.tensor, other.bboxes_3d.tensor, rtol=1e-5, atol=1e-5)
+    return [len(one.scores_3d) for one in truth]
+
+
+@pytest.mark.parametrize("scores_around", [-3.0, -8.0, -20.0])  # more than nms_pre, some, none
+def test_boxes_are_mmdet3ds(head, scores_around):
+    counts = assert_mmdet3ds(head, random_maps(scores_around))
+    assert all(counts) if scores_around > -20 else not any(counts)
+
+
+@pytest.mark.parametrize(("ahead", "times"), [(1, 2), (3, 1)])
+def test_the_worst_are_looked_at_if_too_few_of_the_best_stay(ahead, times, monkeypatch):
+    head = head_of()
+    head.test_cfg.update(max_per_img=30, nms_thr=0.01)
+    calls = []
+    suppressed = decode_module._suppressed
+    monkeypatch.setattr(
+        decode_module, "_suppressed", lambda *given: (calls.append(1), suppressed(*given))[1]
+    )
+    monkeypatch.setattr(decode_module, "AHEAD", ahead)
+    assert assert_mmdet3ds(head, random_maps(-6.0)) == [30, 30]
+    assert len(calls) == times
 
 
 def test_a_head_without_attributes_decodes_as_it_is():
