@@ -90,6 +90,14 @@ class LinearSwin(_ServedSwin):
                 block.bypass = nn.Linear(channels, channels)
                 nn.init.zeros_(block.bypass.weight)
                 nn.init.zeros_(block.bypass.bias)
+        self.register_load_state_dict_pre_hook(_begin_with_zeros)
+
+
+def _begin_with_zeros(net: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Weights that were trained without the linear path begin with zeros in it."""
+    for name, value in net.state_dict(prefix=prefix).items():
+        if ".bypass." in name:
+            state.setdefault(name, value)
 
 
 @TRANSFORMS.register_module()

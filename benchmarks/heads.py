@@ -1,39 +1,57 @@
-"""Train the demo's detector with other heads: what a norm over one place does to mAP.
+"""Train detectors with other norms in their heads: what a norm over one place does to mAP.
 
     sparsevit3d data synth ROOT --scenes 60 5 20 --size 640 360
     sparsevit3d data infos ROOT
     python -m benchmarks.heads ROOT --work-dir work_dirs/heads
 
-Every arm is configs/fcos3d_small_synthetic.py, six epochs from nothing, with the same seeds and the
-same order of images. Scores are of val. Intervals are over scenes and seeds, as in the accuracy
-study. Killed, the same command goes on. One core takes some eight minutes for a run.
+    python -m benchmarks.heads data/standard --from zoo/dense.safetensors --work-dir work_dirs/on \\
+        --arms group_norm layer_norm no_norm
+
+The first command trains configs/fcos3d_small_synthetic.py for six epochs from nothing. The second
+one takes a trained detector with group norm, changes the norm, and trains neck and head on for one
+pass, on a backbone that stays as it is. All arms have the same seeds and the same order of images.
+Scores are of val. Intervals are over scenes and seeds, as in the accuracy study. Killed, the same
+command goes on. One core takes some ten minutes for a run.
+
+"no_norm" has no norm at all. From a trained detector, the mean statistics of its group norms become
+part of its convolutions.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
+from torch import Tensor, nn
 
 from benchmarks.accuracy.scenes import examine, interval
 from data_tools.info_file import read_infos
 from sparsevit3d.devices import device_name
 from sparsevit3d.files import write_json
+from sparsevit3d.stages.benchmark import trained_subject
+from sparsevit3d.stages.checkpoints import read_state
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.scoring import Truth, open_root
-from sparsevit3d.stages.train import train
+from sparsevit3d.stages.train import finetune, train
+from sparsevit3d.swin.plan import SparsityPlan
 
 ROOT = Path(__file__).parent.parent
-CONFIG = ROOT / "configs/fcos3d_small_synthetic.py"
+FROM_NOTHING = ROOT / "configs/fcos3d_small_synthetic.py"
+FROM_TRAINED = ROOT / "configs/fcos3d_small_512x192.py"
+KEYFRAMES = 20  # of train, for the mean statistics of group norms
 LAYER_NORM = {"norm_cfg": {"type": "LN2d"}}
+BY_CLASS = "layer_norm_centerness_by_class"
 ARMS: dict[str, dict[str, Any]] = {
     "group_norm": {},
     "layer_norm": LAYER_NORM,
-    "layer_norm_centerness_by_class": LAYER_NORM | {"centerness_on_reg": False},
+    BY_CLASS: LAYER_NORM | {"centerness_on_reg": False},
+    "no_norm": {"norm_cfg": None},
 }
 
 
@@ -43,17 +61,19 @@ def main() -> None:
     )
     parser.add_argument("root", type=Path)
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--from", dest="base", type=Path, help="a trained detector's weights")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/heads.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.arms}
+    document = json.loads(options.out.read_text()) if options.out.exists() else {}
     for seed in options.seeds:
-        for name in ARMS:
+        for name in options.arms:
             folder = options.work_dir / f"{name}_{seed}"
-            found[name].append(run(name, seed, options.root, folder))
-            document = {
-                "command": "python -m benchmarks.heads ROOT --work-dir DIR",
+            found[name].append(run(name, seed, options.root, folder, options.base))
+            document["from_trained" if options.base else "from_nothing"] = {
                 "machine": device_name("cpu"),
                 "torch": torch.__version__,
                 "seeds": options.seeds,
@@ -67,17 +87,74 @@ def main() -> None:
             write_json(options.out, document)
 
 
-def run(name: str, seed: int, root: Path, folder: Path) -> dict[str, Any]:
+def run(name: str, seed: int, root: Path, folder: Path, base: Path | None) -> dict[str, Any]:
     """Train one arm with one seed, as far as an earlier call left it, and score it on val."""
-    config = load_config(CONFIG, root, None, (f"randomness.seed={seed}",))
-    config.model.bbox_head.update(ARMS[name])
-    checkpoint = train(config, folder, None)
+    seeded = (f"randomness.seed={seed}",)
+    if base is None:
+        config = load_config(FROM_NOTHING, root, None, seeded)
+        config.model.bbox_head.update(ARMS[name])
+        checkpoint = train(config, folder, None)
+    else:
+        config = load_config(FROM_TRAINED, root, None, seeded, "finetune")
+        config.train_cfg.max_epochs = 1
+        config.model.backbone.frozen_stages = len(config.model.backbone.depths)
+        weights = converted(config, base, name, folder)
+        config.model.bbox_head.update(ARMS[name])
+        plan = SparsityPlan.uniform(0, config.model.backbone.depths)
+        checkpoint = finetune(config, folder, weights, plan)
     score = evaluate(config, checkpoint, "val", folder / "eval_val", None)
     infos = read_infos(root / "nuscenes_infos_val.json")
     tokens = [keyframe["token"] for keyframe in infos.keyframes]
     truth = Truth(open_root(str(root), infos.version), tokens, config.classes)
     examined = examine(truth, folder / "eval_val/results_nusc.json")
     return {"mAP": score["mAP"], "draws": examined["draws"]["mAP"]}
+
+
+def converted(config: Config, base: Path, name: str, folder: Path) -> Path:
+    """Write the weights of ``base``, whose head has group norms, as the arm's head wants them."""
+    state = dict(read_state(base))
+    if name == "no_norm":
+        state = folded(config, base, state)
+    elif name != "group_norm":
+        state = {key.replace(".gn.", ".ln."): value for key, value in state.items()}
+    if name == BY_CLASS:
+        raise SystemExit(f"{name}: a trained centerness cannot change its branch; use --arms")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "converted.pth"
+    torch.save({"state_dict": state}, path)
+    return path
+
+
+@torch.no_grad()
+def folded(config: Config, base: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Make the mean statistics of group norms part of the convolutions before them."""
+    count = len(read_infos(Path(config.train_dataloader.dataset.ann_file)).keyframes)
+    spread = [number * count // KEYFRAMES for number in range(KEYFRAMES)]
+    subject = trained_subject(config, base, "train", spread)
+    model = subject.model
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def look(name: str, norm: nn.GroupNorm, x: Tensor) -> None:
+        groups = x.unflatten(1, (norm.num_groups, -1)).flatten(2)
+        deviation = (groups.var(2, unbiased=False) + norm.eps).sqrt()
+        seen.setdefault(name, []).append((groups.mean((0, 2)), deviation.mean(0)))
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.GroupNorm):
+            module.register_forward_pre_hook(
+                lambda norm, given, name=name: look(name, norm, given[0])
+            )
+    model.bbox_head(model.neck(model.backbone(subject.images)))
+    for name, found in seen.items():  # of all levels
+        conv = name.removesuffix("gn") + "conv"
+        scale, shift = (state.pop(f"{name}.{part}") for part in ("weight", "bias"))
+        size = len(scale) // len(found[0][0])
+        mean, deviation = (
+            torch.stack(part).mean(0).repeat_interleave(size) for part in zip(*found, strict=True)
+        )
+        state[f"{conv}.weight"] = state[f"{conv}.weight"] * (scale / deviation)[:, None, None, None]
+        state[f"{conv}.bias"] = (state[f"{conv}.bias"] - mean) * scale / deviation + shift
+    return state
 
 
 def over(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[float, float, float]:

@@ -20,6 +20,7 @@ from sparsevit3d.detector.places import (
     Rows,
     apply_all,
     apply_beside,
+    apply_within,
     grid_of_maps,
     is_local,
     point_wise,
@@ -134,7 +135,7 @@ class Part(NamedTuple):
 
     Args:
         grid (Grid): All places of the maps. Those that are not needed are empty.
-        inputs (Rows): The maps at the places that are not empty.
+        inputs (Rows): The maps at the places that are not empty, in their order.
     """
 
     grid: Grid
@@ -170,8 +171,10 @@ def carried_head(head: Any, part: Part) -> Candidates:
     """
     grid, inputs = part
     places = grid.inside.nonzero().squeeze(1)
-    classes = Rows.at(places, apply_all(head.cls_convs, inputs, places, grid), grid)
-    logits = point_wise(head.conv_cls, apply_all(head.conv_cls_prev, classes, places, grid))
+    around = inputs.around(places, grid)
+    classes = apply_within(head.cls_convs, inputs, around)
+    logits = apply_within(head.conv_cls_prev, classes, around).values[:-1]
+    logits = point_wise(head.conv_cls, logits)
     found = (logits.amax(1).sigmoid() > head.test_cfg.score_thr).nonzero().squeeze(1)
     return _candidates(head, grid, places[found], logits[found], classes, inputs)
 

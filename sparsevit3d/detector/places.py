@@ -147,9 +147,12 @@ class Rows(NamedTuple):
         return cls(F.pad(values, (0, 0, 0, 1)), slots)
 
     def at_places(self, places: Tensor) -> Tensor:
-        """(n,) places to (n, C). (n, 9) neighbours to (n, 9 * C)."""
-        found = self.values.index_select(0, self.slots[places].flatten())
-        return found.view(len(places), places.shape[1:].numel() * self.values.shape[1])
+        """(n,) places to (n, C)."""
+        return self.values.index_select(0, self.slots[places])
+
+    def around(self, places: Tensor, grid: Grid) -> Tensor:
+        """(n,) places to (n, 9): which rows their neighbours have."""
+        return self.slots[grid.neighbours(places)]
 
 
 def is_local(layer: nn.Module) -> bool:
@@ -180,20 +183,38 @@ def apply(layer: ConvModule, x: Rows, places: Tensor, grid: Grid) -> Tensor:
 
 def apply_beside(layers: Sequence[ConvModule], x: Rows, places: Tensor, grid: Grid) -> list[Tensor]:
     """Compute local layers of the same input at ``places``. Its values are gathered once."""
+    return _apply_rows(layers, x.values, x.around(places, grid))
+
+
+def apply_within(layers: Sequence[ConvModule], x: Rows, around: Tensor) -> Rows:
+    """Compute local layers one after the other at the very places that ``x`` has.
+
+    ``around`` is what :meth:`Rows.around` says of them, in the order of the rows.
+    """
+    for layer in layers:
+        x = x._replace(values=F.pad(_apply_rows([layer], x.values, around)[0], (0, 0, 0, 1)))
+    return x
+
+
+def _apply_rows(layers: Sequence[ConvModule], values: Tensor, around: Tensor) -> list[Tensor]:
+    """Compute local layers of ``values``, whose rows ``around`` (n, 9) are neighbours."""
     convs = [layer.conv for layer in layers]
-    weights = [conv.weight.permute(0, 2, 3, 1).flatten(1) for conv in convs]
-    weight = weights[0] if len(layers) == 1 else torch.cat(weights)
-    tile = max(1, GATHERED // weight.shape[1])
-    parts = [F.linear(x.at_places(grid.neighbours(some)), weight) for some in places.split(tile)]
-    values = parts[0] if len(parts) == 1 else torch.cat(parts)
-    own = values.split([conv.out_channels for conv in convs], 1)
+    weight = torch.cat([conv.weight.permute(0, 2, 3, 1).flatten(1) for conv in convs])
+    bias = torch.cat(
+        [values.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias for conv in convs]
+    )
+    inputs = weight.shape[1]
+    parts = [
+        F.linear(values.index_select(0, some.flatten()).view(len(some), inputs), weight, bias)
+        for some in around.split(max(1, GATHERED // inputs))
+    ]
+    found = parts[0] if len(parts) == 1 else torch.cat(parts)
+    own = found.split([conv.out_channels for conv in convs], 1)
     return [_finish(layer, one) for layer, one in zip(layers, own, strict=True)]
 
 
 def _finish(layer: ConvModule, x: Tensor) -> Tensor:
-    """Add the bias to a convolution's results (n, channels), normalise them and activate."""
-    if layer.conv.bias is not None:
-        x = x + layer.conv.bias
+    """Normalise a convolution's results (n, channels), and activate them."""
     if layer.with_norm:
         norm = layer.norm
         x = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

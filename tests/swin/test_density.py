@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sparsevit3d import SparseSwin, SparsityPlan, count_macs, record_windows
 from sparsevit3d.cost.macs import count_traced_macs
-from sparsevit3d.swin.density import CELL, density_loss, true_density, window_density
+from sparsevit3d.swin.density import CELL, DensityMap, density_loss, true_density, window_density
 from sparsevit3d.swin.windows import window_table
 from tests.support.networks import SHAPE, randomised
 
@@ -81,6 +81,22 @@ def test_the_map_learns_where_objects_are():
     truth = torch.stack([true_density(one, (4, 6), (16, 16)) for one in boxes])
     correlation = torch.corrcoef(torch.stack([density.exp().flatten(), truth.flatten()]))[0, 1]
     assert correlation > 0.8
+
+
+def test_autocast_leaves_the_map_and_its_gradients_alone():
+    net = DensityMap(32)
+    x = torch.randn(2, 48 * 128, 32)
+
+    def gradients(autocast):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            density_loss(
+                net(x, 48, 128), [torch.tensor([[10.0, 20.0, 60.0, 70.0]])] * 2, 16
+            ).backward()
+        return [parameter.grad.clone() for parameter in net.parameters()]
+
+    for found, truth in zip(gradients(True), gradients(False), strict=True):
+        assert torch.equal(found, truth)
 
 
 def test_the_map_leaves_the_networks_gradients_alone():
