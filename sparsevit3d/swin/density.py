@@ -174,7 +174,8 @@ def true_density(boxes: Tensor, size: tuple[int, int], cell: tuple[float, float]
     """
     rows = _shares(boxes[:, 1], boxes[:, 3], size[0], cell[0])
     columns = _shares(boxes[:, 0], boxes[:, 2], size[1], cell[1])
-    return torch.einsum("nh,nw->hw", rows, columns)
+    with torch.autocast(boxes.device.type, enabled=False):  # which would round the shares
+        return torch.einsum("nh,nw->hw", rows, columns)
 
 
 def _shares(first: Tensor, last: Tensor, count: int, cell: float) -> Tensor:
