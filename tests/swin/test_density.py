@@ -90,9 +90,9 @@ def test_autocast_leaves_the_map_and_its_gradients_alone():
     def gradients(autocast):
         net.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            density_loss(
-                net(x, 48, 128), [torch.tensor([[10.0, 20.0, 60.0, 70.0]])] * 2, 16
-            ).backward()
+            boxes = [torch.tensor([[10.0, 20.0, 60.0, 70.0]])] * 2
+            loss = density_loss(net(x, 48, 128), boxes, CELL_PIXELS)
+        loss.backward()
         return [parameter.grad.clone() for parameter in net.parameters()]
 
     for found, truth in zip(gradients(True), gradients(False), strict=True):
