@@ -55,7 +55,8 @@ def test_tokens_that_are_left_out_get_the_residual_of_their_mean(images):
 
 def test_a_linear_path_begins_as_a_copy_and_learns():
     net, plain = pair(LinearSwin)
-    net.plan = plain.plan = "0.5|0.5"
+    net.plan = "0.5|0.5"
+    plain.plan = "0.5|0.5"
     images = torch.randn(1, 3, 64, 64)
     found = net(images)
     for one, truth in zip(found, plain(images), strict=True):
