@@ -13,10 +13,10 @@ from mmcv.transforms import BaseTransform
 from mmdet3d.registry import MODELS, TRANSFORMS
 from torch import Tensor, nn
 
+from sparsevit3d.backbone import ConfiguredSparseSwin
 from sparsevit3d.detector.transforms import PER_OBJECT
 from sparsevit3d.swin.kernels.dispatch import SwinBlock
 from sparsevit3d.swin.layers import Choice
-from sparsevit3d.swin.sparse_swin import SparseSwin
 from sparsevit3d.swin.windows import WindowTable, token_mask
 
 
@@ -61,7 +61,7 @@ class LinearBlock(ServedBlock):
         return self.bypass(self.norm1(x))
 
 
-class _ServedSwin(SparseSwin):
+class _ServedSwin(ConfiguredSparseSwin):
     """A backbone of such blocks, on its plain path."""
 
     kind: type[ServedBlock]

@@ -13,8 +13,9 @@ pass, on a backbone that stays as it is. All arms have the same seeds and the sa
 Scores are of val. Intervals are over scenes and seeds, as in the accuracy study. Killed, the same
 command goes on. One core takes some ten minutes for a run.
 
-"no_norm" has no norm at all. From a trained detector, the mean statistics of its group norms become
-part of its convolutions.
+"group_norm_of_towers" keeps group norm in the towers and in the layer before the class scores. What
+is computed for candidates alone gets layer norm. "no_norm" has no norm at all. From a trained
+detector, the mean statistics of its group norms become part of its convolutions.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet3d.models.dense_heads import FCOSMono3DHead
+from mmdet3d.registry import MODELS
 from mmengine.config import Config
 from torch import Tensor, nn
 
 from benchmarks.accuracy.scenes import examine, interval
 from data_tools.info_file import read_infos
+from sparsevit3d.detector.norm import LayerNorm2d
 from sparsevit3d.devices import device_name
 from sparsevit3d.files import write_json
 from sparsevit3d.stages.benchmark import trained_subject
@@ -46,13 +50,32 @@ FROM_NOTHING = ROOT / "configs/fcos3d_small_synthetic.py"
 FROM_TRAINED = ROOT / "configs/fcos3d_small_512x192.py"
 KEYFRAMES = 20  # of train, for the mean statistics of group norms
 LAYER_NORM = {"norm_cfg": {"type": "LN2d"}}
+TOWERS = "group_norm_of_towers"
 BY_CLASS = "layer_norm_centerness_by_class"
 ARMS: dict[str, dict[str, Any]] = {
     "group_norm": {},
     "layer_norm": LAYER_NORM,
     BY_CLASS: LAYER_NORM | {"centerness_on_reg": False},
+    TOWERS: {"type": "TowerNormHead"},
     "no_norm": {"norm_cfg": None},
 }
+
+
+@MODELS.register_module()
+class TowerNormHead(FCOSMono3DHead):
+    """FCOS3D's head with layer norm before all predictions but the class scores."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for layer in branch_layers(self):
+            del layer.gn
+            layer.norm_name = "ln"
+            layer.add_module("ln", LayerNorm2d(layer.out_channels))
+
+
+def branch_layers(head: Any) -> list[Any]:
+    own = (head.conv_dir_cls_prev, head.conv_attr_prev, head.conv_centerness_prev)
+    return [layer for branch in (*head.conv_reg_prevs, *own) for layer in branch or ()]
 
 
 def main() -> None:
@@ -81,7 +104,7 @@ def main() -> None:
                 "points_over_group_norm": {
                     arm: over(rows, found["group_norm"])
                     for arm, rows in found.items()
-                    if rows and arm != "group_norm"
+                    if rows and arm != "group_norm" and "group_norm" in found
                 },
             }
             write_json(options.out, document)
@@ -115,6 +138,12 @@ def converted(config: Config, base: Path, name: str, folder: Path) -> Path:
     state = dict(read_state(base))
     if name == "no_norm":
         state = folded(config, base, state)
+    elif name == TOWERS:
+        local = ("conv_reg_prevs", "conv_dir", "conv_attr", "conv_centerness")
+        state = {
+            key.replace(".gn.", ".ln.") if any(part in key for part in local) else key: value
+            for key, value in state.items()
+        }
     elif name != "group_norm":
         state = {key.replace(".gn.", ".ln."): value for key, value in state.items()}
     if name == BY_CLASS:
