@@ -114,10 +114,12 @@ def boxes_of(
         image = candidates.image[found.rows]
         counts = torch.bincount(image, minlength=len(metas))
     scores = scores[found.rows, found.labels]
+    parts = torch.arange(len(image), device=image.device).split(counts.tolist())
+    crowded = (counts > most) | (left_out & (counts == most))  # mmdet3d sorts these alone
     rows = torch.cat(
         [
-            part[scores[part].sort(descending=True)[1][:most]] if len(part) > most else part
-            for part in torch.arange(len(image), device=image.device).split(counts.tolist())
+            part[scores[part].sort(descending=True)[1][:most]] if sort else part
+            for part, sort in zip(parts, crowded.tolist(), strict=True)
         ]
     )
     sizes = counts.clamp(max=most).tolist()

@@ -55,10 +55,10 @@ def test_boxes_are_mmdet3ds(head, scores_around):
     assert all(counts) if scores_around > -20 else not any(counts)
 
 
-@pytest.mark.parametrize(("ahead", "times"), [(1, 2), (3, 1)])
-def test_the_worst_are_looked_at_if_too_few_of_the_best_stay(ahead, times, monkeypatch):
+@pytest.mark.parametrize(("ahead", "overlap", "times"), [(1, 0.01, 2), (3, 0.01, 1), (1, 0.99, 1)])
+def test_the_worst_are_looked_at_if_too_few_of_the_best_stay(ahead, overlap, times, monkeypatch):
     head = head_of()
-    head.test_cfg.update(max_per_img=30, nms_thr=0.01)
+    head.test_cfg.update(max_per_img=30, nms_thr=overlap)
     calls = []
     suppressed = decode_module._suppressed
     monkeypatch.setattr(
