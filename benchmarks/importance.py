@@ -305,7 +305,7 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
 
 def crop(config: Config) -> None:
     """Let a detector train and look at ROWS of its images alone."""
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+    for loader in (config.train_dataloader, config.test_dataloader):
         steps = loader.dataset.pipeline
         fit = next(place for place, step in enumerate(steps) if step.type == "FitCamera")
         steps.insert(fit + 1, {"type": "CropRows", **ROWS})
