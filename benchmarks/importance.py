@@ -58,6 +58,7 @@ DISTILLED = "density, one budget, distilled"
 DENSE = "dense"
 # All rows of a small image in which objects lie: half of its pixels.
 CROPPED = "dense, rows 48 to 144 of 192"
+REFERENCES = ("l2", "density, one budget", DENSE)
 ROWS = {"first": 48, "count": 96}
 # By arm: how the backbone chooses windows.
 ARMS: dict[str, dict[str, Any]] = {
@@ -100,18 +101,20 @@ def main() -> None:
     done: dict[str, Any] = {}
     for arm in options.arms.split(";"):
         done[arm] = steps(arm, options)
-        document["steps"] = {
+        found = {
             "command": "python -m benchmarks.importance steps CHECKPOINT --data ROOT",
-            "checkpoint": options.checkpoint.name,
             "plan": options.plan,
             "images": options.images,
             "mAP": {name: one["mAP"] for name, one in done.items()},
-            "points_over_l2": {
-                name: over(one, done["l2"]) for name, one in done.items() if "l2" in done
+            "points_over": {
+                other: {name: over(one, done[other]) for name, one in done.items()}
+                for other in REFERENCES
+                if other in done
             },
         }
+        document.setdefault("steps", {})[options.checkpoint.name] = found
         write_json(options.out, document)
-        print(arm, document["steps"]["mAP"][arm], document["steps"]["points_over_l2"].get(arm))
+        print(arm, found["mAP"][arm])
 
 
 def recall(options: Any) -> dict[str, Any]:
