@@ -101,6 +101,7 @@ def main() -> None:
     done: dict[str, Any] = {}
     for arm in options.arms.split(";"):
         done[arm] = steps(arm, options)
+        others = [name for name in REFERENCES if name in done]
         found = {
             "command": "python -m benchmarks.importance steps CHECKPOINT --data ROOT",
             "plan": options.plan,
@@ -108,8 +109,7 @@ def main() -> None:
             "mAP": {name: one["mAP"] for name, one in done.items()},
             "points_over": {
                 other: {name: over(one, done[other]) for name, one in done.items()}
-                for other in REFERENCES
-                if other in done
+                for other in others
             },
         }
         document.setdefault("steps", {})[options.checkpoint.name] = found
