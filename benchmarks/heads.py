@@ -5,7 +5,7 @@
     python -m benchmarks.heads ROOT --work-dir work_dirs/heads
 
     python -m benchmarks.heads data/standard --from zoo/dense.safetensors --work-dir work_dirs/on \\
-        --arms group_norm layer_norm no_norm
+        --arms group_norm group_norm_of_towers layer_norm no_norm
 
 The first command trains configs/fcos3d_small_synthetic.py for six epochs from nothing. The second
 one takes a trained detector with group norm, changes the norm, and trains neck and head on for one
@@ -89,14 +89,20 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/heads.json")
     options = parser.parse_args()
+    if options.base and BY_CLASS in options.arms:
+        parser.error(
+            f"a trained centerness cannot change its branch. Leave {BY_CLASS} out of --arms."
+        )
     torch.set_num_threads(1)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.arms}
     document = json.loads(options.out.read_text()) if options.out.exists() else {}
+    chosen = ["--arms", *options.arms] + (["--from", str(options.base)] if options.base else [])
     for seed in options.seeds:
         for name in options.arms:
             folder = options.work_dir / f"{name}_{seed}"
             found[name].append(run(name, seed, options.root, folder, options.base))
             document["from_trained" if options.base else "from_nothing"] = {
+                "command": " ".join(["python -m benchmarks.heads ROOT --work-dir DIR", *chosen]),
                 "machine": device_name("cpu"),
                 "torch": torch.__version__,
                 "seeds": options.seeds,
@@ -146,8 +152,6 @@ def converted(config: Config, base: Path, name: str, folder: Path) -> Path:
         }
     elif name != "group_norm":
         state = {key.replace(".gn.", ".ln."): value for key, value in state.items()}
-    if name == BY_CLASS:
-        raise SystemExit(f"{name}: a trained centerness cannot change its branch; use --arms")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "converted.pth"
     torch.save({"state_dict": state}, path)

@@ -14,7 +14,7 @@ Data and schedule are those of fcos3d_small_512x192.py. What differs:
 - Layer norm over the channels of one place takes the place of the head's group norm, whose
   statistics need the whole map. So boxes are computed only where a class is found.
 - A box needs a score of 0.05, as in FCOS3D as published. With 0.03 the dense detector has the same
-  mAP (8.1 points) and 0.4 points more NDS, but computes boxes at half as many places again.
+  mAP (8.1 points) and 0.4 points more NDS. The pruned one then has 1.7 times as many candidates.
 - Neck and head leave out what the backbone leaves out. carry=False computes them everywhere.
 """
 
