@@ -14,27 +14,25 @@ Scores are of val. Intervals are over scenes and seeds, as in the accuracy study
 command goes on. One core takes some ten minutes for a run.
 
 "group_norm_of_towers" keeps group norm in the towers and in the layer before the class scores. What
-is computed for candidates alone gets layer norm. "no_norm" has no norm at all. From a trained
-detector, the mean statistics of its group norms become part of its convolutions.
+is computed for candidates alone has no norm. "no_norm" has no norm at all. From a trained detector,
+the mean statistics of the group norms that go become part of the convolutions.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmdet3d.models.dense_heads import FCOSMono3DHead
-from mmdet3d.registry import MODELS
 from mmengine.config import Config
 from torch import Tensor, nn
 
 from benchmarks.accuracy.scenes import examine, interval
 from data_tools.info_file import read_infos
-from sparsevit3d.detector.norm import LayerNorm2d
 from sparsevit3d.devices import device_name
 from sparsevit3d.files import write_json
 from sparsevit3d.stages.benchmark import trained_subject
@@ -50,6 +48,7 @@ FROM_NOTHING = ROOT / "configs/fcos3d_small_synthetic.py"
 FROM_TRAINED = ROOT / "configs/fcos3d_small_512x192.py"
 KEYFRAMES = 20  # of train, for the mean statistics of group norms
 LAYER_NORM = {"norm_cfg": {"type": "LN2d"}}
+BRANCHES = ("conv_reg_prevs", "conv_dir", "conv_attr", "conv_centerness")
 TOWERS = "group_norm_of_towers"
 BY_CLASS = "layer_norm_centerness_by_class"
 ARMS: dict[str, dict[str, Any]] = {
@@ -59,23 +58,6 @@ ARMS: dict[str, dict[str, Any]] = {
     TOWERS: {"type": "TowerNormHead"},
     "no_norm": {"norm_cfg": None},
 }
-
-
-@MODELS.register_module()
-class TowerNormHead(FCOSMono3DHead):
-    """FCOS3D's head with layer norm before all predictions but the class scores."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        for layer in branch_layers(self):
-            del layer.gn
-            layer.norm_name = "ln"
-            layer.add_module("ln", LayerNorm2d(layer.out_channels))
-
-
-def branch_layers(head: Any) -> list[Any]:
-    own = (head.conv_dir_cls_prev, head.conv_attr_prev, head.conv_centerness_prev)
-    return [layer for branch in (*head.conv_reg_prevs, *own) for layer in branch or ()]
 
 
 def main() -> None:
@@ -142,14 +124,8 @@ def run(name: str, seed: int, root: Path, folder: Path, base: Path | None) -> di
 def converted(config: Config, base: Path, name: str, folder: Path) -> Path:
     """Write the weights of ``base``, whose head has group norms, as the arm's head wants them."""
     state = dict(read_state(base))
-    if name == "no_norm":
-        state = folded(config, base, state)
-    elif name == TOWERS:
-        local = ("conv_reg_prevs", "conv_dir", "conv_attr", "conv_centerness")
-        state = {
-            key.replace(".gn.", ".ln.") if any(part in key for part in local) else key: value
-            for key, value in state.items()
-        }
+    if name in ("no_norm", TOWERS):
+        state = folded(config, base, state, BRANCHES if name == TOWERS else ("",))
     elif name != "group_norm":
         state = {key.replace(".gn.", ".ln."): value for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,8 +135,13 @@ def converted(config: Config, base: Path, name: str, folder: Path) -> Path:
 
 
 @torch.no_grad()
-def folded(config: Config, base: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Make the mean statistics of group norms part of the convolutions before them."""
+def folded(
+    config: Config, base: Path, state: dict[str, Tensor], parts: Sequence[str]
+) -> dict[str, Tensor]:
+    """Make the mean statistics of group norms part of the convolutions before them.
+
+    These are the norms whose name holds one of ``parts``.
+    """
     count = len(read_infos(Path(config.train_dataloader.dataset.ann_file)).keyframes)
     spread = [number * count // KEYFRAMES for number in range(KEYFRAMES)]
     subject = trained_subject(config, base, "train", spread)
@@ -173,7 +154,7 @@ def folded(config: Config, base: Path, state: dict[str, Tensor]) -> dict[str, Te
         seen.setdefault(name, []).append((groups.mean((0, 2)), deviation.mean(0)))
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.GroupNorm):
+        if isinstance(module, nn.GroupNorm) and any(part in name for part in parts):
             module.register_forward_pre_hook(
                 lambda norm, given, name=name: look(name, norm, given[0])
             )

@@ -3,12 +3,12 @@
     python -m benchmarks.image_to_boxes small DENSE PRUNED --data ROOT
     python -m benchmarks.image_to_boxes swin-t MAP MAP --data ROOT
 
-DENSE and PRUNED are checkpoints of configs/fcos3d_small_512x192_ln.py. They are timed on the first
-keyframe of val. PRUNED runs under its plan, with its windows carried on into neck and head. Of
-Swin-T no trained weights exist here. MAP is a checkpoint of configs/fcos3d_swin-t_704x256_ln.py of
-which the map of objects alone has learnt:
+DENSE and PRUNED are checkpoints of configs/fcos3d_small_512x192_carry.py. They are timed on the
+first keyframe of val. PRUNED runs under its plan, with its windows carried on into neck and head.
+Of Swin-T no trained weights exist here. MAP is a checkpoint of
+configs/fcos3d_swin-t_704x256_carry.py of which the map of objects alone has learnt:
 
-    sparsevit3d train configs/fcos3d_swin-t_704x256_ln.py --data ROOT --work-dir work_dirs/map \\
+    sparsevit3d train configs/fcos3d_swin-t_704x256_carry.py --data ROOT --work-dir work_dirs/map \\
         --set model.learns=density --set model.backbone.init_cfg=null --set train_cfg.max_epochs=1
 
 Its score threshold is set so that as many places of a keyframe pass as in the small detector, which
@@ -52,8 +52,8 @@ from sparsevit3d.swin.kernels import cpu
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = {
-    "small": ROOT / "configs/fcos3d_small_512x192_ln.py",
-    "swin-t": ROOT / "configs/fcos3d_swin-t_704x256_ln.py",
+    "small": ROOT / "configs/fcos3d_small_512x192_carry.py",
+    "swin-t": ROOT / "configs/fcos3d_swin-t_704x256_carry.py",
 }
 SHARE = 0.56
 WARM_UP = 2

@@ -46,7 +46,7 @@ from sparsevit3d.swin.windows import WindowTable, window_table
 from visualize.recall import find_objects, most_kept, needed_pixels
 
 ROOT = Path(__file__).parent.parent
-CONFIG = ROOT / "configs/fcos3d_small_512x192_ln.py"
+CONFIG = ROOT / "configs/fcos3d_small_512x192_carry.py"
 SHARES = (0.2, 0.3, 0.4, 0.5)
 BUDGETS = ("image", "keyframe")
 PLAN = "0.7|0.8|0.5|0"

@@ -145,7 +145,7 @@ def run(
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --max-ms 45 --work-dir work_dirs/at_45_ms
 
-    Example: sparsevit3d search configs/fcos3d_small_512x192_ln.py --from
+    Example: sparsevit3d search configs/fcos3d_small_512x192_carry.py --from
     work_dirs/adapted/epoch_0001.pth --of detector --max-ms 90 --work-dir work_dirs/whole
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmdet3d.models.dense_heads import FCOSMono3DHead
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from sparsevit3d.detector.lazy import Candidates
+from sparsevit3d.detector.lazy import HEADS, Candidates
 from sparsevit3d.detector.nms import Kept, circle_nms, rotated_nms
 
 AHEAD = 3  # times the boxes that an image may have: how many are compared at first
@@ -35,7 +34,7 @@ def decode(head: Any, outputs: Any, metas: list[dict[str, Any]]) -> tuple[list[I
 def can_decode(head: Any) -> bool:
     """Whether ``head`` is one that this file decodes by itself."""
     return (
-        type(head) is FCOSMono3DHead
+        type(head) in HEADS
         and head.pred_attrs
         and head.use_direction_classifier
         and head.test_cfg.use_rotate_nms

@@ -14,17 +14,10 @@ from mmdet3d.registry import MODELS
 from torch import Tensor
 
 import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
+from sparsevit3d.detector.carried import Part, carried_head, carried_neck, head_where, loss_where
 from sparsevit3d.detector.decode import check_suppression, decode
 from sparsevit3d.detector.deform import use_any_memory_format
-from sparsevit3d.detector.lazy import (
-    Part,
-    carried_head,
-    carried_neck,
-    head_where,
-    lazy_head,
-    loss_where,
-    why_dense,
-)
+from sparsevit3d.detector.lazy import lazy_head, why_dense
 from sparsevit3d.detector.neck import why_whole
 from sparsevit3d.swin.density import CELL, density_loss
 from sparsevit3d.swin.importance import DENSITY, PLACE
@@ -51,11 +44,11 @@ class SparseFCOS3D(FCOSMono3D):
     Under mixed precision the head stays in float32, because at 50 m a depth in bfloat16 has steps
     of 0.25 m. ``test_cfg.flip`` adds test-time augmentation as FCOS3D reports it.
 
-    A head with ``norm_cfg=dict(type="LN2d")`` is computed only where a class may be found, which
-    changes nothing. With ``carry``, neck and head are moreover computed only where the backbone
-    computed windows. Between these windows their layers see zeros, and nothing is found there. The
-    loss is then of these places alone, so a detector has to be trained with ``carry`` from
-    adaptation on.
+    A ``TowerNormHead``, or a head with ``norm_cfg=dict(type="LN2d")``, is computed only where a
+    class may be found, which changes nothing. With ``carry``, neck and head are moreover computed
+    only where the backbone computed windows. Between these windows their layers see zeros, and
+    nothing is found there. The loss is then of these places alone, so a detector has to be trained
+    with ``carry`` from adaptation on.
 
     Args:
         carry (bool): Whether the windows that a plan leaves out are left out by neck and head as
@@ -156,10 +149,11 @@ class SparseFCOS3D(FCOSMono3D):
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """The backbone's maps, (N, C, H, W), and where they count, (N, H, W) bool.
 
-        Without ``carry`` they count everywhere, and the second result is empty. ``camera`` is as in
-        :meth:`SparseSwin.log_density`.
+        Without ``carry``, or where the plan leaves nothing out, they count everywhere, and the
+        second result is empty. ``camera`` is as in :meth:`SparseSwin.log_density`.
         """
-        if self.carry:
+        plan = self.backbone.plan
+        if self.carry and plan is not None and not plan.is_dense:
             return self.backbone.forward_computed(images, camera)
         return self.backbone(images, camera), ()
 

@@ -2,7 +2,8 @@
 
 Class scores are computed everywhere. A box counts with its class score times its centerness, which
 is never above the class score. So centerness is computed only where a class passes ``score_thr``,
-and boxes, directions and attributes only where the product passes it. No box is lost.
+and boxes, directions and attributes only where the product passes it. No box is lost. Group norm
+needs all places of a level. So a tower with group norm is computed wherever class scores are.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ import torch
 from mmdet3d.models.dense_heads import FCOSMono3DHead
 from torch import Tensor, nn
 
-from sparsevit3d.detector.neck import added_levels, lateral_maps, neck_rows
+from sparsevit3d.detector.head import TowerNormHead
+from sparsevit3d.detector.norm import group_norm_where
 from sparsevit3d.detector.places import (
     Grid,
     Rows,
     apply_all,
     apply_beside,
-    apply_within,
     grid_of_maps,
+    has_group_norm,
     is_local,
+    is_plain,
     point_wise,
 )
 
-NOTHING = -20.0  # a logit: a score of 2e-9
-KINDS = 5  # of maps: scores, boxes, directions, attributes, centerness
-MOST = 0.45  # share of all places from which on dense convolutions are quicker
+HEADS = (FCOSMono3DHead, TowerNormHead)
 
 
 class Candidates(NamedTuple):
@@ -55,9 +56,23 @@ class Candidates(NamedTuple):
     centerness: Tensor
 
 
+class Towers(NamedTuple):
+    """What a head's towers give, as far around as the predictions read.
+
+    Args:
+        inputs (Rows): The neck's maps.
+        classes (Rows): The results of ``cls_convs``.
+        boxes (Rows): Those of ``reg_convs``. None: they wait until candidates are known.
+    """
+
+    inputs: Rows
+    classes: Rows
+    boxes: Rows | None
+
+
 def why_dense(head: Any) -> str:
     """Tell why ``head`` has to be computed everywhere, by the config's name. "": it has not."""
-    if type(head) is not FCOSMono3DHead:
+    if type(head) not in HEADS:
         return f"bbox_head.type is {type(head).__name__}"
     if not head.pred_attrs or not head.use_direction_classifier:
         return "bbox_head lacks pred_attrs or use_direction_classifier"
@@ -65,14 +80,25 @@ def why_dense(head: Any) -> str:
         return "test_cfg.use_rotate_nms is False"
     if head.dcn_on_last_conv:
         return "bbox_head.dcn_on_last_conv is True: deformable convolutions see any distance"
-    if not all(map(is_local, _layers(head))):
-        return "bbox_head.norm_cfg is not LN2d: other norms see the whole map"
+    if not all(map(is_plain, layers_of(head))):
+        return "bbox_head.norm_cfg is neither GN nor LN2d"
+    if not all(is_local(layer) for branch in _branches(head) for layer in branch):
+        return (
+            "bbox_head.norm_cfg is GN before predictions too, where it sees the whole map: set "
+            "bbox_head.type='TowerNormHead'"
+        )
     return ""
 
 
-def _layers(head: Any) -> list[nn.Module]:
+def layers_of(head: Any) -> list[Any]:
+    """List all 3 x 3 layers of a head."""
     towers = (head.cls_convs, head.conv_cls_prev, head.reg_convs)
     return [layer for part in (*towers, *_branches(head)) for layer in part]
+
+
+def needs_all(layers: Sequence[Any]) -> bool:
+    """Whether some layer needs the whole map."""
+    return any(map(has_group_norm, layers))
 
 
 def _branches(head: Any) -> list[Sequence[nn.Module]]:
@@ -97,26 +123,39 @@ def lazy_head(head: Any, maps: Sequence[Tensor], computed: Sequence[Tensor] = ()
         known = masks_of(maps, computed)
         grid = grid.only(known)
         masks = known
-    inputs = []
-    seen = []
-    logits = []
-    found = []
-    for x, mask in zip(maps, masks, strict=True):
-        x = only(x, mask)
-        inputs.append(x)
-        for layer in head.cls_convs:
-            x = only(layer(x), mask)
-        seen.append(x)
-        for layer in head.conv_cls_prev:
-            x = only(layer(x), mask)
-        logits.append(head.conv_cls(x))
-        best = logits[-1].amax(1).sigmoid() > head.test_cfg.score_thr
-        found.append(best if mask is None else best & mask)
-    places = grid.of_maps(found)
-    scores = Rows.of_maps(logits, grid).at_places(places)
-    return _candidates(
-        head, grid, places, scores, Rows.of_maps(seen, grid), Rows.of_maps(inputs, grid)
+    inputs = [only(x, mask) for x, mask in zip(maps, masks, strict=True)]
+    classes = _through(head.cls_convs, inputs, masks)
+    logits = list(map(head.conv_cls, _through(head.conv_cls_prev, classes, masks)))
+    found = [one.amax(1).sigmoid() > head.test_cfg.score_thr for one in logits]
+    places = grid.of_maps(
+        [one if mask is None else one & mask for one, mask in zip(found, masks, strict=True)]
     )
+    scores = Rows.of_maps(logits, grid).at_places(places)
+    boxes = None
+    if needs_all(head.reg_convs):
+        boxes = Rows.of_maps(_through(head.reg_convs, inputs, masks), grid)
+    towers = Towers(Rows.of_maps(inputs, grid), Rows.of_maps(classes, grid), boxes)
+    return candidates_at(head, grid, places, scores, towers)
+
+
+def _through(
+    layers: Sequence[Any], maps: Sequence[Tensor], masks: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Compute layers one after the other, of each level's map, with zeros outside ``masks``."""
+    results = []
+    for x, mask in zip(maps, masks, strict=True):
+        for layer in layers:
+            x = layer(x) if mask is None else _layer_where(layer, x, mask)
+        results.append(x)
+    return results
+
+
+def _layer_where(layer: Any, x: Tensor, mask: Tensor) -> Tensor:
+    """Compute a plain layer of a map (N, C, H, W) as if ``mask``, (N, H, W) bool, were the map."""
+    if not has_group_norm(layer):
+        return only(layer(x), mask)
+    x = group_norm_where(layer.norm, layer.conv(x), mask)
+    return only(layer.activate(x) if layer.with_activation else x, mask)
 
 
 def masks_of(maps: Sequence[Tensor], computed: Sequence[Tensor]) -> list[Tensor]:
@@ -130,130 +169,27 @@ def only(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask[:, None]
 
 
-class Part(NamedTuple):
-    """A neck's maps, as far as they are needed.
-
-    Args:
-        grid (Grid): All places of the maps. Those that are not needed are empty.
-        inputs (Rows): The maps at the places that are not empty, in their order.
-    """
-
-    grid: Grid
-    inputs: Rows
-
-
-def carried_neck(
-    neck: Any, features: Sequence[Tensor], computed: Sequence[Tensor], most: float = MOST
-) -> Part | None:
-    """Compute the neck where the backbone computed windows, and nowhere else.
-
-    Levels that the neck adds are computed everywhere. ``features`` are the backbone's maps,
-    (N, C, H, W), and ``computed`` says where they count, (N, H, W) bool. None: these are more than
-    ``most`` of all places, so dense convolutions are quicker.
-    """
-    known = grid_of_maps(features)
-    if len(known.of_maps(computed)) > most * known.total:
-        return None
-    laterals = lateral_maps(neck, features)
-    added = added_levels(neck, laterals)
-    maps = [*laterals, *added]
-    grid = grid_of_maps(maps)
-    masks = masks_of(maps, computed)
-    places = grid.of_maps(masks)
-    rows = neck_rows(neck, laterals, added, places, grid)
-    return Part(grid.only(masks), Rows.at(places, rows, grid))
-
-
-def carried_head(head: Any, part: Part) -> Candidates:
-    """Compute class scores where the neck was computed, and the rest where a class is found.
-
-    Everywhere else nothing is found.
-    """
-    grid, inputs = part
-    places = grid.inside.nonzero().squeeze(1)
-    around = inputs.around(places, grid)
-    classes = apply_within(head.cls_convs, inputs, around)
-    logits = apply_within(head.conv_cls_prev, classes, around).values[:-1]
-    logits = point_wise(head.conv_cls, logits)
-    found = (logits.amax(1).sigmoid() > head.test_cfg.score_thr).nonzero().squeeze(1)
-    return _candidates(head, grid, places[found], logits[found], classes, inputs)
-
-
-def head_where(head: Any, levels: Sequence[Tensor], computed: Sequence[Tensor]) -> Any:
-    """What ``head`` says if it is computed in the windows that the backbone computed, and no more.
-
-    Between them, its layers see zeros, and class scores say "nothing here". ``levels`` are the
-    neck's maps, (N, C, H, W). ``computed`` is (N, H, W) bool, level by level. Levels that the neck
-    adds come last and are computed everywhere. The result is that of ``head``, kind by kind.
-    """
-    now: list[Tensor] = []
-    hooks = [
-        layer.register_forward_hook(lambda _, given, result: only(result, now[-1]))
-        for layer in _layers(head)
-    ]
-    found = []
-    try:
-        for x, mask, scale, stride in zip(
-            levels, masks_of(levels, computed), head.scales, head.strides, strict=True
-        ):
-            now.append(mask)
-            scores, *others = head.forward_single(only(x, mask), scale, stride)[:KINDS]
-            found.append((scores.masked_fill(~mask[:, None], NOTHING), *others))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return tuple(map(list, zip(*found, strict=True)))
-
-
-def loss_where(
-    head: Any, levels: Sequence[Tensor], samples: Any, computed: Sequence[Tensor]
-) -> dict[str, Tensor]:
-    """Compute the losses of ``head.loss`` of the places that the backbone computed alone.
-
-    Elsewhere the head says "nothing here", and the truth says so too. For ``levels`` and
-    ``computed`` see :func:`head_where`.
-    """
-    targets = head.get_targets
-
-    def targets_where(*arguments: Any) -> Any:
-        labels, *others = targets(*arguments)
-        labels = [
-            one.masked_fill(~mask.flatten(), head.num_classes)
-            for one, mask in zip(labels, masks_of(levels, computed), strict=True)
-        ]
-        return (labels, *others)
-
-    head.get_targets = targets_where
-    try:
-        return head.loss_by_feat(
-            *head_where(head, levels, computed),
-            [one.gt_instances_3d for one in samples],
-            [one.gt_instances for one in samples],
-            [one.metainfo for one in samples],
-        )
-    finally:
-        del head.get_targets
-
-
-def _candidates(
-    head: Any, grid: Grid, places: Tensor, logits: Tensor, classes: Rows, inputs: Rows
+def candidates_at(
+    head: Any, grid: Grid, places: Tensor, logits: Tensor, towers: Towers
 ) -> Candidates:
     """Compute what the head says at those of ``places`` (n,) where it may find a box.
 
-    ``logits`` are the class scores. ``classes`` are the results of the head's ``cls_convs``, and
-    ``inputs`` the neck's maps, as far around as they are read. First comes the centerness, so that
-    the rest is computed only where class score times centerness passes.
+    ``logits`` are the class scores. First comes the centerness, so that the rest is computed only
+    where class score times centerness passes.
     """
+    inputs, classes, boxes = towers
     prev = head.conv_centerness_prev
-    boxes = _box_rows(head, grid, places, inputs) if head.centerness_on_reg else None
-    centerness = apply_all(prev, classes if boxes is None else boxes, places, grid)
+    tower = classes
+    if head.centerness_on_reg:
+        boxes = boxes or _box_rows(head, grid, places, inputs)
+        tower = boxes
+    centerness = apply_all(prev, tower, places, grid)
     centerness = point_wise(head.conv_centerness, centerness).sigmoid().squeeze(1)
     scores = logits.sigmoid()
     found = (scores.amax(1) * centerness > head.test_cfg.score_thr).nonzero().squeeze(1)
     places = places[found]
     logits = logits[found]
-    if boxes is None:
-        boxes = _box_rows(head, grid, places, inputs)
+    boxes = boxes or _box_rows(head, grid, places, inputs)
     own = [*(branch or () for branch in head.conv_reg_prevs), head.conv_dir_cls_prev]
     *raw, directions = (
         point_wise(last, x)

@@ -1,7 +1,8 @@
-"""A norm over the channels of one place, for heads that are computed at some places alone."""
+"""Norms of heads that are computed at some places alone."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of each pixel of a map, as ConvNeXt has it.
 
-    Configs say ``norm_cfg=dict(type="LN2d")``. Group norm takes its statistics from the whole map,
-    so a map with group norm cannot be computed in parts. Here an output depends on its place alone.
+    Configs say ``norm_cfg=dict(type="LN2d")``. Group norm takes its statistics from the whole map.
+    Here an output depends on its place alone.
 
     Args:
         num_features (int): Channels of the map.
@@ -30,3 +31,33 @@ class LayerNorm2d(nn.LayerNorm):
             x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
         )
         return rows.permute(0, 3, 1, 2)
+
+
+def group_norm_where(norm: nn.GroupNorm, x: Tensor, mask: Tensor) -> Tensor:
+    """Normalise a map (N, C, H, W) by the statistics of the places in ``mask``, (N, H, W) bool."""
+    groups = x.unflatten(1, (norm.num_groups, -1))
+    known = mask[:, None, None].to(x)
+    count = (known.sum((3, 4), keepdim=True) * groups.shape[2]).clamp(min=1)
+    mean = (groups * known).sum((2, 3, 4), keepdim=True) / count
+    centred = groups - mean
+    variance = (centred.square() * known).sum((2, 3, 4), keepdim=True) / count
+    normal = (centred * (variance + norm.eps).rsqrt()).flatten(1, 2)
+    return normal * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def group_norm_rows(norm: nn.GroupNorm, x: Tensor, part: Tensor, parts: int) -> Tensor:
+    """Normalise rows (n, C) by the statistics of their part.
+
+    ``part`` (n,) says which of the ``parts`` parts a row belongs to. A part is a level of an image.
+    """
+    size = x.shape[1] // norm.num_groups
+    counts = torch.bincount(part, minlength=parts).clamp(min=1)[:, None] * size
+
+    def means(values: Tensor) -> Tensor:
+        """(n, C) to (parts, C), each channel with the mean of its group."""
+        sums = values.new_zeros(parts, values.shape[1]).index_add_(0, part, values)
+        return (sums.unflatten(1, (-1, size)).sum(2) / counts).repeat_interleave(size, 1)
+
+    centred = x - means(x)[part]
+    scale = (means(centred.square()) + norm.eps).rsqrt() * norm.weight
+    return torch.addcmul(norm.bias, centred, scale[part])

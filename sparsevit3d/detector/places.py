@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from sparsevit3d.detector.norm import LayerNorm2d
+from sparsevit3d.detector.norm import LayerNorm2d, group_norm_rows
 
 # Values that a layer gathers at once. These few MB stay in a processor's cache.
 GATHERED = 1 << 20
@@ -53,6 +53,15 @@ class Grid(NamedTuple):
     def total(self) -> int:
         """Count the places on the maps."""
         return self.images * sum(height * width for height, width in self.sizes)
+
+    @property
+    def parts(self) -> int:
+        """Count the parts: a level of an image is one."""
+        return self.images * len(self.sizes)
+
+    def part(self, places: Tensor) -> Tensor:
+        """(n,) places to (n,) parts."""
+        return self.level[places] * self.images + self.image[places]
 
     def neighbours(self, places: Tensor) -> Tensor:
         """(n,) places to (n, 9)."""
@@ -156,7 +165,17 @@ class Rows(NamedTuple):
 
 
 def is_local(layer: nn.Module) -> bool:
-    """Whether :func:`apply` can compute ``layer``: a plain 3 x 3 convolution with its norm."""
+    """Whether :func:`apply` can compute ``layer``: :func:`is_plain`, and blind to far places."""
+    return is_plain(layer) and not has_group_norm(layer)
+
+
+def has_group_norm(layer: Any) -> bool:
+    """Whether a plain layer's results depend on all others of its part."""
+    return layer.with_norm and isinstance(layer.norm, nn.GroupNorm)
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether :func:`apply_within` can compute ``layer``: a 3 x 3 convolution with a known norm."""
     if not isinstance(layer, ConvModule) or layer.order != ("conv", "norm", "act"):
         return False
     conv = layer.conv
@@ -166,7 +185,7 @@ def is_local(layer: nn.Module) -> bool:
         and conv.stride == conv.padding == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
-        and (not layer.with_norm or isinstance(layer.norm, LayerNorm2d))
+        and (not layer.with_norm or isinstance(layer.norm, LayerNorm2d | nn.GroupNorm))
         and (not layer.with_activation or isinstance(layer.activate, nn.ReLU))
         and not layer.with_spectral_norm
         and not layer.with_explicit_padding
@@ -183,21 +202,42 @@ def apply(layer: ConvModule, x: Rows, places: Tensor, grid: Grid) -> Tensor:
 
 def apply_beside(layers: Sequence[ConvModule], x: Rows, places: Tensor, grid: Grid) -> list[Tensor]:
     """Compute local layers of the same input at ``places``. Its values are gathered once."""
-    return _apply_rows(layers, x.values, x.around(places, grid))
+    own = _convolve(layers, x.values, x.around(places, grid))
+    return [_finish(layer, one) for layer, one in zip(layers, own, strict=True)]
 
 
-def apply_within(layers: Sequence[ConvModule], x: Rows, around: Tensor) -> Rows:
-    """Compute local layers one after the other at the very places that ``x`` has.
+class Within(NamedTuple):
+    """Some places and their neighbours among themselves.
 
-    ``around`` is what :meth:`Rows.around` says of them, in the order of the rows.
+    Args:
+        around (Tensor): (n, 9) which rows the neighbours have, as :meth:`Rows.around` tells.
+        part (Tensor): (n,) which level of which image a place belongs to.
+        parts (int): How many parts there are.
+    """
+
+    around: Tensor
+    part: Tensor
+    parts: int
+
+
+def apply_within(layers: Sequence[ConvModule], x: Rows, within: Within) -> Rows:
+    """Compute plain layers one after the other at the very places that ``x`` has, in their order.
+
+    Group norm takes the statistics of these places.
     """
     for layer in layers:
-        x = x._replace(values=F.pad(_apply_rows([layer], x.values, around)[0], (0, 0, 0, 1)))
+        values = _convolve([layer], x.values, within.around)[0]
+        if has_group_norm(layer):
+            values = group_norm_rows(layer.norm, values, within.part, within.parts)
+            values = values.relu_() if layer.with_activation else values
+        else:
+            values = _finish(layer, values)
+        x = x._replace(values=F.pad(values, (0, 0, 0, 1)))
     return x
 
 
-def _apply_rows(layers: Sequence[ConvModule], values: Tensor, around: Tensor) -> list[Tensor]:
-    """Compute local layers of ``values``, whose rows ``around`` (n, 9) are neighbours."""
+def _convolve(layers: Sequence[ConvModule], values: Tensor, around: Tensor) -> list[Tensor]:
+    """Compute convolutions of ``values``, whose rows ``around`` (n, 9) are neighbours."""
     convs = [layer.conv for layer in layers]
     weight = torch.cat([conv.weight.permute(0, 2, 3, 1).flatten(1) for conv in convs])
     bias = torch.cat(
@@ -209,12 +249,11 @@ def _apply_rows(layers: Sequence[ConvModule], values: Tensor, around: Tensor) ->
         for some in around.split(max(1, GATHERED // inputs))
     ]
     found = parts[0] if len(parts) == 1 else torch.cat(parts)
-    own = found.split([conv.out_channels for conv in convs], 1)
-    return [_finish(layer, one) for layer, one in zip(layers, own, strict=True)]
+    return list(found.split([conv.out_channels for conv in convs], 1))
 
 
 def _finish(layer: ConvModule, x: Tensor) -> Tensor:
-    """Normalise a convolution's results (n, channels), and activate them."""
+    """Normalise a local layer's convolved rows (n, channels), and activate them."""
     if layer.with_norm:
         norm = layer.norm
         x = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

@@ -43,6 +43,7 @@ KNOWN = frozenset(
         "SmoothL1Loss",
         "SparseFCOS3D",
         "SparseSwin",
+        "TowerNormHead",
     )
 )
 # What wrong values of a config make mmdet3d and torch raise.

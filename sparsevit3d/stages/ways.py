@@ -97,7 +97,7 @@ class Ours:
 
     def backbone(self, _: Any) -> Any:
         self.net.plan = self.plan
-        if not self.subject.model.carry:
+        if not self.subject.model.carry or self.plan.is_dense:
             return [one.float() for one in self.net(self.images)]
         features, self.computed = self.net.forward_computed(self.images)
         return [one.float() for one in features]

@@ -14,7 +14,7 @@ from tests.support.round_trip import dataset_of
 
 @pytest.fixture(scope="module")
 def config(synthetic):
-    return load_config(CONFIGS / "fcos3d_small_512x192_ln.py", synthetic)
+    return load_config(CONFIGS / "fcos3d_small_512x192_carry.py", synthetic)
 
 
 @pytest.fixture(scope="module")

@@ -6,24 +6,19 @@ import pytest
 import torch
 from mmdet3d.registry import MODELS
 
+from sparsevit3d.detector.carried import carried_head, carried_neck, head_where, loss_where
 from sparsevit3d.detector.decode import candidates_of
-from sparsevit3d.detector.lazy import (
-    carried_head,
-    carried_neck,
-    head_where,
-    lazy_head,
-    loss_where,
-    why_dense,
-)
+from sparsevit3d.detector.lazy import lazy_head, why_dense
 from sparsevit3d.stages.config import load_config, read_config
 from tests.support.console import CONFIGS
 from tests.support.round_trip import dataset_of
 
 SIZES = [(12, 30), (7, 16), (3, 8)]
+LAYER_NORM = {"type": "mmdet3d.FCOSMono3DHead", "norm_cfg": {"type": "LN2d"}}
 
 
 def model_of(**options):
-    model = read_config(CONFIGS / "fcos3d_small_512x192_ln.py").model
+    model = read_config(CONFIGS / "fcos3d_small_512x192_carry.py").model
     torch.manual_seed(0)
     return model | options
 
@@ -63,7 +58,7 @@ def check_equal(found, truth, at_least=20):
     for name in ("directions", "attributes"):
         assert torch.equal(getattr(found, name)[rows], getattr(truth, name))
     for name in ("scores", "boxes", "centerness"):
-        assert torch.allclose(getattr(found, name)[rows], getattr(truth, name), 1e-4, 1e-5)
+        assert torch.allclose(getattr(found, name)[rows], getattr(truth, name), 1e-4, 1e-4)
 
 
 @torch.no_grad()
@@ -76,8 +71,20 @@ def check_equal(found, truth, at_least=20):
         {"stacked_convs": 1},
         {"reg_branch": ((), (64, 32), (), (64,), ()), "centerness_branch": (48, 32)},
         {"bbox_coder": {"base_dims": None, "base_depths": None}},
+        LAYER_NORM,
+        LAYER_NORM | {"centerness_on_reg": False},
+        {"norm_cfg": None},
     ],
-    ids=["as configured", "centerness by class", "one layer", "deep branches", "no priors"],
+    ids=[
+        "as configured",
+        "centerness by class",
+        "one layer",
+        "deep branches",
+        "no priors",
+        "layer norm",
+        "layer norm, centerness by class",
+        "no norm",
+    ],
 )
 def test_nothing_that_may_be_a_box_is_lost_or_changed(options, threshold):
     head = head_of(**options)
@@ -100,7 +107,8 @@ def test_where_no_class_is_found_nothing_else_is_computed():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"norm_cfg": {"type": "GN", "num_groups": 32}}, "norm_cfg"),
+        ({"type": "mmdet3d.FCOSMono3DHead"}, "TowerNormHead"),
+        ({"norm_cfg": {"type": "BN"}}, "norm_cfg"),
         ({"dcn_on_last_conv": True}, "dcn_on_last_conv"),
         ({"pred_attrs": False}, "pred_attrs"),
     ],
@@ -112,11 +120,11 @@ def test_a_head_that_sees_farther_is_told_by_name(options, words):
     assert not MODELS.build(model_of(carry=False, bbox_head=model_of().bbox_head | options)).carry
 
 
-def detector(plan, levels=3):
+def detector(plan, levels, options):
     strides = [8, 16, 32, 64, 128][:levels]
     model = model_of(carry=True)
     model.neck |= {"num_outs": levels, "add_extra_convs": "on_output"}
-    model.bbox_head |= {"strides": strides, "regress_ranges": ((-1, 1e8),) * levels}
+    model.bbox_head |= options | {"strides": strides, "regress_ranges": ((-1, 1e8),) * levels}
     made = MODELS.build(model)
     find_much(made.bbox_head)
     made.backbone.plan = plan
@@ -127,8 +135,11 @@ def detector(plan, levels=3):
 @pytest.mark.parametrize("plan", ["0.5|0.6|0.7|0.5", "0|0|0|0", "0.8|0.8|0.8|0.8"])
 @pytest.mark.parametrize("size", [(96, 160), (64, 104)], ids=["whole windows", "padding"])
 @pytest.mark.parametrize("levels", [3, 5])
-def test_carried_windows_are_the_dense_head_where_windows_were_computed(plan, size, levels):
-    model = detector(plan, levels)
+@pytest.mark.parametrize("options", [{}, LAYER_NORM], ids=["as configured", "layer norm"])
+def test_carried_windows_are_the_dense_head_where_windows_were_computed(
+    plan, size, levels, options
+):
+    model = detector(plan, levels, options)
     head = model.bbox_head
     features, computed = model.backbone.forward_computed(torch.randn(2, 3, *size))
     assert all(mask.all() for mask in computed) == (plan == "0|0|0|0")
@@ -140,6 +151,21 @@ def test_carried_windows_are_the_dense_head_where_windows_were_computed(plan, si
     assert carried_neck(model.neck, features, computed, most=0.0) is None
     if plan == "0|0|0|0":  # an oracle that keeps all windows changes nothing
         check_equal(found, candidates_of(head, head([one.clone() for one in maps])))
+
+
+@torch.no_grad()
+def test_group_norm_takes_the_statistics_of_computed_places_alone():
+    """Cut out, the computed places have the same results: their layers see zeros around them."""
+    head = head_of()
+    maps = [torch.randn(2, 64, *size) for size in SIZES]
+    computed = [torch.zeros(2, *size, dtype=torch.bool) for size in SIZES]
+    computed[0][:, 2:8, 4:20] = True
+    scores, *_ = head_where(head, maps, computed)
+    cut = [one.clone() for one in maps]
+    cut[0] = maps[0][:, :, 2:8, 4:20]
+    truth, *_ = head(cut)
+    assert torch.allclose(scores[0][:, :, 2:8, 4:20], truth[0], 1e-4, 1e-4)
+    assert float(scores[1].max()) == -20.0
 
 
 def test_a_loss_counts_computed_places_alone():
@@ -156,7 +182,7 @@ def test_a_loss_counts_computed_places_alone():
 
 @torch.no_grad()
 def test_layers_see_zeros_between_the_computed_places():
-    head = head_of()
+    head = head_of(**LAYER_NORM)
     maps = [torch.randn(2, 64, *size) for size in SIZES]
     computed = [torch.rand(2, *size) < 0.5 for size in SIZES]
     scores, *_ = head_where(head, maps, computed)
@@ -171,7 +197,7 @@ def test_layers_see_zeros_between_the_computed_places():
 @pytest.fixture(scope="module")
 def real_batch(synthetic):
     """A head in training, random maps for it, and two images with their true objects."""
-    config = load_config(CONFIGS / "fcos3d_small_512x192_ln.py", synthetic)
+    config = load_config(CONFIGS / "fcos3d_small_512x192_carry.py", synthetic)
     dataset = dataset_of(config, "val", False)
     samples = [dataset[number]["data_samples"] for number in range(2)]
     head = MODELS.build(
@@ -194,6 +220,6 @@ def test_an_unseen_object_is_no_target(real_batch):
     found = loss_where(head, maps, copy.deepcopy(samples), everything)
     assert found.keys() == truth.keys()
     for name, loss in truth.items():
-        assert torch.equal(found[name], loss)
+        assert torch.allclose(found[name], loss, 1e-5)
         assert float(loss) > 0
     assert "get_targets" not in vars(head)

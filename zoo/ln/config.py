@@ -8,4 +8,6 @@ all learnt for two passes at a rate of 3e-4, the one dense and the other under i
 to measure speed. Their training is too short to say what pruning costs in the end.
 """
 
-_base_ = "../../configs/fcos3d_small_512x192_ln.py"
+_base_ = "../../configs/fcos3d_small_512x192_carry.py"
+
+model = dict(bbox_head=dict(type="mmdet3d.FCOSMono3DHead", norm_cfg=dict(type="LN2d")))

@@ -1,0 +1,74 @@
+"""Train the dense detector that every pruned one begins with, longer than the study's first one.
+
+    sparsevit3d data synth data/standard --preset standard --seed 20 \\
+        --scenes 300 40 200 --size 640 360
+    sparsevit3d data synth data/more --preset standard --seed 21 --scenes 600 1 1 --size 640 360
+    sparsevit3d data infos data/standard
+    sparsevit3d data infos data/more
+    python -m benchmarks.base data/standard data/more --from zoo/dense.safetensors \\
+        --work-dir work_dirs/base
+
+The detector is that of configs/fcos3d_small_512x192_carry.py. It begins with the weights of the
+first study. Its head loses the group norms that it no longer has. Then everything learns on, first
+on the streets of the first root, then on those of the second one. Images are mirrored at random,
+and depth counts twice as much. The score is that of the first root's val. Killed, the same command
+goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.heads import TOWERS, converted
+from sparsevit3d.files import write_json
+from sparsevit3d.stages.config import load_config
+from sparsevit3d.stages.evaluate import evaluate
+from sparsevit3d.stages.train import train
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs/fcos3d_small_512x192_carry.py"
+FLIP = {"type": "mmdet3d.RandomFlip3D", "flip_ratio_bev_horizontal": 0.5}
+WARM_UP = {"type": "LinearLR", "start_factor": 0.02, "by_epoch": False, "end": 200}
+COSINE = {"type": "CosineAnnealingLR", "by_epoch": True, "convert_to_iter_based": True}
+PASSES = (4, 8)  # over the first root, over the second one
+DEPTH = 2  # the place of depth among the code weights
+DEPTH_WEIGHT = 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", type=Path)
+    parser.add_argument("more", type=Path)
+    parser.add_argument("--from", dest="weights", type=Path, required=True)
+    parser.add_argument("--work-dir", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    old = load_config(ROOT / "configs/fcos3d_small_512x192.py", options.root)
+    weights = converted(old, options.weights, TOWERS, options.work_dir)
+    first, second = PASSES
+    began = longer(options.root, first, [WARM_UP])
+    weights = train(began, options.work_dir / "first", weights)
+    went_on = longer(options.more, second, [COSINE | {"eta_min_ratio": 0.01}])
+    weights = train(went_on, options.work_dir / "second", weights)
+    score = evaluate(began, weights, "val", options.work_dir / "eval_val", None)
+    write_json(options.work_dir / "score.json", score)
+    print(f"{weights}: mAP {score['mAP']:.4f}, NDS {score['NDS']:.4f}")
+
+
+def longer(root: Path, passes: int, schedule: list[dict[str, Any]]) -> Any:
+    config = load_config(CONFIG, root)
+    config.train_cfg.max_epochs = passes
+    config.param_scheduler = schedule
+    config.model.train_cfg.code_weight[DEPTH] = DEPTH_WEIGHT
+    config.train_dataloader.dataset.pipeline.insert(-1, FLIP)
+    return config
+
+
+if __name__ == "__main__":
+    main()
