@@ -74,7 +74,8 @@ def carried_head(head: Any, part: Part) -> Candidates:
     """
     grid, inputs = part
     places = grid.inside.nonzero().squeeze(1)
-    within = Within(inputs.around(places, grid), grid.part(places), grid.parts)
+    parts = grid.images * len(grid.sizes)
+    within = Within(inputs.around(places, grid), grid.part(places), parts)
     classes = apply_within(head.cls_convs, inputs, within)
     logits = apply_within(head.conv_cls_prev, classes, within).values[:-1]
     logits = point_wise(head.conv_cls, logits)

@@ -62,28 +62,52 @@ def candidates_of(head: Any, maps: Any) -> Candidates:
     points = head.get_points(
         [one.shape[-2:] for one in maps[0]], maps[0][0].dtype, maps[0][0].device
     )
-    levels = []
-    for number, level in enumerate(zip(*maps, strict=True)):
-        scores, boxes, directions, attributes, centerness = (
-            one.permute(0, 2, 3, 1).flatten(1, 2) for one in level
-        )
-        scores = scores.sigmoid()
-        centerness = centerness.sigmoid().squeeze(2)
-        best = scores.amax(2) * centerness
-        image, place = (best > head.test_cfg.score_thr).nonzero().unbind(1)
-        levels.append(
-            Candidates(
-                image,
-                torch.full_like(image, number),
-                points[number][place],
-                scores[image, place],
-                boxes[image, place],
-                directions[image, place].argmax(1),
-                attributes[image, place].argmax(1),
-                centerness[image, place],
-            )
-        )
-    return Candidates(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
+    scores, boxes, directions, attributes, centerness = (
+        torch.cat([one.permute(0, 2, 3, 1).flatten(1, 2) for one in levels], 1) for levels in maps
+    )
+    level = torch.cat(
+        [torch.full_like(one[:, 0], number).long() for number, one in enumerate(points)]
+    )
+    scores = scores.sigmoid()
+    centerness = centerness.sigmoid().squeeze(2)
+    best = scores.amax(2) * centerness
+    image, place = (best > head.test_cfg.score_thr).nonzero().unbind(1)
+    return Candidates(
+        image,
+        level[place],
+        torch.cat(points)[place],
+        scores[image, place],
+        boxes[image, place],
+        directions[image, place].argmax(1),
+        attributes[image, place].argmax(1),
+        centerness[image, place],
+    )
+
+
+def on_host(candidates: Candidates) -> Candidates:
+    """Copy candidates to the processor's memory, all in one go.
+
+    Few are left. What follows is many small steps, each of which asks how many stay.
+    """
+    if candidates.scores.device.type == "cpu":
+        return candidates
+    return unpacked(packed(candidates).cpu(), candidates)
+
+
+def packed(candidates: Candidates) -> Tensor:
+    """Lay all that is known of candidates side by side, (n, columns) float32.
+
+    float32 holds every whole number below 2^24.
+    """
+    return torch.cat([one.float().view(len(one), -1) for one in candidates], 1)
+
+
+def unpacked(table: Tensor, like: Candidates) -> Candidates:
+    """Take :func:`packed`'s table apart again. Types and shapes are those of ``like``."""
+    parts = table.split([max(1, one.shape[1:].numel()) for one in like], 1)
+    return Candidates(
+        *(one.reshape(was.shape).to(was.dtype) for one, was in zip(parts, like, strict=True))
+    )
 
 
 @torch.no_grad()
@@ -99,7 +123,7 @@ def boxes_of(
     its ``min_radius`` (metres) from every better box, as CenterPoint does.
     """
     most = head.test_cfg.max_per_img
-    candidates = _best_of_levels(candidates, len(metas), head.test_cfg)
+    candidates = _best_of_levels(on_host(candidates), len(metas), head.test_cfg)
     scores = candidates.scores * candidates.centerness[:, None]
     wanted = scores > head.test_cfg.score_thr
     # A box is left out for a better one's sake alone. So the worst need not be looked at, unless

@@ -45,10 +45,10 @@ def group_norm_where(norm: nn.GroupNorm, x: Tensor, mask: Tensor) -> Tensor:
     return normal * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 
-def group_norm_rows(norm: nn.GroupNorm, x: Tensor, part: Tensor, parts: int) -> Tensor:
-    """Normalise rows (n, C) by the statistics of their part.
+def group_norm_rows_(norm: nn.GroupNorm, x: Tensor, part: Tensor, parts: int) -> Tensor:
+    """Normalise rows (n, C) in place, by the statistics of their part: a level of an image, say.
 
-    ``part`` (n,) says which of the ``parts`` parts a row belongs to. A part is a level of an image.
+    ``part`` (n,) says which of the ``parts`` parts a row belongs to.
     """
     size = x.shape[1] // norm.num_groups
     counts = torch.bincount(part, minlength=parts).clamp(min=1)[:, None] * size
@@ -58,6 +58,6 @@ def group_norm_rows(norm: nn.GroupNorm, x: Tensor, part: Tensor, parts: int) -> 
         sums = values.new_zeros(parts, values.shape[1]).index_add_(0, part, values)
         return (sums.unflatten(1, (-1, size)).sum(2) / counts).repeat_interleave(size, 1)
 
-    centred = x - means(x)[part]
-    scale = (means(centred.square()) + norm.eps).rsqrt() * norm.weight
-    return torch.addcmul(norm.bias, centred, scale[part])
+    x.sub_(means(x).index_select(0, part))
+    scale = (means(x.square()) + norm.eps).rsqrt() * norm.weight
+    return x.mul_(scale.index_select(0, part)).add_(norm.bias)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from sparsevit3d.detector.norm import LayerNorm2d, group_norm_rows
+from sparsevit3d.detector.norm import LayerNorm2d, group_norm_rows_
 
 # Values that a layer gathers at once. These few MB stay in a processor's cache.
 GATHERED = 1 << 20
@@ -54,13 +54,8 @@ class Grid(NamedTuple):
         """Count the places on the maps."""
         return self.images * sum(height * width for height, width in self.sizes)
 
-    @property
-    def parts(self) -> int:
-        """Count the parts: a level of an image is one."""
-        return self.images * len(self.sizes)
-
     def part(self, places: Tensor) -> Tensor:
-        """(n,) places to (n,) parts."""
+        """(n,) places to (n,) parts. A level of an image is one."""
         return self.level[places] * self.images + self.image[places]
 
     def neighbours(self, places: Tensor) -> Tensor:
@@ -211,7 +206,7 @@ class Within(NamedTuple):
 
     Args:
         around (Tensor): (n, 9) which rows the neighbours have, as :meth:`Rows.around` tells.
-        part (Tensor): (n,) which level of which image a place belongs to.
+        part (Tensor): (n,) which part a place belongs to, as :meth:`Grid.part` tells.
         parts (int): How many parts there are.
     """
 
@@ -228,7 +223,7 @@ def apply_within(layers: Sequence[ConvModule], x: Rows, within: Within) -> Rows:
     for layer in layers:
         values = _convolve([layer], x.values, within.around)[0]
         if has_group_norm(layer):
-            values = group_norm_rows(layer.norm, values, within.part, within.parts)
+            values = group_norm_rows_(layer.norm, values, within.part, within.parts)
             values = values.relu_() if layer.with_activation else values
         else:
             values = _finish(layer, values)

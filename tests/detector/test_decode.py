@@ -6,7 +6,7 @@ from mmdet3d.registry import MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
 
 from sparsevit3d.detector import decode as decode_module
-from sparsevit3d.detector.decode import decode
+from sparsevit3d.detector.decode import candidates_of, decode, packed, unpacked
 from sparsevit3d.stages.config import read_config
 from tests.support.console import CONFIGS
 
@@ -67,6 +67,17 @@ def test_the_worst_are_looked_at_if_too_few_of_the_best_stay(ahead, overlap, tim
     monkeypatch.setattr(decode_module, "AHEAD", ahead)
     assert assert_mmdet3ds(head, random_maps(-6.0)) == [30, 30]
     assert len(calls) == times
+
+
+def test_candidates_are_what_they_were_before_their_journey(head):
+    """An accelerator's candidates travel to the processor in one table."""
+    candidates = candidates_of(head, random_maps(-6.0))
+    assert len(candidates.level) > 100
+    table = packed(candidates)
+    assert table.dtype == torch.float32
+    for one, other in zip(unpacked(table, candidates), candidates, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
 
 
 def test_a_head_without_attributes_decodes_as_it_is():
