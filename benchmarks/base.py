@@ -34,7 +34,7 @@ CONFIG = ROOT / "configs/fcos3d_small_512x192_carry.py"
 FLIP = {"type": "mmdet3d.RandomFlip3D", "flip_ratio_bev_horizontal": 0.5}
 WARM_UP = {"type": "LinearLR", "start_factor": 0.02, "by_epoch": False, "end": 200}
 COSINE = {"type": "CosineAnnealingLR", "by_epoch": True, "convert_to_iter_based": True}
-PASSES = (4, 8)  # over the first root, over the second one
+PASSES = (4, 5)  # over the first root, over the second one
 DEPTH = 2  # the place of depth among the code weights
 DEPTH_WEIGHT = 1.0
 

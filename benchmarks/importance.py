@@ -30,20 +30,21 @@ from benchmarks import contenders  # noqa: F401  registers classes of the arms
 from benchmarks.accuracy import ideas  # noqa: F401  registers DistillationHook
 from benchmarks.accuracy.oracle import Oracle, OracleHook, attach
 from benchmarks.accuracy.scenes import draw_scenes, examine, interval
-from data_tools.info_file import InfoFile, read_infos
+from data_tools.info_file import read_infos
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.devices import device_name
 from sparsevit3d.files import write_json
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.evaluate import Evaluator
 from sparsevit3d.stages.look import Keyframes, open_keyframes
+from sparsevit3d.stages.prior import Prior
 from sparsevit3d.stages.train import finetune
-from sparsevit3d.stages.views import CameraView, Keyframe
+from sparsevit3d.stages.views import Keyframe
 from sparsevit3d.swin.density import CELL, PlaceMap, true_density, window_density
 from sparsevit3d.swin.importance import score_windows
 from sparsevit3d.swin.plan import SparsityPlan, kept_count
 from sparsevit3d.swin.windows import WindowTable, window_table
-from visualize.recall import find_objects, most_kept, needed_pixels
+from visualize.recall import find_objects, most_kept, whole_in
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/fcos3d_small_512x192_carry.py"
@@ -125,7 +126,8 @@ def recall(options: Any) -> dict[str, Any]:
     keyframes = open_keyframes(config, options.checkpoint, "val")
     chosen = keyframes.spread(options.keyframes)
     scenes = np.unique([keyframes.drive(number)[0] for number in chosen], return_inverse=True)[1]
-    prior = places(read_infos(options.data / "nuscenes_infos_train.json"), keyframes)
+    before = read_infos(options.data / "nuscenes_infos_train.json")
+    prior = Prior(before, keyframes.look(0).views, backbone_of(keyframes.model).patch_size).places
     rows = [count_kept(keyframes, number, prior) for number in chosen]
     totals = np.array([total for total, _ in rows])  # keyframes, stages
     kept = {name: np.array([one[name] for _, one in rows]) for name in rows[0][1]}
@@ -219,22 +221,13 @@ def of_stage(
                 most = len(values) // len(flat) * kept_count(windows, round(1 - share, 2))
                 mask = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order[:, :most], True)
                 found[f"{name}, {budget}"].append(
-                    sum(map(hits_of, counts, mask.view(values.shape).numpy()))
+                    sum(map(whole_in, counts, mask.view(values.shape).numpy()))
                 )
     found["best possible, image"] = [
         sum(most_kept(one, kept_count(windows, round(1 - share, 2))) for one in counts)
         for share in SHARES
     ]
     return found
-
-
-def hits_of(counts: NDArray, kept: NDArray) -> int:
-    return int((counts[:, kept].sum(1) >= needed_pixels(counts)).sum())
-
-
-def network_boxes(rows: list[dict[str, Any]], view: CameraView) -> Tensor:
-    boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 2, 2)
-    return (boxes * torch.tensor(view.scale) - torch.tensor(view.offset)).reshape(-1, 4)
 
 
 def true_map(keyframe: Keyframe, height: int, width: int, cell: int) -> Tensor:
@@ -248,18 +241,6 @@ def true_map(keyframe: Keyframe, height: int, width: int, cell: int) -> Tensor:
         flat = (flat * view.scale - view.offset).reshape(-1, 4)
         maps.append(true_density(torch.from_numpy(flat).float(), size, (cell, cell)))
     return torch.stack(maps)
-
-
-def places(infos: InfoFile, keyframes: Keyframes) -> PlaceMap:
-    """Where the training split's objects are, by camera."""
-    views = keyframes.look(0).views
-    prior = PlaceMap(len(infos.cameras))
-    size = views[0].network_size[::-1]
-    for info in infos.keyframes:
-        for place, (camera, view) in enumerate(zip(infos.cameras, views, strict=True)):
-            boxes = network_boxes(info["cam_instances"][camera], view)
-            prior.count([boxes], torch.tensor([place]), size)
-    return prior
 
 
 class TrueDensity(Oracle):

@@ -1,14 +1,14 @@
 """Measure how much of the true objects the kept windows contain. Did the pedestrian stay in?
 
 Two shares lie in kept windows: the share of the pixels inside the boxes of true objects, and the
-share of the objects. Both are shown beside two other choices of as many windows: random windows,
-and windows chosen for just these objects.
+share of the objects. Both are shown beside other choices of as many windows: by another importance,
+at random, and for just these objects.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,21 @@ DISTANCES = (0, 10, 20, 30, 50, np.inf)  # metres
 ENOUGH = 0.5  # share of an object's pixels from which on the object counts as kept
 MEASURES = ("share_of_pixels", "share_of_objects")
 DRAWS = 400  # random choices of windows, to estimate how many objects they keep
+# How as many windows may be chosen. The plan's own way comes first.
 LABELS = {
-    "kept": "the plan",
-    "random": "as many windows at random",
-    "best": "as many, the best for what is counted",
+    "kept": "by the plan",
+    "l2": "by L2 norm",
+    "place": "by where objects of train were",
+    "random": "at random",
+    "best": "at best",
 }
-CHOICES = {"kept": "#c2571a", "random": "#8b949e", "best": "#1f5fa8"}
+CHOICES = {
+    "kept": "#c2571a",
+    "l2": "#d9a441",
+    "place": "#5b8c5a",
+    "random": "#8b949e",
+    "best": "#1f5fa8",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class Sight:
     """Objects under a plan."""
 
     stage: int
-    kept: NDArray[np.bool_]  # (W,) windows that the plan keeps
+    # (W,) windows that each choice keeps: "kept" is the plan's, others are rivals
+    chosen: Mapping[str, NDArray[np.bool_]]
     objects: Objects
     # (M,) probability that as many random windows keep the object
     by_chance: NDArray[np.float64]
@@ -68,7 +78,7 @@ class Sight:
         own = self.objects
         return Sight(
             self.stage,
-            self.kept,
+            self.chosen,
             Objects(own.names[rows], own.metres[rows], own.counts[rows]),
             self.by_chance[rows],
         )
@@ -83,33 +93,49 @@ class Tally:
 
     Random: as many windows as the plan keeps, each equally likely. Best: as many windows, chosen
     for just the counted group, for example all pedestrians. For pixels the best choice is exact.
-    For whole objects the best choice is greedy, so a better one may exist.
+    For whole objects the best choice is greedy, so a better one may exist. Rivals choose windows in
+    another way under the same plan.
+
+    Args:
+        rivals (sequence of str): Which rivals each keyframe comes with. Default: none.
+        seed (int): Decides random windows. Default: 0.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, rivals: Sequence[str] = (), seed: int = 0) -> None:
+        self._rivals = rivals
         self._random = np.random.default_rng(seed)
         self._sights: list[Sight] = []
         self._shares: dict[int, list[float]] = {}
         self._plan = ""
         self._keyframes = 0
 
-    def add(self, keyframe: Keyframe, objects: Sequence[Objects] | None = None) -> None:
+    def add(
+        self,
+        keyframe: Keyframe,
+        objects: Sequence[Objects] | None = None,
+        rivals: Mapping[str, Keyframe] | None = None,
+    ) -> None:
         """Count one keyframe.
 
         ``objects`` is the result of find_objects for this moment, if that is at hand. The result is
-        the same for every plan.
+        the same for every plan. ``rivals`` are the same keyframe as each rival's windows show it.
         """
         self._plan = keyframe.plan
         self._keyframes = self._keyframes + 1
         found = iter(objects or find_objects(keyframe))
-        for trace in stage_blocks(keyframe.trace):
+        looks = {"kept": keyframe, **{name: (rivals or {})[name] for name in self._rivals}}
+        blocks = {name: stage_blocks(look.trace) for name, look in looks.items()}
+        for number, trace in enumerate(blocks["kept"]):
             self._shares.setdefault(trace.stage, []).append(trace.share)
-            self._sights += [self._see(trace.stage, kept, next(found)) for kept in trace.kept]
+            for camera in range(len(trace.kept)):
+                chosen = {name: own[number].kept[camera] for name, own in blocks.items()}
+                self._sights.append(self._see(trace.stage, chosen, next(found)))
 
-    def _see(self, stage: int, kept: NDArray[np.bool_], objects: Objects) -> Sight:
+    def _see(self, stage: int, chosen: Mapping[str, NDArray[np.bool_]], objects: Objects) -> Sight:
+        kept = chosen["kept"]
         draws = self._random.permuted(np.broadcast_to(kept, (DRAWS, len(kept))), axis=1)
         by_chance = (objects.counts @ draws.T >= needed_pixels(objects.counts)[:, None]).mean(1)
-        return Sight(stage, kept, objects, by_chance)
+        return Sight(stage, chosen, objects, by_chance)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts for JSON: by stage, and within each stage by class and by distance."""
@@ -117,12 +143,12 @@ class Tally:
         for stage, shares in self._shares.items():
             own = [sight for sight in self._sights if sight.stage == stage]
             groups = {
-                name: _figures([sight.only(sight.objects.names == name) for sight in own])
+                name: self._figures(sight.only(sight.objects.names == name) for sight in own)
                 for name in COLOURS
             }
             bins = {
-                _bin_name(*ends): _figures(
-                    [sight.only(_between(sight.objects.metres, *ends)) for sight in own]
+                _bin_name(*ends): self._figures(
+                    sight.only(_between(sight.objects.metres, *ends)) for sight in own
                 )
                 for ends in _bins()
             }
@@ -130,7 +156,7 @@ class Tally:
                 {
                     "stage": stage,
                     "kept_windows": float(np.mean(shares)),
-                    "all": _figures(own),
+                    "all": self._figures(own),
                     "class": _with_objects(groups),
                     "distance": _with_objects(bins),
                 }
@@ -142,43 +168,49 @@ class Tally:
             "stages": stages,
         }
 
+    def _figures(self, sights: Iterable[Sight]) -> dict[str, Any]:
+        """Return the number of objects and the shares that each choice of windows keeps.
+
+        The shares are of the objects' pixels and of the objects. A share is None if there are no
+        objects.
+        """
+        choices = ("kept", *self._rivals, "random", "best")
+        pixels = dict.fromkeys(choices, 0.0)
+        objects = dict.fromkeys(choices, 0.0)
+        count = 0
+        total = 0
+        for sight in sights:
+            counts = sight.objects.counts
+            kept = sight.chosen["kept"]
+            most = int(kept.sum())
+            by_window = counts.sum(0)
+            count = count + len(counts)
+            total = total + int(by_window.sum())
+            for name, windows in sight.chosen.items():
+                pixels[name] += by_window[windows].sum()
+                objects[name] += whole_in(counts, windows)
+            pixels["random"] += by_window.sum() * kept.mean()
+            pixels["best"] += np.sort(by_window)[len(by_window) - most :].sum()
+            objects["random"] += sight.by_chance.sum()
+            objects["best"] += max(whole_in(counts, kept), most_kept(counts, most))
+        return {
+            "objects": count,
+            "share_of_pixels": {
+                choice: float(value / total) if total else None for choice, value in pixels.items()
+            },
+            "share_of_objects": {
+                choice: float(value / count) if count else None for choice, value in objects.items()
+            },
+        }
+
 
 def _with_objects(groups: dict[str, Any]) -> dict[str, Any]:
     return {name: group for name, group in groups.items() if group["objects"]}
 
 
-def _figures(sights: Sequence[Sight]) -> dict[str, Any]:
-    """Return the number of objects and the shares that each choice of windows keeps.
-
-    The shares are of the objects' pixels and of the objects. A share is None if there are no
-    objects.
-    """
-    pixels = dict.fromkeys(CHOICES, 0.0)
-    objects = dict.fromkeys(CHOICES, 0.0)
-    count = 0
-    total = 0
-    for sight in sights:
-        counts = sight.objects.counts
-        most = int(sight.kept.sum())
-        by_window = counts.sum(0)
-        count = count + len(counts)
-        total = total + int(by_window.sum())
-        pixels["kept"] += by_window[sight.kept].sum()
-        pixels["random"] += by_window.sum() * sight.kept.mean()
-        pixels["best"] += np.sort(by_window)[len(by_window) - most :].sum()
-        whole = int((counts[:, sight.kept].sum(1) >= needed_pixels(counts)).sum())
-        objects["kept"] += whole
-        objects["random"] += sight.by_chance.sum()
-        objects["best"] += max(whole, most_kept(counts, most))
-    return {
-        "objects": count,
-        "share_of_pixels": {
-            choice: float(value / total) if total else None for choice, value in pixels.items()
-        },
-        "share_of_objects": {
-            choice: float(value / count) if count else None for choice, value in objects.items()
-        },
-    }
+def whole_in(counts: NDArray[np.int64], kept: NDArray[np.bool_]) -> int:
+    """Return how many objects, of ``counts`` (M, W) pixels, the windows ``kept`` (W,) keep."""
+    return int((counts[:, kept].sum(1) >= needed_pixels(counts)).sum())
 
 
 def needed_pixels(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -269,7 +301,11 @@ def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
         _bars(row[2], pruned["distance"], measure, f"distance in stage {pruned['stage']}")
         row[0].set_ylabel(measure.replace("_", " ") + " kept")
     figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(CHOICES),
+        frameon=False,
+        title="as many windows, chosen",
     )
     least = (
         "below the bars: how many objects, camera by camera; one counts as kept with "
@@ -284,9 +320,17 @@ def save_recall(found: dict[str, Any], path: Path, title: str) -> None:
 
 def _bars(axes: Axes, groups: dict[str, dict[str, Any]], measure: str, title: str) -> None:
     places = np.arange(len(groups))
-    for shift, (choice, colour) in zip((-0.27, 0, 0.27), CHOICES.items(), strict=True):
+    choices = list(next(iter(groups.values()))[measure])
+    width = 0.8 / len(choices)
+    for number, choice in enumerate(choices):
         values = [group[measure][choice] for group in groups.values()]
-        axes.bar(places + shift, values, 0.25, color=colour, label=LABELS[choice])
+        axes.bar(
+            places + (number - (len(choices) - 1) / 2) * width,
+            values,
+            0.92 * width,
+            color=CHOICES[choice],
+            label=LABELS[choice],
+        )
     axes.set_xticks(
         places, [f"{name}\n{group['objects']}" for name, group in groups.items()], fontsize=7.5
     )
@@ -298,7 +342,7 @@ def recall_rows(found: dict[str, Any]) -> Sequence[tuple[str, ...]]:
     """Return the results as table rows.
 
     The columns are stage, share of windows kept, group, and number of objects. Two more columns
-    give the kept share of pixels and of objects: by the plan, at random, at best.
+    give the kept share of pixels and of objects, choice by choice.
     """
     rows = []
     for stage in found["stages"]:
@@ -308,7 +352,7 @@ def recall_rows(found: dict[str, Any]) -> Sequence[tuple[str, ...]]:
             *stage["distance"].items(),
         ]:
             shares = (
-                " / ".join(f"{100 * group[measure][choice]:.0f}" for choice in CHOICES)
+                " ".join(f"{100 * share:3.0f}" for share in group[measure].values())
                 for measure in MEASURES
             )
             rows.append(

@@ -26,6 +26,8 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.terminal import console, tracked
 
 if TYPE_CHECKING:
+    from sparsevit3d.stages.look import Keyframes
+    from sparsevit3d.swin.importance import Importance
     from sparsevit3d.swin.plan import SparsityPlan
 
 SHOWN = 5  # plans of a search's front that a report compares
@@ -92,20 +94,24 @@ def recall(
     """Did the pedestrian stay in?
 
     Counts the share of the pixels inside true objects' boxes, and of the objects, in kept windows.
-    Shares are by class, distance and stage. They are compared with as many windows at random, and
-    with the best that as many windows could do. The output is a table, a picture and JSON.
+    Shares are by class, distance and stage. They are compared with as many windows chosen by L2
+    norm, by where objects of the training split were, at random, and at best. The output is a
+    table, a picture and JSON.
 
     Example: sparsevit3d visualize recall configs/fcos3d_small_synthetic.py
     work_dirs/sparse/epoch_0007.pth --out recall
     """
     from sparsevit3d.files import write_json
-    from visualize.recall import Tally, recall_rows, save_recall
+    from visualize.recall import LABELS, Tally, recall_rows, save_recall
 
     keyframes, chosen = open_split(config, checkpoint, split, plan, data, infos, options)
-    tally = Tally()
+    rivals = _rivals(keyframes)
+    tally = Tally(list(rivals))
     numbers = keyframes.spread(count)
     for number in tracked(numbers, "keyframes"):
-        tally.add(keyframes.look(number, chosen))
+        own = keyframes.look(number, chosen)
+        looks = {name: keyframes.look(number, chosen, way) for name, way in rivals.items()}
+        tally.add(own, rivals=looks)
     found = tally.as_dict()
     if not found["stages"][0]["all"]["objects"]:
         raise InputError(
@@ -115,8 +121,26 @@ def recall(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recall.json", found)
     save_recall(found, out / "recall.png", split)
-    console.print(recall_table(recall_rows(found), found["plan"]))
+    choices = [LABELS[choice] for choice in found["stages"][0]["all"]["share_of_objects"]]
+    console.print(recall_table(recall_rows(found), found["plan"], choices))
     console.print(out / "recall.png")
+
+
+def _rivals(keyframes: Keyframes) -> dict[str, str | Importance]:
+    """Other ways to choose windows than the detector's own, by name."""
+    from data_tools.info_file import read_infos
+    from sparsevit3d.backbone import backbone_of
+    from sparsevit3d.stages.prior import Prior
+
+    net = backbone_of(keyframes.model)
+    rivals: dict[str, str | Importance] = {"l2": "l2"}
+    before = keyframes.info_file.with_name("nuscenes_infos_train.json")
+    if before.is_file():
+        views = keyframes.look(0).views
+        rivals["place"] = Prior(read_infos(before), views, net.patch_size)
+    else:
+        console.print(f"{before}: no such file, so where objects of train were is unknown.")
+    return {name: way for name, way in rivals.items() if name != net.importance}
 
 
 def report(

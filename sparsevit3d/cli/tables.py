@@ -100,10 +100,13 @@ def search_table(
     return table
 
 
-def recall_table(rows: Iterable[tuple[str, ...]], plan: str) -> Table:
-    """Table of what ``visualize recall`` found: pixels and objects that windows keep."""
+def recall_table(rows: Iterable[tuple[str, ...]], plan: str, choices: Iterable[str]) -> Table:
+    """Table of what ``visualize recall`` found: pixels and objects that windows keep.
+
+    ``choices`` say how windows were chosen, in the order of a row's shares.
+    """
     names = ("stage", "windows", "of", "objects", "% of pixels", "% of objects")
-    table = Table(*names, title=f"kept by plan {plan} / at random / at best")
+    table = Table(*names, title=f"plan {plan}, kept {', '.join(choices)}")
     before = "0"
     for row in rows:
         if row[0] != before:

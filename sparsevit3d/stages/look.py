@@ -32,6 +32,7 @@ from sparsevit3d.stages.config import use_split
 from sparsevit3d.stages.runner import load_detector
 from sparsevit3d.stages.submission import camera_to_ego, merged
 from sparsevit3d.stages.views import NO_BOXES, Boxes, CameraView, Keyframe
+from sparsevit3d.swin.importance import Importance
 from sparsevit3d.swin.plan import SparsityPlan
 from sparsevit3d.swin.trace import record_windows
 
@@ -88,20 +89,29 @@ class Keyframes:
         """Choose ``count`` keyframes, evenly spread, or all if there are no more."""
         return [round(place) for place in np.linspace(0, len(self) - 1, min(count, len(self)))]
 
-    def look(self, number: int, plan: SparsityPlan | None = None) -> Keyframe:
-        """Look at a keyframe under ``plan``. None: under the detector's own."""
+    def look(
+        self,
+        number: int,
+        plan: SparsityPlan | None = None,
+        importance: str | Importance | None = None,
+    ) -> Keyframe:
+        """Look at a keyframe under ``plan``, with windows chosen by ``importance``.
+
+        None: the detector's own.
+        """
         if number not in self._read:  # the last keyframe is kept, for a look under another plan
             self._read = {number: read_keyframe(self.dataset, self.rig, number)}
         batch, image_infos = self._read[number]
         net = backbone_of(self.model)
-        own = net.plan
+        own = (net.plan, net.importance)
         shown = plan or net.plan
         try:
             net.plan = shown
+            net.importance = importance or net.importance
             with torch.no_grad(), record_windows(net) as trace:
                 samples = self.model.test_step(batch)
         finally:
-            net.plan = own
+            net.plan, net.importance = own
         info = self.infos[number]
         views = [self._view(*each, info) for each in zip(samples, image_infos, strict=True)]
         found = merged(

@@ -11,7 +11,9 @@ from sparsevit3d.stages.views import Boxes, Keyframe
 from sparsevit3d.swin.trace import BlockTrace
 from tests.support.keyframes import NUSCENES, cube, keyframe, view_of
 from visualize.geometry import box_outline, window_mask
-from visualize.recall import CHOICES, Tally, recall_rows, save_recall
+from visualize.recall import Tally, recall_rows, save_recall
+
+ALONE = ("kept", "random", "best")  # choices without a rival
 
 
 def made(kept, corners, names):
@@ -96,6 +98,23 @@ def test_nothing_beats_the_best(seed, plan):
             assert group["share_of_pixels"]["best"] >= group["share_of_pixels"]["random"] - 1e-12
 
 
+def test_a_rival_is_counted_beside_the_plan(tmp_path):
+    boxes = [[on_window(2), on_window(5, 40.0)], ["car", "pedestrian"]]
+    tally = Tally(["l2"])
+    tally.add(
+        made(np.array([0, 0, 1, 0, 0, 0, 0, 0]), *boxes),
+        rivals={"l2": made(np.array([0, 0, 0, 0, 0, 1, 0, 0]), *boxes)},
+    )
+    found = tally.as_dict()
+    (stage,) = found["stages"]
+    for name, group in stage["class"].items():
+        shares = group["share_of_objects"]
+        assert tuple(shares) == ("kept", "l2", "random", "best")
+        assert (shares["kept"], shares["l2"]) == ((1, 0) if name == "car" else (0, 1))
+    save_recall(found, tmp_path / "recall.png", "made")
+    assert (tmp_path / "recall.png").stat().st_size > 10_000
+
+
 def test_the_best_windows_for_objects_and_for_pixels_differ():
     """One window kept: the large object's fullest has most pixels, but the small one fits into a
     window whole.
@@ -141,7 +160,7 @@ def test_dense_keeps_everything_and_the_picture_tells(tmp_path):
         tally.add(keyframe("0|0", number=number))
     found = json.loads(json.dumps(tally.as_dict()))
     for stage in found["stages"]:
-        assert set(stage["all"]["share_of_pixels"]) == set(CHOICES)
+        assert tuple(stage["all"]["share_of_pixels"]) == ALONE
         assert all(share == 1 for share in stage["all"]["share_of_pixels"].values())
         assert all(share == 1 for share in stage["all"]["share_of_objects"].values())
     assert {len(row) for row in recall_rows(found)} == {6}
@@ -171,7 +190,7 @@ def test_keyframes_without_objects_have_no_shares():
     for stage in tally.as_dict()["stages"]:
         assert stage["all"] == {
             "objects": 0,
-            "share_of_pixels": dict.fromkeys(CHOICES),
-            "share_of_objects": dict.fromkeys(CHOICES),
+            "share_of_pixels": dict.fromkeys(ALONE),
+            "share_of_objects": dict.fromkeys(ALONE),
         }
         assert stage["class"] == stage["distance"] == {}
