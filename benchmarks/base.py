@@ -10,9 +10,9 @@
 
 The detector is that of configs/fcos3d_small_512x192_carry.py. It begins with the weights of the
 first study. Its head loses the group norms that it no longer has. Then everything learns on, first
-on the streets of the first root, then on those of the second one. Images are mirrored at random,
-and depth counts twice as much. The score is that of the first root's val. Killed, the same command
-goes on.
+on the streets of the first root, then on those of the second one, where images of seldom classes
+come twice. Images are mirrored at random, and depth counts twice as much. The score is that of the
+first root's val. Killed, the same command goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ CONFIG = ROOT / "configs/fcos3d_small_512x192_carry.py"
 FLIP = {"type": "mmdet3d.RandomFlip3D", "flip_ratio_bev_horizontal": 0.5}
 WARM_UP = {"type": "LinearLR", "start_factor": 0.02, "by_epoch": False, "end": 200}
 COSINE = {"type": "CosineAnnealingLR", "by_epoch": True, "convert_to_iter_based": True}
-PASSES = (4, 5)  # over the first root, over the second one
+PASSES = (4, 4)  # over the first root, over the second one
+SELDOM = 0.2  # of the images show a class
 DEPTH = 2  # the place of depth among the code weights
 DEPTH_WEIGHT = 1.0
 
@@ -55,6 +56,7 @@ def main() -> None:
     began = longer(options.root, first, [WARM_UP])
     weights = train(began, options.work_dir / "first", weights)
     went_on = longer(options.more, second, [COSINE | {"eta_min_ratio": 0.01}])
+    went_on.train_dataloader.dataset.update(type="BalancedKeyframes", oversample_thr=SELDOM)
     weights = train(went_on, options.work_dir / "second", weights)
     score = evaluate(began, weights, "val", options.work_dir / "eval_val", None)
     write_json(options.work_dir / "score.json", score)

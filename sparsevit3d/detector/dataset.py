@@ -10,6 +10,7 @@ import numpy as np
 from mmdet3d.datasets import NuScenesDataset
 from mmdet3d.registry import DATASETS
 from mmdet3d.structures import CameraInstance3DBoxes
+from mmengine.dataset import ClassBalancedDataset
 from numpy.typing import NDArray
 from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
 
@@ -121,6 +122,22 @@ class CameraKeyframes(NuScenesDataset):
         has_attributes = [bool(detection_name_to_rel_attributes(names[label])) for label in labels]
         found[np.array(has_attributes, bool) & (found == NO_ATTRIBUTE)] = UNKNOWN
         return found
+
+
+@DATASETS.register_module()
+class BalancedKeyframes(ClassBalancedDataset):
+    """CameraKeyframes to train on, in which images of seldom classes come more than once.
+
+    An image comes ``sqrt(oversample_thr / share)`` times, rounded up, where ``share`` is that of
+    the images that show the image's most seldom class.
+
+    Args:
+        oversample_thr (float): Share of images from which on a class is not seldom.
+        **options: Keyword arguments of :class:`CameraKeyframes`.
+    """
+
+    def __init__(self, oversample_thr: float, **options: Any) -> None:
+        super().__init__(CameraKeyframes(**options), oversample_thr)
 
 
 def _table(instances: Sequence[dict[str, Any]], key: str, columns: int) -> NDArray[np.float32]:

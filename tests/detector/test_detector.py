@@ -4,12 +4,14 @@ official score.
 
 import copy
 import json
+import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmdet3d.registry import MODELS
+from mmdet3d.registry import DATASETS, MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.dataset import pseudo_collate
 
@@ -332,3 +334,20 @@ def test_an_image_that_is_missing_damaged_or_of_another_size_is_refused_by_name(
         ImageError, match=r"good\.png: is 64 x 32, but its camera is calibrated for 1600 x 900"
     ):
         loaded(tmp_path / "good.png", 1600, 900)
+
+
+def test_images_of_seldom_classes_come_more_often(small_config):
+    """By the square root of how much too seldom the most seldom class is, rounded up."""
+    config = copy.deepcopy(small_config.train_dataloader.dataset)
+    plain = DATASETS.build(config)
+    config.update(type="BalancedKeyframes", oversample_thr=0.5)
+    balanced = DATASETS.build(config)
+    shown = [plain.get_cat_ids(index) for index in range(len(plain))]
+    share = {name: sum(name in one for one in shown) / len(shown) for one in shown for name in one}
+    wanted = [math.ceil(max(1, *((0.5 / share[name]) ** 0.5 for name in one))) for one in shown]
+    found = Counter(balanced.get_data_info(index)["sample_idx"] for index in range(len(balanced)))
+    assert [
+        found[plain.get_data_info(index)["sample_idx"]] for index in range(len(plain))
+    ] == wanted
+    assert max(wanted) > 1
+    assert balanced[0]["data_samples"].gt_instances_3d.labels_3d.numel()
