@@ -97,13 +97,16 @@ def on_kernels(monkeypatch):
 
 @pytest.mark.parametrize("plan", [None, "0.5|0.2,0.6"])
 @pytest.mark.parametrize("size", [(60, 50), (62, 49)])  # odd maps; patches over the edge
-def test_a_whole_net_equals_the_plain_one(plan, size, on_kernels):
+@pytest.mark.parametrize(("importance", "budget"), [("l2", "image"), ("density", "batch")])
+def test_a_whole_net_equals_the_plain_one(plan, size, importance, budget, on_kernels):
     shape = {
         "embed_dims": 16,
         "depths": (2, 3),
         "num_heads": (1, 2),
         "window_size": 4,
         "out_indices": (0, 1),
+        "importance": importance,
+        "budget": budget,
     }
     net = randomised(SparseSwin(**shape, plan=plan).to(DEVICE).eval())
     plain = SparseSwin(**shape, fast=False).to(DEVICE).eval()
