@@ -6,6 +6,8 @@ plans prune.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,28 @@ def save_search(
         f"{scores.max():.3f}"
     )
     save(figure, path, 110)
+
+
+def trials(judged: Sequence[Mapping[str, Any]]) -> str:
+    """Write a search as CSV: a row for each plan, with ratios, scores and costs.
+
+    ``judged`` is as in :func:`save_search`. The column ``ratio_1_0`` is that of stage 1, pair 0.
+    """
+    rows = []
+    for number, row in enumerate(judged):
+        ratios = SparsityPlan.parse(row["plan"]).ratios
+        columns = {
+            f"ratio_{stage}_{pair}": ratio
+            for stage, own in enumerate(ratios)
+            for pair, ratio in enumerate(own)
+        }
+        known = {"number": number, "generation": row["generation"], "plan": row["plan"]}
+        rows.append(known | columns | row["metrics"] | row["costs"])
+    table = io.StringIO()
+    writer = csv.DictWriter(table, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue()
 
 
 def _draw_front(

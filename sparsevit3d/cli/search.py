@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from sparsevit3d.cli.shared_options import ConfigPath, Data, From, Infos, Set
+from sparsevit3d.cli.shared_options import ConfigPath, Data, From, Infos, Set, read_plan
 from sparsevit3d.cli.tables import search_table
+from sparsevit3d.files import write_text
 from sparsevit3d.terminal import console, progress_bar
 
 # What the options of a backbone's time are if nobody gives them: device, dtype, shape, latency.
+STOPPED = "its time was over; the same command goes on"
 NOT_GIVEN = ("cpu", "float32", None, "predicted")
 
 
@@ -98,6 +100,19 @@ def run(
         ),
     ] = 4,
     generations: Annotated[int, typer.Option(help="The first one included")] = 4,
+    start_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A plan of the first generation, as a file or written out; several may be given"
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Stop after so long, with the best plan so far; the same command goes on",
+        ),
+    ] = None,
     score: Annotated[
         Literal["mAP", "NDS", "loss"], typer.Option(help="What to maximise; of the loss, minus it")
     ] = "mAP",
@@ -168,6 +183,11 @@ def run(
             "--dtype, --shape and --latency.",
             param_hint="--of",
         )
+    if algorithm == "uniform" and start_with:
+        raise typer.BadParameter(
+            "a uniform search tries every uniform plan, and no other. Leave out --start-with.",
+            param_hint="--start-with",
+        )
     import torch
 
     from sparsevit3d.cost.latency_table import Machine
@@ -186,8 +206,17 @@ def run(
     if max_ms is not None and of == "backbone":
         sides = parse_shape(shape or keyframe_shape(experiment, SPLIT))
         machine = Machine.here(known_device(device), dtype, sides)
+    plans = (read_plan(text, experiment) for text in start_with or ())
     request = Request(
-        kind, Settings(population, parents, generations), share, gmacs, max_ms, latency, machine, of
+        kind,
+        Settings(population, parents, generations),
+        share,
+        gmacs,
+        max_ms,
+        latency,
+        machine,
+        of,
+        tuple(map(str, plans)),
     )
     question = Question(experiment, weights, score, keyframes, threads)
     usual = torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // threads)
@@ -196,14 +225,18 @@ def run(
         closing(hire(question, workers or usual, ray)) as judge,
         progress_bar(f"plans within {budget}") as update,
     ):
-        path = search(question, request, work_dir, judge, update)
+        path = search(question, request, work_dir, judge, update, minutes)
     show(work_dir)
     if kind == "front":
         console.print(
             f"{work_dir / 'front'}: {len(list((work_dir / 'front').glob('*.json')))} plans that "
             "none beats, cheapest first"
         )
-    console.print(f"{path}: the best, {json.loads(path.read_text())['plan']}")
+    answer = json.loads(path.read_text())
+    if answer["done"]:
+        console.print(f"{path}: the best, {answer['plan']}")
+    else:
+        console.print(f"{path}: the best so far, {answer['plan']}. {STOPPED}.")
 
 
 def _macs(text: str | None) -> tuple[float | None, float | None]:
@@ -233,7 +266,7 @@ def status(
 ) -> None:
     """Show how a search is getting on: a table, and a picture of what it has found so far.
 
-    The picture is WORK_DIR/search.png.
+    The picture is WORK_DIR/search.png, and WORK_DIR/trials.csv has a row for each plan.
 
     Example: sparsevit3d search status work_dirs/search
     """
@@ -246,7 +279,7 @@ def show(work_dir: Path) -> None:
     from sparsevit3d.search.journal import read_journal
     from sparsevit3d.search.run import JOURNAL, limits
     from sparsevit3d.swin.plan import RATIO_GRID
-    from visualize.search import save_search
+    from visualize.search import save_search, trials
 
     record = read_journal(work_dir / JOURNAL)
     request = record.request
@@ -257,17 +290,17 @@ def show(work_dir: Path) -> None:
         if request["algorithm"] == "uniform"
         else Settings(**request["settings"]).evaluations
     )
-    state = (
-        "done"
-        if (work_dir / "plan.json").exists()
-        else "nobody is at work on it; the same command goes on"
-    )
+    state = "nobody is at work on it; the same command goes on"
+    if (answer := work_dir / "plan.json").exists():
+        # a search of an earlier version wrote its plan when it was done
+        state = "done" if json.loads(answer.read_text()).get("done", True) else STOPPED
     console.print(
         search_table(
             request, judged, budget, most, "a search is at work on it" if record.at_work else state
         )
     )
     if judged:
+        write_text(work_dir / "trials.csv", trials(judged))
         picture = work_dir / "search.png"
         save_search(judged, request["score"], budget, picture)
         console.print(

@@ -65,9 +65,12 @@ class Algorithm:
         grid (sequence of float): Possible ratios, in rising order. Default: 0, 0.1 .. 0.8.
         same (callable): Key of a plan. Plans with one key are one to the network, and only one of
             them is asked for. Default: the plan itself.
+        start (sequence of SparsityPlan): Plans of the first generation, which chance fills up.
+            Default: none.
 
     Raises:
-        InputError: No plan meets the budget.
+        InputError: No plan meets the budget. Or one to start with does not, or there are more of
+            them than the first generation has.
     """
 
     def __init__(
@@ -78,8 +81,9 @@ class Algorithm:
         seed: int = 0,
         grid: Sequence[float] = RATIO_GRID,
         same: Callable[[SparsityPlan], Hashable] = lambda plan: plan,
+        start: Sequence[SparsityPlan] = (),
     ) -> None:
-        """Begin with no plan asked for. Raises InputError for a budget that no plan meets."""
+        """Begin with no plan asked for. Raises InputError: see the class."""
         self.depths = tuple(depths)
         self.budget = budget
         self.settings = settings
@@ -90,6 +94,15 @@ class Algorithm:
         self.generation = 0  # from 1 once the first has been asked for
         self.same = same
         self._asked: set[Hashable] = set()
+        self.start = list({same(plan): plan for plan in start}.values())
+        if len(self.start) > settings.population:
+            raise InputError(
+                f"{len(self.start)} plans to start with are more than a first generation of "
+                f"{settings.population}. Use a larger population."
+            )
+        for plan in self.start:
+            plan.check(self.depths)
+            budget.check(plan)
 
     @property
     def evaluations(self) -> int:
@@ -120,8 +133,13 @@ class Algorithm:
     def _next(self) -> list[SparsityPlan]:
         raise NotImplementedError
 
-    def fresh(self, wanted: int) -> list[SparsityPlan]:
-        return self._draw(lambda: sample_plan(self.random, self.depths, self.grid), wanted)
+    def fresh(self, wanted: int, besides: Sequence[SparsityPlan] = ()) -> list[SparsityPlan]:
+        return self._draw(lambda: sample_plan(self.random, self.depths, self.grid), wanted, besides)
+
+    def first(self) -> list[SparsityPlan]:
+        """The first generation: the plans to start with, and fresh ones."""
+        missing = self.settings.population - len(self.start)
+        return [*self.start, *self.fresh(missing, self.start)]
 
     def _draw(
         self, make: Callable[[], SparsityPlan], wanted: int, besides: Sequence[SparsityPlan] = ()
@@ -153,7 +171,7 @@ class Evolution(Algorithm):
 
     def _next(self) -> list[SparsityPlan]:
         if not self.generation:
-            return self.fresh(self.settings.population)
+            return self.first()
         parents = sorted(self.scores, key=self.scores.__getitem__, reverse=True)[
             : self.settings.parents
         ]
@@ -166,9 +184,7 @@ class Evolution(Algorithm):
         plans += self._draw(
             lambda: cross_plans(self.random, choose(parents), choose(parents)), wanted // 2, plans
         )
-        return plans + self._draw(
-            lambda: sample_plan(self.random, self.depths, self.grid), wanted - len(plans), plans
-        )
+        return plans + self.fresh(wanted - len(plans), plans)
 
 
 class RandomSearch(Algorithm):
@@ -179,7 +195,7 @@ class RandomSearch(Algorithm):
 
     def _next(self) -> list[SparsityPlan]:
         bred = self.settings.population - self.settings.parents
-        return self.fresh(bred if self.generation else self.settings.population)
+        return self.fresh(bred) if self.generation else self.first()
 
 
 class UniformSearch(Algorithm):

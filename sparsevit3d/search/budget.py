@@ -58,6 +58,15 @@ class Budget:
     def allows(self, plan: SparsityPlan) -> bool:
         return all(self.cost(plan, limit) <= limit.most for limit in self.limits)
 
+    def check(self, plan: SparsityPlan) -> None:
+        """Raise InputError for a plan that is not allowed, and tell its cost."""
+        for limit in self.limits:
+            if not self.cost(plan, limit) <= limit.most:
+                raise InputError(
+                    f"plan {plan} costs {self.cost(plan, limit):.4g} {limit.unit}, and the budget "
+                    f"is {limit.most:.4g} {limit.unit}. Leave the plan out, or raise the budget."
+                )
+
     def cheapest(self, depths: Sequence[int], grid: Sequence[float] = RATIO_GRID) -> SparsityPlan:
         """Find a plan that is allowed, if any is.
 

@@ -86,7 +86,7 @@ class _Fresh(Sampling):
         self.search = search
 
     def _do(self, problem: Problem, n_samples: int, **kwargs: Any) -> Plans:
-        plans = self.search.fresh(n_samples) or [self.search.cheapest]
+        plans = self.search.first() or [self.search.cheapest]
         return _column(plans)
 
 

@@ -5,7 +5,9 @@ Each fact is in the journal before the next is sought.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from time import monotonic
 
 from sparsevit3d.progress import Progress
 from sparsevit3d.search.algorithms import Algorithm
@@ -21,12 +23,14 @@ def run(
     by: str,
     cache: ScoreCache | None,
     progress: Progress,
-) -> None:
-    """Run until the algorithm asks no more.
+    minutes: float | None = None,
+) -> bool:
+    """Run until the algorithm asks no more, or ``minutes`` are over. Returns whether it is done.
 
     A plan that the journal or the cache knows is not judged again. ``by`` names the metric to
-    maximise.
+    maximise. When its time is over, a search waits for the next score, so there is an answer.
     """
+    end = math.inf if minutes is None else monotonic() + 60 * minutes
     total = algorithm.evaluations
     best = -float("inf")
     known = cache.scores if cache is not None else {}
@@ -41,15 +45,27 @@ def run(
         for plan in plans:
             if plan not in journal.scores and plan in known:
                 note(plan, known[plan])
-        for plan, metrics in judge([plan for plan in plans if plan not in journal.scores]):
+        unknown = [plan for plan in plans if plan not in journal.scores]
+        if unknown and algorithm.scores and monotonic() >= end:
+            return False
+        for plan, metrics in judge(unknown):
             note(plan, metrics)
             if cache is not None:
                 cache.add(plan, metrics)
             best = max(best, metrics[by])
             progress(len(journal.scores), total, f"generation {generation}, best {by} {best:.3f}")
-        algorithm.tell({plan: rankable(journal.scores[plan][by]) for plan in plans})
+            if monotonic() >= end:
+                break
+        judged = {
+            plan: rankable(journal.scores[plan][by]) for plan in plans if plan in journal.scores
+        }
+        if len(judged) < len(plans):
+            algorithm.scores.update(judged)
+            return False
+        algorithm.tell(judged)
         best = max(algorithm.scores.values())
         progress(len(algorithm.scores), total, f"generation {generation}, best {by} {best:.3f}")
+    return True
 
 
 def measured(

@@ -62,6 +62,7 @@ class Request:
         of (str): What the limits count: the "backbone", or the whole "detector" on keyframes of the
             split that plans are judged on. Then every plan is run, and ``max_ms`` is meant for the
             machine that searches. Default: "backbone".
+        start (tuple of str): Plans of the first generation. Default: none.
     """
 
     algorithm: str = "evolution"
@@ -72,6 +73,7 @@ class Request:
     latency: str = "predicted"
     machine: Machine | None = None
     of: str = "backbone"
+    start: tuple[str, ...] = ()
 
 
 def limits(
@@ -88,10 +90,12 @@ def search(
     work_dir: Path,
     judge: Judge,
     progress: Progress = no_progress,
+    minutes: float | None = None,
 ) -> Path:
     """Run the search in ``work_dir`` and return the plan file.
 
-    Interrupted and called again, the search goes on from its journal.
+    Interrupted and called again, the search goes on from its journal. So it does when its
+    ``minutes`` are over. Then the plan file has the best plan so far.
 
     Raises InputError for a budget that no plan meets, for a folder of another search, and for a
     folder where another search is at work.
@@ -124,8 +128,9 @@ def search(
             weights=question.weights,
             request=asdict(request),
         )
-        run(algorithm, journal, judge, question.by, ScoreCache(question.key), progress)
-    return write_answer(algorithm, question, request, work_dir)
+        cache = ScoreCache(question.key)
+        done = run(algorithm, journal, judge, question.by, cache, progress, minutes)
+    return write_answer(algorithm, question, request, work_dir, done)
 
 
 def make_budget(
@@ -224,14 +229,19 @@ def make_algorithm(
         kinds["front"] = Front
     width, height = image_size
     return kinds[request.algorithm](
-        net.depths, budget, request.settings, seed, same=partial(kept_windows, net, (height, width))
+        net.depths,
+        budget,
+        request.settings,
+        seed,
+        same=partial(kept_windows, net, (height, width)),
+        start=[SparsityPlan.parse(plan) for plan in request.start],
     )
 
 
 def write_answer(
-    algorithm: Algorithm, question: Question, request: Request, work_dir: Path
+    algorithm: Algorithm, question: Question, request: Request, work_dir: Path, done: bool
 ) -> Path:
-    """Write ``plan.json``, the best plan of all.
+    """Write ``plan.json``, the best plan of all. It tells whether the search is done.
 
     A search for the front also writes ``front/``, a plan file for each of its plans.
     """
@@ -240,6 +250,7 @@ def write_answer(
         "score": question.by,
         "split": question.split,
         "evaluated": len(algorithm.scores),
+        "done": done,
         "search": asdict(request),
         "seed": question.config.randomness.seed,
         "weights": {"path": str(question.weights), "sha256": question.identity["weights"]},

@@ -1,5 +1,6 @@
 """The front door, as a user meets it: real processes, real files."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -257,6 +258,11 @@ def test_the_status_of_a_search_names_a_damaged_line_and_does_not_believe_it(tmp
             journal.add_score(plan, {"mAP": score}, 1, {"share of dense MACs": 1 - ratio})
     whole = path.read_text()
     assert "mAP 0.1250" in run_here("search", "status", tmp_path).stdout
+    with (tmp_path / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["mAP"] for row in rows] == ["-inf", "0.0689", "0.125"]
+    assert (rows[1]["plan"], rows[1]["ratio_1_0"]) == ("0.5|0.5", "0.5")
+    assert float(rows[1]["share of dense MACs"]) == 0.5
     for damage in ("0.9689", "null"):
         path.write_text(whole.replace("0.0689", damage))
         with pytest.warns(UserWarning, match="line 3 is damaged"):
@@ -271,6 +277,15 @@ def test_the_status_of_a_search_names_a_damaged_line_and_does_not_believe_it(tmp
     assert done.returncode == 1
     assert "line 1 is damaged" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_uniform_search_takes_no_plans_of_ones_own(tmp_path):
+    weights = tmp_path / "epoch_0001.pth"
+    weights.touch()
+    given = ("search", SMALL, "--from", weights, "--work-dir", tmp_path / "s", "--algorithm")
+    done = run_here(*given, "uniform", "--start-with", "0.5|0.5|0.5|0.5", check=False)
+    assert done.returncode == 2
+    assert "Leave out --start-with" in " ".join(done.stderr.replace("│", "").split())
 
 
 def test_a_search_of_the_whole_detector_takes_no_options_of_the_backbone_alone(tmp_path):

@@ -149,6 +149,31 @@ def test_what_is_no_number_never_wins(tmp_path):
     assert algorithm.best not in first
 
 
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_ones_own_plans_come_first_and_fill_up_the_first_generation(kind):
+    own = [SparsityPlan.uniform(0.5, DEPTHS), SparsityPlan.uniform(0.8, DEPTHS)]
+    algorithm = kind(DEPTHS, within(0.6), Settings(6, 2, 2), start=[*own, own[0]])
+    first = algorithm.ask()
+    assert first[:2] == own
+    assert len(set(first)) == 6
+    algorithm.tell({plan: float(plan == own[1]) for plan in first})
+    assert not set(algorithm.ask()) & set(own)
+    assert algorithm.best == own[1]
+
+
+def test_ones_own_plans_keep_to_the_budget_and_fit_in():
+    dear = SparsityPlan.uniform(0.3, DEPTHS)
+    with pytest.raises(
+        InputError, match=r"plan 0.3\|.* costs 0.7 kept, and the budget is 0.6 kept"
+    ):
+        Evolution(DEPTHS, within(0.6), start=[dear])
+    every = [SparsityPlan.uniform(step / 10, DEPTHS) for step in range(8)]
+    with pytest.raises(InputError, match="8 plans to start with are more than a first generation"):
+        Evolution(DEPTHS, within(1.0), Settings(4, 2, 2), start=every)
+    with pytest.raises(ValueError, match="stage"):
+        Evolution(DEPTHS, within(1.0), start=[SparsityPlan.parse("0.5|0.5")])
+
+
 def test_uniform_search_tries_each_ratio_once():
     assert run(UniformSearch(DEPTHS, within(0.65))) == [
         SparsityPlan.uniform(step / 10, DEPTHS) for step in range(8, 3, -1)

@@ -122,6 +122,20 @@ def test_the_answer_says_where_it_came_from_and_is_found_again(config, untrained
         search_in(tmp_path / "one", question, max_macs=0.7)
 
 
+def test_a_search_whose_time_is_over_has_an_answer_and_goes_on(config, untrained, tmp_path, cache):
+    question = Question(config, untrained)
+    request = Request(settings=FEW, max_macs=0.6, start=("0.8|0.7|0.6|0.5",))
+    path = search(question, request, tmp_path / "w", Here(question), minutes=0)
+    found = json.loads(path.read_text())
+    assert (found["evaluated"], found["done"]) == (1, False)
+    assert found["plan"] == "0.8|0.7|0.6|0.5"
+    search(question, request, tmp_path / "w", Here(question), minutes=0)
+    assert json.loads(path.read_text())["evaluated"] == 2
+    search(question, request, tmp_path / "w", Here(question))
+    found = json.loads(path.read_text())
+    assert (found["evaluated"], found["done"]) == (FEW.evaluations, True)
+
+
 def test_a_budget_that_no_plan_meets_leaves_the_folder_free(config, untrained, tmp_path, cache):
     question = Question(config, untrained)
     with pytest.raises(
