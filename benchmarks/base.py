@@ -14,8 +14,8 @@ first study. Its head loses the group norms that it no longer has. Then everythi
 passes over the streets of the first root, four over those of the second one, where images of seldom
 classes come twice. Images are mirrored at random, and depth counts twice as much.
 
-"pruned" shares all passes with "dense" but the last one, which it learns under a plan. So it can
-run as soon as the third pass over the second root is done. Scores are of the first root's val.
+"pruned" shares all passes with "dense" but the last two, which it learns under a plan. So it can
+run as soon as the second pass over the second root is done. Scores are of the first root's val.
 Killed, the same command goes on.
 """
 
@@ -47,7 +47,8 @@ COSINE = {
     "eta_min_ratio": 0.01,
 }
 PASSES = (4, 4)  # over the first root, over the second one
-RATE = 2.5e-4  # of the pass under the plan, at first
+UNDER_PLAN = 2  # passes of "pruned", at the end
+RATE = 3e-4  # of its steps under the plan, at first
 SELDOM = 0.2  # of the images show a class
 DEPTH = 2  # the place of depth among the code weights
 DEPTH_WEIGHT = 1.0
@@ -82,9 +83,9 @@ def train_dense(options: Any) -> Path:
 
 
 def train_pruned(options: Any) -> Path:
-    config = balanced(options.more, 1, [COSINE])
+    config = balanced(options.more, UNDER_PLAN, [COSINE])
     config.optim_wrapper.optimizer.lr = RATE
-    shared = options.work_dir / "second" / checkpoint_name(PASSES[1] - 1)
+    shared = options.work_dir / "second" / checkpoint_name(PASSES[1] - UNDER_PLAN)
     folder = options.work_dir / "pruned"
     return finetune(config, folder, shared, SparsityPlan.parse(options.plan))
 
