@@ -22,6 +22,7 @@ CELL = 4  # tokens of the first stage, both ways
 HIDDEN = 32
 DILATIONS = (1, 2, 4)
 WAVES = (0.5, 1, 2, 4)  # periods of a place's waves across the map
+MIDDLE = 4  # cells, both ways: the part of an object that counts in training
 SELDOM = -4.0  # log of an untrained map's objects of a cell
 PLACES = (24, 64)  # down and across, at which past objects are counted
 
@@ -190,9 +191,22 @@ def _shares(first: Tensor, last: Tensor, count: int, cell: float) -> Tensor:
 def density_loss(density: Tensor, boxes: Sequence[Tensor], cell: float) -> Tensor:
     """Poisson loss of a map's logarithm (B, h, w) against the true boxes of each image.
 
+    Of a large object its middle counts, up to MIDDLE cells. A detector looks for centres. Spread
+    over a whole bus, a weight of 1 would be too thin for any window to be chosen.
+
     For ``boxes`` see :func:`true_density`. ``cell`` is the side of a cell in pixels. The result is
     the mean of the images' sums.
     """
     height, width = density.shape[1:]
-    wanted = torch.stack([true_density(one, (height, width), (cell, cell)) for one in boxes])
+    wanted = torch.stack(
+        [true_density(middle(one, MIDDLE * cell), (height, width), (cell, cell)) for one in boxes]
+    )
     return (density.exp() - wanted * density).sum() / len(density)
+
+
+def middle(boxes: Tensor, most: float) -> Tensor:
+    """Cut (N, 4) boxes down to ``most`` pixels both ways about their centres."""
+    first, last = boxes.unflatten(1, (2, 2)).unbind(1)
+    centre = (first + last) / 2
+    half = ((last - first) / 2).clamp(max=most / 2)
+    return torch.cat([centre - half, centre + half], 1)

@@ -83,6 +83,18 @@ def test_the_map_learns_where_objects_are():
     assert correlation > 0.8
 
 
+def test_of_a_large_object_the_middle_counts():
+    """A bus weighs in its middle as much as one of 4 x 4 cells there, and a cone as before."""
+    bus = torch.tensor([[0.0, 0.0, 160.0, 96.0]])
+    cut = torch.tensor([[48.0, 16.0, 112.0, 80.0]])
+    cone = torch.tensor([[18.0, 20.0, 25.0, 40.0]])
+    density = torch.randn(1, 6, 12)
+    loss, truth = (density_loss(density, [torch.cat([one, cone])], 16) for one in (bus, cut))
+    assert torch.equal(loss, truth)
+    wanted = true_density(torch.cat([cut, cone]), (6, 12), (16, 16))
+    assert torch.allclose(loss, (density[0].exp() - wanted * density[0]).sum())
+
+
 def test_autocast_leaves_the_map_and_its_gradients_alone():
     net = DensityMap(32)
     x = torch.randn(2, 48 * 128, 32)
