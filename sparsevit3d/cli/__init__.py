@@ -17,6 +17,7 @@ EXTRAS = {
     "skimage": "visualize",
     "pymoo": "search",
     "ray": "ray",
+    "submitit": "slurm",
     "rerun": "rerun",
     "pyarrow": "rerun",
     "cv2": "detection",

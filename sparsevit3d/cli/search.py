@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -143,6 +144,13 @@ def run(
             "begin one"
         ),
     ] = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            help="Search as a SLURM job, such as partition=gpu,timeout_min=120. When its time is "
+            "over, the job is requeued and goes on"
+        ),
+    ] = None,
     data: Data = None,
     infos: Infos = None,
     options: Set = None,
@@ -188,6 +196,15 @@ def run(
             "a uniform search tries every uniform plan, and no other. Leave out --start-with.",
             param_hint="--start-with",
         )
+    if slurm is not None:
+        from sparsevit3d.search.slurm import submit
+
+        job = submit(_without(sys.argv[1:], "--slurm"), slurm, work_dir / "slurm")
+        console.print(
+            f"job {job.job_id} is submitted. Its log is {job.paths.stdout}. See how it is getting "
+            f"on: sparsevit3d search status {work_dir}"
+        )
+        return
     import torch
 
     from sparsevit3d.cost.latency_table import Machine
@@ -237,6 +254,17 @@ def run(
         console.print(f"{path}: the best, {answer['plan']}")
     else:
         console.print(f"{path}: the best so far, {answer['plan']}. {STOPPED}.")
+
+
+def _without(arguments: list[str], option: str) -> list[str]:
+    """Take an option and its value out of a command line."""
+    kept = list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == option:
+            del kept[place : place + 2]
+        elif argument.startswith(f"{option}="):
+            del kept[place]
+    return kept
 
 
 def _macs(text: str | None) -> tuple[float | None, float | None]:
