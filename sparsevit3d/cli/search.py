@@ -42,113 +42,120 @@ def run(
     work_dir: Annotated[
         Path,
         typer.Option(
-            help="Where journal, plan and picture go; a search that was cut off here goes on"
+            help="Folder for journal, plan and picture. A search that was cut off here goes on."
         ),
     ],
     max_macs: Annotated[
         str | None,
         typer.Option(
-            help="Budget: share of the dense MACs, such as 0.6, or an image's, such as 1.2G"
+            help="Budget of MACs: a share of the dense ones, such as 0.6, or those of an image, as "
+            "1.2G."
         ),
     ] = None,
     max_ms: Annotated[
         float | None,
-        typer.Option(help="Budget: milliseconds. The backbone is timed on --device at --shape"),
+        typer.Option(help="Budget of milliseconds. The backbone is timed on --device at --shape."),
     ] = None,
     of: Annotated[
         Literal["backbone", "detector"],
         typer.Option(
             help="What the budgets count. The whole detector is run under every plan, on keyframes "
-            "of the search split, by this process"
+            "of the search split, by this process."
         ),
     ] = "backbone",
     latency: Annotated[
         Literal["predicted", "measured"],
         typer.Option(
-            help="Of --max-ms: from a table of timed parts (on a CPU), or every plan timed as a "
-            "whole"
+            help="How --max-ms knows times. 'predicted' adds up timed parts, on a CPU. 'measured' "
+            "times every plan as a whole."
         ),
     ] = "predicted",
-    device: Annotated[str, typer.Option(help="Of --max-ms: cpu or cuda")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device for --max-ms: cpu or cuda.")] = "cpu",
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of --max-ms")
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Numbers for --max-ms.")
     ] = "float32",
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Of --max-ms: images, channels, height, width. Default: a keyframe of the rig, at "
-            "the config's size"
+            help="Input for --max-ms: images, channels, height, width. Default: a keyframe of the "
+            "rig, at the config's size."
         ),
     ] = None,
     algorithm: Annotated[
         Literal["evolution", "random", "uniform", "front"],
-        typer.Option(help="The other ones are there to be compared with"),
+        typer.Option(
+            help="How plans are chosen. Random and uniform plans are there to compare with."
+        ),
     ] = "evolution",
     front: Annotated[
         bool,
         typer.Option(
             "--front",
-            help="The whole front of score against cost, of MACs before milliseconds, in one "
-            "search",
+            help="Find the whole front of score against cost in one search. The cost is MACs, if "
+            "both are limited.",
         ),
     ] = False,
-    population: Annotated[int, typer.Option(help="Plans of the first generation")] = 12,
+    population: Annotated[int, typer.Option(help="Number of plans of the first generation.")] = 12,
     parents: Annotated[
         int,
         typer.Option(
-            help="The best so far, which a generation comes from; the later ones have so many "
-            "less plans"
+            help="How many of the best plans become parents of the next generation. Later "
+            "generations have that many plans less."
         ),
     ] = 4,
-    generations: Annotated[int, typer.Option(help="The first one included")] = 4,
+    generations: Annotated[
+        int, typer.Option(help="Number of generations, with the first one.")
+    ] = 4,
     start_with: Annotated[
         list[str] | None,
         typer.Option(
-            help="A plan of the first generation, as a file or written out; several may be given"
+            help="A plan for the first generation, as a file or written out. May be repeated."
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Stop after so long, with the best plan so far; the same command goes on",
+            help="Stop after this time, with the best plan so far. The same command goes on.",
         ),
     ] = None,
     score: Annotated[
-        Literal["mAP", "NDS", "loss"], typer.Option(help="What to maximise; of the loss, minus it")
+        Literal["mAP", "NDS", "loss"],
+        typer.Option(help="Metric to maximise. 'loss' minimises the loss."),
     ] = "mAP",
     keyframes: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Evaluate on so many of the search split, evenly spread; default: all"
+            min=1, help="Evaluate on so many of the search split, evenly spread. Default: all."
         ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Processes that evaluate plans; default: one for each GPU, or else for every "
-            "--threads cores",
+            help="Processes that evaluate plans. Default: one for each GPU, or for every --threads "
+            "cores.",
         ),
     ] = None,
     threads: Annotated[
         int,
         typer.Option(
-            min=1, help="Of each worker on a CPU; scores may differ in the last digits with it"
+            min=1,
+            help="Threads of each worker on a CPU. They may change the last digits of scores.",
         ),
     ] = 1,
     ray: Annotated[
         str | None,
         typer.Option(
-            help="Evaluate on a Ray cluster: its address, 'auto' for this machine's, 'local' to "
-            "begin one"
+            help="Evaluate on the Ray cluster at this address. 'auto' is this machine's, 'local' "
+            "begins one."
         ),
     ] = None,
     slurm: Annotated[
         str | None,
         typer.Option(
             help="Search as a SLURM job, such as partition=gpu,timeout_min=120. When its time is "
-            "over, the job is requeued and goes on"
+            "over, the job is requeued and goes on."
         ),
     ] = None,
     data: Data = None,
@@ -157,10 +164,10 @@ def run(
 ) -> None:
     """Search the plan that scores best on the search split within a budget, on adapted weights.
 
-    Without any budget: at most 0.6 of the MACs (--front: all of them). Kill the search whenever you
-    like: the same command goes on, evaluates nothing twice, and ends with the same plan, whatever
-    the number of workers. WORK_DIR/plan.json says where the plan came from. finetune, eval,
-    benchmark and visualize take this file as --plan.
+    The default budget is 0.6 of the MACs, and all of them with --front. Kill the search whenever
+    you like. The same command goes on, evaluates nothing twice, and ends with the same plan. The
+    number of workers does not change the plan. WORK_DIR/plan.json says where the plan came from.
+    finetune, eval, benchmark and visualize take this file as --plan.
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
@@ -177,12 +184,12 @@ def run(
     share, gmacs = _macs(max_macs)
     if front and algorithm not in ("evolution", "front"):
         raise typer.BadParameter(
-            f"--front is an algorithm of its own; leave out --algorithm {algorithm}",
+            f"--front is an algorithm of its own. Leave out --algorithm {algorithm}.",
             param_hint="--front",
         )
     if ray is not None and workers is not None:
         raise typer.BadParameter(
-            "a Ray cluster has as many workers as it has room for; leave out --workers",
+            "A Ray cluster has as many workers as it has room for. Leave out --workers.",
             param_hint="--ray",
         )
     if of == "detector" and (device, dtype, shape, latency) != NOT_GIVEN:
@@ -275,14 +282,14 @@ def _macs(text: str | None) -> tuple[float | None, float | None]:
         number = float(text.removesuffix("G"))
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither a share, such as 0.6, nor GMACs, such as 1.2G",
+            f"{text!r} is neither a share, such as 0.6, nor GMACs, such as 1.2G.",
             param_hint="--max-macs",
         ) from None
     if text.endswith("G"):
         return None, number
     if not 0 < number <= 1:
         raise typer.BadParameter(
-            f"{text} is no share between 0 and 1; for {text} GMACs write {text}G",
+            f"{text} is no share between 0 and 1. For {text} GMACs write {text}G.",
             param_hint="--max-macs",
         )
     return number, None
@@ -290,7 +297,7 @@ def _macs(text: str | None) -> tuple[float | None, float | None]:
 
 @search_app.command()
 def status(
-    work_dir: Annotated[Path, typer.Argument(help="The --work-dir of a search, at work or not")],
+    work_dir: Annotated[Path, typer.Argument(help="The --work-dir of a search, at work or not.")],
 ) -> None:
     """Show how a search is getting on: a table, and a picture of what it has found so far.
 
