@@ -72,7 +72,7 @@ def train(
     work_dir: WorkDir,
     weights: Annotated[
         Path | None,
-        typer.Option("--from", help="Go on from this checkpoint, by the config's stage 'depth'"),
+        typer.Option("--from", help="Go on from this checkpoint, by the config's stage 'depth'."),
     ] = None,
     data: Data = None,
     infos: Infos = None,
@@ -97,7 +97,10 @@ def adapt(
     work_dir: WorkDir,
     dense: Annotated[
         bool,
-        typer.Option("--dense", help="The control: train as long and as fast, but prune nothing"),
+        typer.Option(
+            "--dense",
+            help="Train the control: as long and at the same rate, but nothing is pruned.",
+        ),
     ] = False,
     data: Data = None,
     infos: Infos = None,
@@ -126,7 +129,7 @@ def finetune(
     weights: From,
     plan: Annotated[
         str,
-        typer.Option(help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense' for the control"),
+        typer.Option(help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense' for the control."),
     ],
     work_dir: WorkDir,
     data: Data = None,
@@ -151,34 +154,37 @@ def finetune(
 @app.command("eval")
 def evaluate(
     config: Annotated[
-        Path | None, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")
+        Path | None,
+        typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")
+        Path | None, typer.Argument(help="A checkpoint that train, adapt or finetune wrote.")
     ] = None,
     split: Annotated[
         str,
         typer.Option(
-            help="val, search, mini_val ...; any of nuScenes or of the root's splits.json"
+            help="val, search, mini_val, or any other of nuScenes or of the root's splits.json."
         ),
     ] = "val",
     plan: Plan = None,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Test-time augmentation: average with the mirror image")
+        bool,
+        typer.Option("--flip", help="Average with the mirror image, as test-time augmentation."),
     ] = False,
     work_dir: Annotated[
         Path | None,
         typer.Option(
             help="Folder for the score. Default: eval_SPLIT/CHECKPOINT beside the checkpoint. The "
-            "names also tell --flip, and a --plan that is not the checkpoint's own"
+            "names also tell --flip, and a --plan that is not the checkpoint's own."
         ),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Score this submission, anyone's; no config, no checkpoint")
+        Path | None,
+        typer.Option(help="Score this submission of anyone, without config and checkpoint."),
     ] = None,
     version: Annotated[
         str | None,
-        typer.Option(help="With --results: the folder of tables, if the root has several"),
+        typer.Option(help="The folder of tables for --results, if the root has several."),
     ] = None,
     data: Data = None,
     infos: Infos = None,
@@ -208,7 +214,7 @@ def evaluate(
             "--set": options,
         }
         if given := [name for name, value in unused.items() if value]:
-            raise typer.BadParameter(f"--results is scored as it is; leave out {', '.join(given)}")
+            raise typer.BadParameter(f"--results is scored as it is. Leave out {', '.join(given)}.")
         if data is None:
             raise typer.BadParameter(
                 "say --data ROOT, the nuScenes root whose truth to score against",
@@ -253,26 +259,26 @@ app.command()(benchmark)
 @app.command()
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Where everything goes; a demo that was cut off here goes on")
+        Path, typer.Option(help="Folder for everything. A demo that was cut off here goes on.")
     ] = Path("demo"),
     from_scratch: Annotated[
         bool,
         typer.Option(
             "--from-scratch",
-            help="Make data, train, adapt, search and finetune; about 25 minutes on two cores",
+            help="Make data, train, adapt, search and finetune, in some 25 minutes on two cores.",
         ),
     ] = False,
     tiny: Annotated[
         bool,
-        typer.Option(help="From scratch in seconds, with results that mean nothing: for tests"),
+        typer.Option(help="Run from scratch in seconds, for tests. The results mean nothing."),
     ] = False,
     real: Annotated[
         Path | None,
         typer.Option(
-            help="A root of real nuScenes with v1.0-mini tables: look at its keyframes too"
+            help="Look also at the keyframes of this real nuScenes root with v1.0-mini tables."
         ),
     ] = None,
-    real_split: Annotated[str, typer.Option(help="The split of --real to look at")] = "mini_val",
+    real_split: Annotated[str, typer.Option(help="The split of --real to look at.")] = "mini_val",
 ) -> None:
     """Compare dense with pruned: scored, timed and drawn.
 

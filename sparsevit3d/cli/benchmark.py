@@ -20,45 +20,45 @@ def benchmark(
         Path | None,
         typer.Argument(
             help="Time this detector under its plan, on a keyframe of its data. Default: fresh "
-            "weights"
+            "weights."
         ),
     ] = None,
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Without a checkpoint: images, channels, height, width; default: 6x3x256x704"
+            help="Input of fresh weights: images, channels, height, width. Default: 6x3x256x704."
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="With a checkpoint: the split whose first keyframe to look at")
+        str, typer.Option(help="The split whose first keyframe a checkpoint is timed on.")
     ] = "val",
     plans: Annotated[
         list[str] | None,
         typer.Option(
             "--plan",
-            help="A plan or a plan file; may be repeated; default: the checkpoint's, or the "
-            "paper's and uniform ones",
+            help="A plan or a plan file. May be repeated. Default: the checkpoint's, or those of "
+            "the paper and uniform ones.",
         ),
     ] = None,
     dtypes: Annotated[
         list[str] | None,
         typer.Option(
             "--dtype",
-            help="May be repeated; default: float32, and bfloat16 where the device multiplies in "
-            "it",
+            help="Numbers to run in. May be repeated. Default: float32, and bfloat16 if the device "
+            "multiplies in it.",
         ),
     ] = None,
     runs: Annotated[
-        int, typer.Option(min=2, help="Timed runs of each contender, after a warm-up")
+        int, typer.Option(min=2, help="Number of timed runs of each contender, after a warm-up.")
     ] = 12,
-    device: Annotated[str, typer.Option(help="Without a checkpoint: cpu or cuda")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of fresh weights: cpu or cuda.")] = "cpu",
     data: Data = None,
     infos: Infos = None,
     options: Set = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Keep the result here as JSON (.json), and beside it a picture of it (.png)",
+            help="File for the result as JSON (.json). A picture (.png) goes beside the file.",
             callback=target_file(".json"),
         ),
     ] = None,
@@ -83,7 +83,7 @@ def benchmark(
         subject = fresh_subject(experiment, shape or "6x3x256x704", device)
     elif shape is not None:
         raise InputError(
-            f"--shape {shape}: is for fresh weights; {checkpoint} is timed on images of its data"
+            f"--shape {shape} is for fresh weights. {checkpoint} is timed on images of its data."
         )
     else:
         experiment = load_config(config, data, infos, options or ())

@@ -23,32 +23,35 @@ data_app.add_typer(import_app, name="import")
 def synth(
     root: Annotated[
         Path,
-        typer.Argument(help="A new folder, or one that an earlier call of the same settings began"),
+        typer.Argument(
+            help="A new folder, or one that an earlier call of the same settings began."
+        ),
     ],
     scenes: Annotated[
-        tuple[int, int, int], typer.Option(help="Scenes of the splits train, search and val")
+        tuple[int, int, int],
+        typer.Option(help="Number of scenes of the splits train, search and val."),
     ] = (60, 5, 10),
     keyframes: Annotated[
-        int, typer.Option(help="Keyframes of each scene, half a second apart")
+        int, typer.Option(help="Number of keyframes of each scene, half a second apart.")
     ] = 2,
-    size: Annotated[tuple[int, int], typer.Option(help="Width and height of the images")] = (
+    size: Annotated[tuple[int, int], typer.Option(help="Width and height of images.")] = (
         800,
         450,
     ),
     seed: Annotated[
-        int, typer.Option(help="The same seed gives the same bytes, for any number of workers")
+        int, typer.Option(help="The same seed gives the same bytes, for any number of workers.")
     ] = 0,
     preset: Annotated[
         str,
         typer.Option(
-            help="easy: one sunny street; standard: as nuScenes is; hard: crowds, dusk, rain"
+            help="easy is one sunny street, standard is like nuScenes, hard has crowds and rain."
         ),
     ] = "easy",
     sweeps: Annotated[
-        bool, typer.Option("--sweeps", help="Let the lidar turn at 10 Hz between keyframes as well")
+        bool, typer.Option("--sweeps", help="Let the lidar turn at 10 Hz between keyframes, too.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one for each core")
+        int | None, typer.Option(min=1, help="Number of processes. Default: one for each core.")
     ] = None,
 ) -> None:
     """Render a synthetic nuScenes: drives with six cameras, lidar and the 13 tables.
@@ -73,28 +76,26 @@ def infos(
         typer.Argument(help="A nuScenes root, made or real: the folder of samples/ and v1.0-..."),
     ],
     version: Annotated[
-        str | None, typer.Option(help="The folder of tables; default: the only one")
+        str | None, typer.Option(help="The folder of tables. Default: the only one.")
     ] = None,
     splits: Annotated[
         list[str] | None,
         typer.Option(
             "--splits",
             "--split",
-            help="Which, as train,val; default: train, search and val, or what the root has",
+            help="Splits, as train,val. Default: train, search and val, or what the root has.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write, if not into the root")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: the root.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one for each core")
+        int | None, typer.Option(min=1, help="Number of processes. Default: one for each core.")
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--from", help="Take over mmdet3d's own info file, a pickle, for the one split named"
-        ),
+        typer.Option("--from", help="Take over mmdet3d's own info file, a pickle, for one split."),
     ] = None,
     trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Run whatever code is in that pickle")
+        bool, typer.Option("--trust-pickle", help="Run any code that is in that pickle.")
     ] = False,
 ) -> None:
     """Write info files for mmdet3d, nuscenes_infos_SPLIT.json, from any nuScenes root.
@@ -145,13 +146,16 @@ def check(
         typer.Argument(help="A nuScenes root, made or real: the folder of samples/ and v1.0-..."),
     ],
     version: Annotated[
-        str | None, typer.Option(help="The folder of tables; default: the only one")
+        str | None, typer.Option(help="The folder of tables. Default: the only one.")
     ] = None,
     all_files: Annotated[
-        bool, typer.Option("--all-files", help="Decode every file, not one keyframe of each scene")
+        bool,
+        typer.Option(
+            "--all-files", help="Decode all files, instead of one keyframe of each scene."
+        ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as JSON, for programs")
+        bool, typer.Option("--json", help="Print the report as JSON, for programs.")
     ] = False,
 ) -> None:
     """Look for everything that is wrong with a root.
@@ -183,16 +187,14 @@ def check(
 
 @data_app.command()
 def stats(
-    roots: Annotated[
-        list[Path], typer.Argument(help="nuScenes roots, made or real, to hold against each other")
-    ],
+    roots: Annotated[list[Path], typer.Argument(help="nuScenes roots, made or real, to compare.")],
     version: Annotated[
-        str | None, typer.Option(help="The folder of tables; default: the only one of each root")
+        str | None, typer.Option(help="The folder of tables. Default: the only one of each root.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Save a picture here (.png or .jpg), and the figures beside it (.json)",
+            help="Save a picture here (.png or .jpg), and the figures beside it (.json).",
             callback=target_file(".png", ".jpg"),
         ),
     ] = None,
@@ -228,18 +230,18 @@ def stats(
 
 @data_app.command()
 def sheet(
-    root: Annotated[Path, typer.Argument(help="A nuScenes root, made or real")],
+    root: Annotated[Path, typer.Argument(help="A nuScenes root, made or real.")],
     version: Annotated[
-        str | None, typer.Option(help="The folder of tables; default: the only one")
+        str | None, typer.Option(help="The folder of tables. Default: the only one.")
     ] = None,
     out: Annotated[
         Path,
         typer.Option(
-            help="The picture to save, a .png or .jpg", callback=target_file(".png", ".jpg")
+            help="The picture to save, a .png or .jpg.", callback=target_file(".png", ".jpg")
         ),
     ] = Path("sheet.png"),
-    count: Annotated[int, typer.Option(min=1, help="Frames")] = 24,
-    seed: Annotated[int, typer.Option(help="Which ones")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 24,
+    seed: Annotated[int, typer.Option(help="Seed that chooses the frames.")] = 0,
 ) -> None:
     """Put random camera frames of a root on one sheet, to look at.
 

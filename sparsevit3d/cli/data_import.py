@@ -24,7 +24,7 @@ Out = Annotated[
 @import_app.command()
 def frames(
     source: Annotated[
-        Path, typer.Argument(help="A JSON file: cameras, and for each frame its images and boxes")
+        Path, typer.Argument(help="A JSON file: cameras, and for each frame its images and boxes.")
     ],
     out: Out,
 ) -> None:
@@ -45,7 +45,7 @@ def frames(
 
 @import_app.command()
 def kitti(
-    source: Annotated[Path, typer.Argument(help="The folder of image_2, label_2 and calib")],
+    source: Annotated[Path, typer.Argument(help="The folder of image_2, label_2 and calib.")],
     out: Out,
     split: Annotated[
         list[str] | None,
@@ -77,7 +77,7 @@ def kitti(
 @import_app.command()
 def astyx(
     source: Annotated[
-        Path, typer.Argument(help="The folder of camera_front, groundtruth_obj3d and calibration")
+        Path, typer.Argument(help="The folder of camera_front, groundtruth_obj3d and calibration.")
     ],
     out: Out,
     split: Annotated[

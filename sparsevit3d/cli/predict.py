@@ -19,17 +19,19 @@ LONGEST = 120  # bytes of an image's name that its picture's name has. File syst
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of .jpg and .png files")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Images, or folders of .jpg and .png files.")
+    ],
     calibration: Annotated[
-        Path, typer.Option(help="A JSON file: cameras, their matrices and which images are theirs")
+        Path, typer.Option(help="A JSON file: cameras, their matrices and which images are theirs.")
     ],
     checkpoint: Annotated[
-        Path, typer.Option(help="A checkpoint that train, adapt or finetune wrote")
+        Path, typer.Option(help="A checkpoint that train, adapt or finetune wrote.")
     ],
     plan: Plan = None,
     config: CarriedConfig = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for predictions.json and a picture of each image")
+        Path, typer.Option(help="Folder for predictions.json and a picture of each image.")
     ] = Path("predictions"),
 ) -> None:
     """Find objects in images of your own cameras: boxes in metres as JSON, and pictures.

@@ -33,17 +33,21 @@ if TYPE_CHECKING:
 SHOWN = 5  # plans of a search's front that a report compares
 
 Count = Annotated[
-    int, typer.Option("--keyframes", min=1, help="How many of the split, evenly spread; at most")
+    int,
+    typer.Option(
+        "--keyframes", min=1, help="Number of keyframes at most, evenly spread over the split."
+    ),
 ]
 
 
 def compare(
-    image: Annotated[Path, typer.Argument(help="Any image")],
+    image: Annotated[Path, typer.Argument(help="Any image.")],
     checkpoint: Checkpoint,
     config: CarriedConfig = None,
     plan: Plan = None,
     out: Annotated[
-        Path, typer.Option(help="The picture, a .png or .jpg", callback=target_file(".png", ".jpg"))
+        Path,
+        typer.Option(help="The picture, a .png or .jpg.", callback=target_file(".png", ".jpg")),
     ] = Path("comparison.png"),
 ) -> None:
     """At equal cost, draw a shrunken image beside the windows that matter of the whole one.
@@ -66,7 +70,7 @@ def compare(
     dense = SparsityPlan.uniform(0, net.depths)
     if net.plan is None or net.plan.is_dense:
         raise typer.BadParameter(
-            f"{checkpoint} has no plan that prunes anything; say one, such as '0.5|0.5|0.4|0.3'",
+            f"{checkpoint} has no plan that prunes anything. Give one, such as '0.5|0.5|0.4|0.3'",
             param_hint="--plan",
         )
     view, trace = detector.windows(image)
@@ -83,7 +87,7 @@ def compare(
 def recall(
     config: ConfigPath,
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="Folder for recall.json and recall.png")],
+    out: Annotated[Path, typer.Option(help="Folder for recall.json and recall.png.")],
     count: Count = 40,
     split: Split = "val",
     plan: Plan = None,
@@ -115,8 +119,8 @@ def recall(
     found = tally.as_dict()
     if not found["stages"][0]["all"]["objects"]:
         raise InputError(
-            f"{keyframes.info_file}: the {len(numbers)} keyframes looked at show no true object; "
-            "say another --split"
+            f"{keyframes.info_file}: the {len(numbers)} keyframes looked at show no true object. "
+            "Use another --split."
         )
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recall.json", found)
@@ -147,19 +151,19 @@ def report(
     config: ConfigPath,
     checkpoint: Checkpoint,
     out: Annotated[
-        Path, typer.Option(help="The page, an .html", callback=target_file(".html"))
+        Path, typer.Option(help="The page, an .html.", callback=target_file(".html"))
     ] = Path("report.html"),
     count: Count = 10,
     plans: Annotated[
         list[str] | None,
         typer.Option(
-            "--plan", help="A plan to compare, as a file or written out; several may be given"
+            "--plan", help="A plan to compare, as a file or written out. May be repeated."
         ),
     ] = None,
     search: Annotated[
         Path | None,
         typer.Option(
-            help="The --work-dir of a search: its scores as a chart, and plans along its front"
+            help="The --work-dir of a search. The page shows its scores and plans along its front."
         ),
     ] = None,
     split: Split = "val",
@@ -208,7 +212,7 @@ def report(
     for number in tracked(keyframes.spread(count), "keyframes"):
         page.add([keyframes.look(number, plan) for plan in shown])
     path = page.save(out)
-    console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Open the page in a browser.")
 
 
 def _searched(

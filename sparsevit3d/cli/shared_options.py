@@ -16,44 +16,44 @@ if TYPE_CHECKING:
     from sparsevit3d.stages.look import Keyframes
 
 ConfigPath = Annotated[
-    Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py")
+    Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py.")
 ]
 Checkpoint = Annotated[
-    Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote")
+    Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote.")
 ]
 WorkDir = Annotated[
     Path,
     typer.Option(
-        help="Where checkpoints, logs and results go; a run that was cut off here goes on"
+        help="Folder for checkpoints, logs and results. A run that was cut off here goes on."
     ),
 ]
-Data = Annotated[Path | None, typer.Option(help="The nuScenes root, if not the config's own")]
-Infos = Annotated[Path | None, typer.Option(help="Folder of the info files, if not the root")]
+Data = Annotated[Path | None, typer.Option(help="The nuScenes root. Default: the config's own.")]
+Infos = Annotated[Path | None, typer.Option(help="Folder of the info files. Default: the root.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         help="Change one value of the config, such as train_cfg.max_epochs=2 or "
-        "image_size=[384,192]",
+        "image_size=[384,192].",
     ),
 ]
-From = Annotated[Path, typer.Option("--from", help="The checkpoint to start from")]
+From = Annotated[Path, typer.Option("--from", help="The checkpoint to start from.")]
 Plan = Annotated[
     str | None,
     typer.Option(
-        help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense'; default: the checkpoint's own"
+        help="A plan file, a plan such as '0.3|0|0.1|0', or 'dense'. Default: the checkpoint's."
     ),
 ]
 CarriedConfig = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="Its experiment, a Python file that is run. Default: the config.py beside the "
-        "checkpoint, which is read as data and not run",
+        help="The checkpoint's experiment, a Python file that is run. Default: the config.py "
+        "beside the checkpoint, which is read as data and not run.",
     ),
 ]
 Split = Annotated[
-    str, typer.Option(help="The split whose info file to read: val, search, real_train ...")
+    str, typer.Option(help="The split whose info file is read: val, search, real_train or another.")
 ]
 
 

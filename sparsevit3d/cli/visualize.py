@@ -28,11 +28,16 @@ for verb in (compare, recall, report):
     visualize_app.command()(verb)
 
 Stage = Annotated[
-    int, typer.Option(help="Which stage's windows, from 0: the later, the larger they are")
+    int,
+    typer.Option(
+        help="The stage whose windows are shown, from 0. Later stages have larger windows."
+    ),
 ]
 
 
-Number = Annotated[int, typer.Option("--keyframe", help="Which keyframe of the split, from 0")]
+Number = Annotated[
+    int, typer.Option("--keyframe", help="Number of the keyframe in the split, from 0.")
+]
 
 
 @visualize_app.command()
@@ -41,12 +46,13 @@ def masks(
     checkpoint: Checkpoint,
     out: Annotated[
         Path,
-        typer.Option(help="Folder for the pictures; a keyframe's sheets go to OUT/SPLIT_KEYFRAME"),
+        typer.Option(help="Folder for pictures. Those of a keyframe go to OUT/SPLIT_KEYFRAME."),
     ],
     each_block: Annotated[
         bool,
         typer.Option(
-            "--each-block", help="A sheet for each block, shifted ones too, not only for each stage"
+            "--each-block",
+            help="Make a sheet for each block, shifted ones too, and not only for each stage.",
         ),
     ] = False,
     split: Split = "val",
@@ -83,7 +89,8 @@ def boxes(
     config: ConfigPath,
     checkpoint: Checkpoint,
     out: Annotated[
-        Path, typer.Option(help="Folder for the pictures; a keyframe's go to OUT/SPLIT_KEYFRAME")
+        Path,
+        typer.Option(help="Folder for pictures. Those of a keyframe go to OUT/SPLIT_KEYFRAME."),
     ],
     split: Split = "val",
     number: Number = 0,
@@ -116,11 +123,12 @@ def scene(
     config: ConfigPath,
     checkpoint: Checkpoint,
     out: Annotated[
-        Path, typer.Option(help="The picture, a .png or .jpg", callback=target_file(".png", ".jpg"))
+        Path,
+        typer.Option(help="The picture, a .png or .jpg.", callback=target_file(".png", ".jpg")),
     ] = Path("scene.png"),
     show: Annotated[
         bool,
-        typer.Option("--show", help="Open a window to look around in instead; needs a display"),
+        typer.Option("--show", help="Open a window to look around in. That needs a display."),
     ] = False,
     stage: Stage = 0,
     split: Split = "val",
@@ -153,12 +161,13 @@ def video(
     config: ConfigPath,
     checkpoint: Checkpoint,
     out: Annotated[
-        Path, typer.Option(help="An .mp4 or a .gif", callback=target_file(".mp4", ".gif"))
+        Path,
+        typer.Option(help="The video, an .mp4 or a .gif.", callback=target_file(".mp4", ".gif")),
     ] = Path("drive.mp4"),
     stage: Stage = 1,
     split: Split = "val",
     number: Annotated[
-        int, typer.Option("--keyframe", help="One of the drive's keyframes, from 0")
+        int, typer.Option("--keyframe", help="Number of one of the drive's keyframes, from 0.")
     ] = 0,
     plan: Plan = None,
     data: Data = None,
@@ -183,12 +192,12 @@ def rerun(
     config: ConfigPath,
     checkpoint: Checkpoint,
     out: Annotated[
-        Path, typer.Option(help="The recording, an .rrd", callback=target_file(".rrd"))
+        Path, typer.Option(help="The recording, an .rrd.", callback=target_file(".rrd"))
     ] = Path("drive.rrd"),
     stage: Stage = 1,
     split: Split = "val",
     number: Annotated[
-        int, typer.Option("--keyframe", help="One of the drive's keyframes, from 0")
+        int, typer.Option("--keyframe", help="Number of one of the drive's keyframes, from 0.")
     ] = 0,
     plan: Plan = None,
     data: Data = None,

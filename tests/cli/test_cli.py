@@ -305,7 +305,7 @@ def test_eval_of_anyones_results_needs_a_root_and_takes_nothing_of_ours(syntheti
         (("--results", tmp_path / "results.json"), "say --data ROOT"),
         (
             ("--results", tmp_path / "results.json", "--data", synthetic, "--flip"),
-            "leave out --flip",
+            "Leave out --flip",
         ),
         ((), "give CONFIG and CHECKPOINT, or --results FILE"),
     ]:
