@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import pytest
 import torch
+import typer
 from matplotlib.image import imread
 
 from sparsevit3d.search.journal import Journal
@@ -44,6 +45,26 @@ from tests.support.console import CONSOLE, ROOT, SMALL, run, run_here
 def test_help_teaches_by_example(verb):
     text = run(*verb.split(), "--help").stdout
     assert f"sparsevit3d {verb} " in " ".join(text.split()).replace("│ ", "")
+
+
+def commands(group, name="sparsevit3d"):
+    """All verbs with their names."""
+    for own, command in getattr(group, "commands", {}).items():
+        yield f"{name} {own}", command
+        yield from commands(command, f"{name} {own}")
+
+
+def test_help_is_in_whole_sentences():
+    from sparsevit3d.cli.app import app
+
+    options = [
+        (name, option.name, option.help or "")
+        for name, command in commands(typer.main.get_command(app))
+        for option in command.params
+        if option.name != "help"
+    ]
+    assert len(options) > 150
+    assert not [one for one in options if not one[2].endswith(".") or ";" in one[2]]
 
 
 def test_help_is_quick_and_opens_no_room():
