@@ -9,10 +9,13 @@ from mmdet3d.registry import MODELS
 from sparsevit3d.detector.carried import carried_head, carried_neck, head_where, loss_where
 from sparsevit3d.detector.decode import candidates_of
 from sparsevit3d.detector.lazy import lazy_head, why_dense
+from sparsevit3d.stages.benchmark import trained_subject
 from sparsevit3d.stages.config import load_config, read_config
-from tests.support.console import CONFIGS
+from sparsevit3d.stages.look import load_keyframe
+from tests.support.console import CONFIGS, ROOT
 from tests.support.round_trip import dataset_of
 
+ZOO = ROOT / "zoo/carry"
 SIZES = [(12, 30), (7, 16), (3, 8)]
 LAYER_NORM = {"type": "mmdet3d.FCOSMono3DHead", "norm_cfg": {"type": "LN2d"}}
 
@@ -93,6 +96,23 @@ def test_nothing_that_may_be_a_box_is_lost_or_changed(options, threshold):
     maps = [torch.randn(2, 64, *size) for size in SIZES]
     truth = candidates_of(head, head([one.clone() for one in maps]))
     check_equal(lazy_head(head, maps), truth)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("plan", [None, "0.8|0.8|0.6|0.4"])
+def test_a_trained_detector_finds_on_a_street_what_its_dense_head_finds(plan, synthetic):
+    config = load_config(ZOO / "config.py", synthetic)
+    name = "pruned" if plan else "dense"
+    model = trained_subject(config, ZOO / f"{name}.safetensors", "val").model
+    assert str(model.backbone.plan) == str(plan)
+    batch, _ = load_keyframe(config, 0)
+    images = model.data_preprocessor(batch)["inputs"]["imgs"]
+    features, computed = model.backbone_maps(images)
+    maps = [one.float() for one in model.neck(features)]
+    head = model.bbox_head
+    truth = candidates_of(head, head_where(head, maps, computed) if computed else head(maps))
+    found = model.head_outputs(model.neck_maps(features, computed), computed)
+    check_equal(found, truth)
 
 
 @torch.no_grad()
