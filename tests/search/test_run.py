@@ -267,7 +267,7 @@ def run(*arguments, cache, check=True):
 def test_the_command_line_refuses_what_is_no_budget(synthetic, untrained, tmp_path):
     common = ("--from", untrained, "--data", synthetic, "--work-dir", tmp_path / "w")
     for arguments, words in [
-        (("--max-macs", "1.2"), "for 1.2 GMACs write 1.2G"),
+        (("--max-macs", "1.2"), "For 1.2 GMACs write 1.2G"),
         (("--max-macs", "half"), "'half' is neither a share, such as 0.6, nor GMACs"),
         (("--max-macs", "0.01"), "no plan meets a budget of 0.01"),
         (("--max-ms", "9", "--device", "tpu"), "--device tpu: this machine has cpu"),
