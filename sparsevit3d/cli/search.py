@@ -17,8 +17,8 @@ from sparsevit3d.cli.tables import search_table
 from sparsevit3d.files import write_text
 from sparsevit3d.terminal import console, progress_bar
 
+STOPPED = "its time was over, and the same command goes on"
 # What the options of a backbone's time are if nobody gives them: device, dtype, shape, latency.
-STOPPED = "its time was over; the same command goes on"
 NOT_GIVEN = ("cpu", "float32", None, "predicted")
 
 
@@ -194,13 +194,13 @@ def run(
         )
     if of == "detector" and (device, dtype, shape, latency) != NOT_GIVEN:
         raise typer.BadParameter(
-            "the whole detector runs on keyframes, on the CPU, in float32. Leave out --device, "
+            "The whole detector runs on keyframes, on the CPU, in float32. Leave out --device, "
             "--dtype, --shape and --latency.",
             param_hint="--of",
         )
     if algorithm == "uniform" and start_with:
         raise typer.BadParameter(
-            "a uniform search tries every uniform plan, and no other. Leave out --start-with.",
+            "A uniform search tries every uniform plan, and no other. Leave out --start-with.",
             param_hint="--start-with",
         )
     if slurm is not None:
@@ -325,7 +325,7 @@ def show(work_dir: Path) -> None:
         if request["algorithm"] == "uniform"
         else Settings(**request["settings"]).evaluations
     )
-    state = "nobody is at work on it; the same command goes on"
+    state = "nobody is at work on it, and the same command goes on"
     if (answer := work_dir / "plan.json").exists():
         # a search of an earlier version wrote its plan when it was done
         state = "done" if json.loads(answer.read_text()).get("done", True) else STOPPED
