@@ -25,7 +25,6 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.files import read_json, write_json
 from sparsevit3d.terminal import console
 from visualize.accuracy import save_differences, save_failures, save_ratios, save_rivals
-from visualize.recall import CHOICES
 
 METRICS = ("mAP", "NDS")
 TIMES = ("backbone, ms", "image to boxes, ms")
@@ -274,7 +273,7 @@ def _windows(seeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "kept windows": [stage["kept_windows"] for stage in stages],
             **{
                 f"objects, {choice}": [stage["all"]["share_of_objects"][choice] for stage in stages]
-                for choice in CHOICES
+                for choice in stages[0]["all"]["share_of_objects"]
             },
         }
         for stages in zip(*(of["stages"] for of in seeds), strict=True)

@@ -389,9 +389,9 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
             "--study",
             TINY,
         ]
-        return subprocess.run(
-            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        ran = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
 
     first = run("", "--out", out)
     results = sorted(path.name for path in out.glob("*.json"))
