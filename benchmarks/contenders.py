@@ -11,6 +11,7 @@ import numpy as np
 import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from mmdet3d.registry import MODELS, TRANSFORMS
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from sparsevit3d.backbone import ConfiguredSparseSwin
@@ -133,3 +134,11 @@ class CropRows(BaseTransform):
                 if key in results:
                     results[key] = results[key][seen]
         return results
+
+
+def cut_rows(config: Config, first: int, count: int) -> None:
+    """Let a detector train and look at ``count`` rows of its images alone."""
+    for loader in (config.train_dataloader, config.test_dataloader):
+        steps = loader.dataset.pipeline
+        fit = next(place for place, step in enumerate(steps) if step.type == "FitCamera")
+        steps.insert(fit + 1, {"type": "CropRows", "first": first, "count": count})

@@ -21,15 +21,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks import contenders  # noqa: F401  registers classes of the arms
 from benchmarks.accuracy import ideas  # noqa: F401  registers DistillationHook
 from benchmarks.accuracy.oracle import Oracle, OracleHook, attach
 from benchmarks.accuracy.scenes import draw_scenes, examine, interval
+from benchmarks.contenders import cut_rows  # and registers classes of the arms
 from data_tools.info_file import read_infos
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.devices import device_name
@@ -60,7 +59,7 @@ DENSE = "dense"
 # All rows of a small image in which objects lie: half of its pixels.
 CROPPED = "dense, rows 48 to 144 of 192"
 REFERENCES = ("l2", "density, one budget", DENSE)
-ROWS = {"first": 48, "count": 96}
+ROWS = (48, 96)  # the first one, and how many
 # By arm: how the backbone chooses windows.
 ARMS: dict[str, dict[str, Any]] = {
     "l2": {"importance": "l2", "budget": "image"},
@@ -275,7 +274,7 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
         teacher = {"type": "DistillationHook", "weights": str(options.checkpoint)}
         config.custom_hooks.append(teacher)
     if arm == CROPPED:
-        crop(config)
+        cut_rows(config, *ROWS)
     plan = SparsityPlan.parse(options.plan)
     if arm in (DENSE, CROPPED):
         plan = SparsityPlan.uniform(0, config.model.backbone.depths)
@@ -285,14 +284,6 @@ def steps(arm: str, options: Any) -> dict[str, Any]:
     if arm == "true density":
         attach(evaluator.runner.model, TrueDensity(options.data / "nuscenes_infos_val.json"))
     return drawn_score(evaluator, plan, submission)
-
-
-def crop(config: Config) -> None:
-    """Let a detector train and look at ROWS of its images alone."""
-    for loader in (config.train_dataloader, config.test_dataloader):
-        steps = loader.dataset.pipeline
-        fit = next(place for place, step in enumerate(steps) if step.type == "FitCamera")
-        steps.insert(fit + 1, {"type": "CropRows", **ROWS})
 
 
 def drawn_score(

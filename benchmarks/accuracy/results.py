@@ -88,9 +88,9 @@ class Scored(Step):
             "arm": arm.name,
             "group": self.group,
             "seed": own.seed,
-            "input": list(own.size),
+            "input": list(own.seen),
             "plan": str(plan),
-            "gmacs": count_macs(net, own.size[::-1], plan) / 1e9,
+            "gmacs": count_macs(net, own.seen[::-1], plan) / 1e9,
             "score": score,
             "weights": fingerprint(checkpoint),
             "epochs": workspace.study.epochs,
@@ -278,10 +278,20 @@ def finetuned_of(workspace: Workspace, arm: Arm, seed: int) -> Finetuned:
         else None
     )
     adapted = Adapted(
-        seed, workspace.size(arm), kind, arm.changes, arm.hooks, arm.base == OWN_INPUT, teacher
+        seed,
+        workspace.size(arm),
+        kind,
+        arm.changes,
+        arm.hooks,
+        arm.base == OWN_INPUT,
+        arm.rows,
+        teacher,
     )
     if arm.plan == DENSE:
-        return Finetuned(arm, adapted, None)
+        depths = workspace.config(0, workspace.usual_size).model.backbone.depths
+        return Finetuned(arm, adapted, SparsityPlan.uniform(0, depths))
+    if "|" in arm.plan:
+        return Finetuned(arm, adapted, SparsityPlan.parse(arm.plan))
     if arm.plan in {other.name for other in workspace.study.arms()}:
         return Finetuned(
             arm, adapted, finetuned_of(workspace, workspace.study.arm(arm.plan), seed).plan

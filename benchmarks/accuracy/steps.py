@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 from benchmarks.accuracy.study import RANDOM_PLANS, Arm, Changes
 from benchmarks.accuracy.workspace import Size, Step, Workspace, machine, name_of
+from benchmarks.contenders import cut_rows
 from data_tools.schema import CAMERAS
 from sparsevit3d.cost.latency_table import table_for
 from sparsevit3d.cost.macs import count_macs, kept_windows
@@ -167,13 +168,21 @@ class Adapted(Step):
     changes: Changes = ()
     hooks: tuple[str, ...] = ()
     own_base: bool = False  # whether the base was trained at this size
+    rows: tuple[int, int] | None = None  # of the image: the first one, and how many
     teacher: Step | None = None  # teacher of a DistillationHook
 
     @property
     def way(self) -> str:
         """The name that tells this adaptation from others of its seed."""
         size = f"{name_of(self.size)}{'_from_the_start' if self.own_base else ''}"
-        return f"{size}_{self.kind.replace(' ', '_')}{_suffix(self.changes, self.hooks)}"
+        rows = f"_rows_{self.rows[0]}_{self.rows[1]}" if self.rows else ""
+        kind = self.kind.replace(" ", "_")
+        return f"{size}{rows}_{kind}{_suffix(self.changes, self.hooks)}"
+
+    @property
+    def seen(self) -> Size:
+        """The size of the image that the network sees."""
+        return (self.size[0], self.rows[1]) if self.rows else self.size
 
     @property
     def product(self) -> Path:
@@ -190,6 +199,8 @@ class Adapted(Step):
         if self.teacher:
             (hook,) = (hook for hook in config.custom_hooks if hook["type"] == DISTILLATION)
             hook["weights"] = str(checkpoint_of(workspace, self.teacher))
+        if self.rows:
+            cut_rows(config, *self.rows)
         return config
 
     def run(self, workspace: Workspace) -> None:
@@ -254,7 +265,7 @@ class Finetuned(Step):
 
     arm: Arm
     adapted: Adapted
-    plan: Searched | None  # None: dense
+    plan: Searched | SparsityPlan
 
     @property
     def product(self) -> Path:
@@ -262,7 +273,7 @@ class Finetuned(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        return (self.adapted, self.plan) if self.plan else (self.adapted,)
+        return (self.adapted, self.plan) if isinstance(self.plan, Searched) else (self.adapted,)
 
     def run(self, workspace: Workspace) -> None:
         folder = workspace.folder / self.product.parent
@@ -275,8 +286,6 @@ class Finetuned(Step):
 
 
 def plan_of(workspace: Workspace, step: Finetuned) -> SparsityPlan:
-    if step.plan is None:
-        return SparsityPlan.uniform(
-            0, workspace.config(0, workspace.usual_size).model.backbone.depths
-        )
+    if isinstance(step.plan, SparsityPlan):
+        return step.plan
     return SparsityPlan.load(workspace.folder / step.plan.product)

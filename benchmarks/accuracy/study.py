@@ -18,6 +18,7 @@ from sparsevit3d.files import fingerprint
 from sparsevit3d.search.algorithms import Settings as Search
 from sparsevit3d.search.run import ALGORITHMS
 from sparsevit3d.stages.train import STAGES
+from sparsevit3d.swin.plan import PlanError, SparsityPlan
 
 DENSE = "dense"
 RANDOM_PLANS = "random plans"
@@ -39,6 +40,7 @@ class Arm:
     base: str = "same"
     changes: Changes = ()
     hooks: tuple[str, ...] = ()
+    rows: tuple[int, int] | None = None  # of the image: the first one, and how many
     against: tuple[str, ...] = ()
 
     @property
@@ -183,6 +185,12 @@ def _check(arm: Arm, study: Study, path: Path) -> None:
             raise InputError(
                 f"{path}: arm {arm.name!r} is compared with {other!r}, which is no arm"
             )
+    if "|" in arm.plan:
+        del known["plan"]
+        try:
+            SparsityPlan.parse(arm.plan)
+        except PlanError as error:
+            raise InputError(f"{path}: arm {arm.name!r}: {error}") from error
     for part in fields(arm):
         if part.name in known and getattr(arm, part.name) not in known[part.name]:
             raise InputError(

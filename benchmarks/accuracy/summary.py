@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from benchmarks.accuracy.headline import write_headline
 from benchmarks.accuracy.scenes import draw_scenes, interval
 from benchmarks.accuracy.study import DENSE, Arm, Study
 from sparsevit3d.errors import InputError
@@ -99,6 +100,7 @@ def summarise(folder: Path, study: Study, pictures: Path | None) -> dict[str, An
         "found objects": failures,
     }
     write_json(folder / "summary.json", document)
+    write_headline(folder, table, found)
     console.print(_arms_table(table), _errors_table(table), _differences_table(found))
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)

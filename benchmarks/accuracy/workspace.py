@@ -39,8 +39,8 @@ class Workspace:
     def size(self, arm: Arm) -> Size:
         if isinstance(arm.input, tuple):
             return arm.input
-        smaller = self.study.budgets[arm.budget].smaller
-        return smaller if arm.input == "smaller" and smaller else self.usual_size
+        smaller = self.study.budgets[arm.budget].smaller if arm.input == "smaller" else None
+        return smaller or self.usual_size
 
     @property
     def usual_size(self) -> Size:

@@ -119,7 +119,7 @@ def _show_zoo(out: Path, clock: Clock, real: Path | None, real_split: str) -> No
     )
     console.print(
         "So few streets say little. On the 200 scenes of the accuracy study these models have "
-        f"{'; '.join(parts)}: docs/accuracy.md."
+        f"{'; '.join(parts)}: docs/first-study.md."
     )
     if real is not None:
         with clock.step("6 pictures of real frames"), working("drawing"):

@@ -17,7 +17,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from benchmarks.accuracy.__main__ import check_settings
 from benchmarks.accuracy.results import finetuned_of, steps_of_group
 from benchmarks.accuracy.scenes import _count, _scenes, examine, interval, match_all, score
-from benchmarks.accuracy.steps import Base, Pace, checkpoint_of
+from benchmarks.accuracy.steps import Base, Pace, checkpoint_of, plan_of
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import TIMES, Difference, differences, summarise
 from benchmarks.accuracy.workspace import Workspace
@@ -25,12 +25,14 @@ from data_tools.synthetic.dataset import VERSION
 from sparsevit3d.cost.macs import count_macs
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint
+from sparsevit3d.stages.look import load_keyframe
 from sparsevit3d.stages.scoring import Truth, open_root
 from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
 
 ROOT = Path(__file__).parents[2]
 CONSOLE = Path(sys.executable).parent / "sparsevit3d"
-STUDY = ROOT / "benchmarks/accuracy/study.toml"
+STUDY = ROOT / "benchmarks/accuracy/first_study.toml"
+NOW = ROOT / "benchmarks/accuracy/study.toml"
 TINY = ROOT / "tests/support/tiny_study.toml"
 
 
@@ -235,6 +237,13 @@ def test_results_become_tables_and_pictures(tmp_path):
         100 * (-1 / 20 - 0), abs=0.01
     )
     assert json.loads((tmp_path / "summary.json").read_text()) == document
+    headline = json.loads((tmp_path / "headline.json").read_text())["synthetic"]
+    assert [row["arm"] for row in headline] == ["dense", "smaller input", "SparseViT"]
+    assert headline[2]["speedup"] == pytest.approx(11 / 6)
+    assert headline[2]["map"] == {"mean": pytest.approx(19), "by_seed": [pytest.approx(19)] * 2}
+    low, mean, high = headline[2]["difference_from_dense"]
+    assert low <= mean <= high
+    assert (headline[0]["difference_from_dense"], headline[1]["speedup"]) == (None, None)
     assert {path.name for path in tmp_path.glob("new/pictures/*.png")} == {
         f"accuracy{part}.png" for part in ("", "_differences", "_failures", "_ratios")
     }
@@ -312,6 +321,29 @@ def test_steps_are_shared_by_arms_that_begin_alike(workspace):
     every = [step for group in workspace.study.groups for step in steps_of_group(workspace, group)]
     products = {step.product: step for step in every}
     assert len(products) == len(set(every))  # no two steps make one file
+
+
+def test_an_arm_may_name_its_plan_and_see_a_part_of_the_rows(synthetic, tmp_path):
+    (tmp_path / "data").symlink_to(synthetic)
+    workspace = Workspace(Study.load(NOW), tmp_path)
+    ours = finetuned_of(workspace, workspace.study.arm("ours"), 0)
+    prior = finetuned_of(workspace, workspace.study.arm("static prior"), 0)
+    assert plan_of(workspace, ours) == SparsityPlan.parse(workspace.study.arm("ours").plan)
+    assert plan_of(workspace, prior) == plan_of(workspace, ours)  # an arm that names ours
+    assert ours.needs == (ours.adapted,)  # nothing is searched
+    crop = finetuned_of(workspace, workspace.study.arm("crop"), 0).adapted
+    assert crop.seen == (512, 96)
+    image = load_keyframe(crop.config(workspace), 0)[0]["inputs"]["img"][0]
+    assert image.shape[-2:] == (96, 512)
+    assert crop.product != finetuned_of(workspace, workspace.study.arm("dense"), 0).adapted.product
+
+
+def test_a_plan_that_breaks_a_rule_is_refused_with_the_arms_name(tmp_path):
+    path = tmp_path / "study.toml"
+    text = NOW.read_text().replace("../../", f"{ROOT}/")
+    path.write_text(text.replace('"0.8|0.8|0.6|0.4"', '"0.8|0.8|0.6|1.4"', 1))
+    with pytest.raises(InputError, match=r"arm 'ours': .*1\.4"):
+        Study.load(path)
 
 
 def test_arms_are_compared_from_the_same_base_and_what_is_done_is_left_out(workspace):
