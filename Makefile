@@ -1,5 +1,5 @@
 # Each target makes or refreshes .venv first; that is quick when nothing has changed.
-.PHONY: demo demo-from-scratch test test-all test-core lint bench setup
+.PHONY: demo demo-from-scratch test test-all test-core lint bench docs setup
 BIN := .venv/bin
 REAL_FRAMES := $(if $(REAL),--real $(REAL)) $(if $(REAL_SPLIT),--real-split $(REAL_SPLIT))
 
@@ -29,6 +29,9 @@ bench: setup ## all that README and docs quote of speed, on this machine: about 
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: setup ## the pages as a site, in work_dirs/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 setup:
 	@scripts/setup.sh

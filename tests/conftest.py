@@ -16,6 +16,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+# A real browser asks nobody for anything.
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
 if not torch.cuda.is_available():
     # Before anything imports Triton: then it is settled what its functions are
     with pytest.MonkeyPatch.context() as patch:
@@ -110,3 +127,17 @@ def untrained(tmp_path_factory, synthetic):
     torch.save(checkpoint, path)
     config.dump(path.with_name("config.py"))
     return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip(
+            "no Chromium: pages were not tried in a browser. On Debian: apt-get install chromium"
+        )
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        program = playwright.chromium.launch(executable_path=BROWSER, args=list(QUIET))
+        yield program
+        program.close()

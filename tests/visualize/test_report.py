@@ -5,7 +5,6 @@ on a phone.
 import base64
 import io
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -19,21 +18,6 @@ from visualize.recall import Tally
 from visualize.report import Report, ReportedPlan
 
 PLANS = ("0.5|0.7", "0.2|0.4", "0|0")
-BROWSER = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def write(path, score=None, title="made <by> hand & 'quoted' </script>"):
@@ -45,21 +29,6 @@ def write(path, score=None, title="made <by> hand & 'quoted' </script>"):
     for number in range(3):
         report.add([keyframe(plan, seed=number, number=number) for plan in PLANS])
     return report.save(path)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip(
-            "no Chromium: the report's page was not tried in a browser. On Debian: apt-get "
-            "install chromium"
-        )
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        program = playwright.chromium.launch(executable_path=BROWSER, args=list(QUIET))
-        yield program
-        program.close()
 
 
 @pytest.fixture(scope="module")

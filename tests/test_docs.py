@@ -1,0 +1,72 @@
+"""The pages: they become a site, a browser opens each of them, and their sentences are short."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return folder
+
+
+def test_every_page_opens_on_a_phone_without_complaint(site, browser):
+    complaints = []
+    page = browser.new_page(viewport=PHONE)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append((request.url, request.failure)))
+    opened = [path for path in sorted(site.glob("*.html")) if path.stem != "404"]
+    assert len(opened) == len(PAGES)
+    for path in opened:
+        page.goto(path.as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= PHONE["width"], f"{path.name} is {wide} pixels wide"
+    # The icon of a page that is left may not have come yet.
+    assert not [each for each in complaints if "net::ERR_ABORTED" not in each]
+
+
+def test_links_between_pages_lead_somewhere(site):
+    texts = {path.name: path.read_text() for path in site.glob("*.html") if path.stem != "404"}
+    for name, text in texts.items():
+        for target in set(re.findall(r'(?:href|src)="([^"]+)"', text)):
+            if re.match(r"https?:|data:|mailto:", target):
+                continue
+            file, _, place = target.partition("#")
+            assert not file or (site / file).exists(), f"{name}: {target}"
+            if place and (file or name) in texts:
+                assert f'id="{place}"' in texts[file or name], f"{name}: {target}"
+
+
+def sentences(text):
+    """The sentences of a page's prose. Code, tables, headings and pictures are left out."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    for block in re.split(r"\n\s*\n", text):
+        if block.lstrip().startswith(("|", "#", "![", "<!--", ":::")):
+            continue
+        for item in re.split(r"\n(?=\s*[-*] |\s*\d+\. )", block):
+            words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", item))
+            yield from re.split(r"(?<=[.:!?])\s+", " ".join(words.split()).strip(" -*"))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *OUTSIDE], ids=lambda path: path.name)
+def test_a_page_is_short_and_so_are_its_sentences(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= (150 if path.name == "README.md" else 200)
+    found = [one for one in sentences(text) if len(one.split()) > 1]
+    assert sum(len(one.split()) for one in found) <= 20 * len(found)
+    assert not [one for one in found if one.startswith("Of ")]
