@@ -23,8 +23,10 @@ from sparsevit3d.cli.shared_options import (
     Infos,
     Plan,
     Set,
+    Split,
     WorkDir,
     read_plan,
+    renamed,
 )
 from sparsevit3d.cli.tables import score_table
 from sparsevit3d.cli.visualize import visualize_app
@@ -154,18 +156,12 @@ def finetune(
 @app.command("eval")
 def evaluate(
     config: Annotated[
-        Path | None,
-        typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py."),
-    ] = None,
+        Path, typer.Argument(help="An experiment, such as configs/fcos3d_small_synthetic.py.")
+    ],
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint that train, adapt or finetune wrote.")
-    ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            help="val, search, mini_val, or any other of nuScenes or of the root's splits.json."
-        ),
-    ] = "val",
+        Path, typer.Argument(help="A checkpoint that train, adapt or finetune wrote.")
+    ],
+    split: Split = "val",
     plan: Plan = None,
     flip: Annotated[
         bool,
@@ -178,19 +174,14 @@ def evaluate(
             "names also tell --flip, and a --plan that is not the checkpoint's own."
         ),
     ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Score this submission of anyone, without config and checkpoint."),
-    ] = None,
-    version: Annotated[
-        str | None,
-        typer.Option(help="The folder of tables for --results, if the root has several."),
-    ] = None,
     data: Data = None,
     infos: Infos = None,
     options: Set = None,
+    results: Annotated[
+        str | None, renamed("--results", "sparsevit3d score FILE --data ROOT")
+    ] = None,
 ) -> None:
-    """Print the official score, by the devkit, of a checkpoint or of a results file.
+    """Print the official score of a checkpoint, by the nuScenes devkit.
 
     The score is mAP, NDS and the five errors, as a table and then as a line of JSON. A score that
     the truth does not define is null. Boxes of equal score rank by their order in the file, as the
@@ -201,32 +192,7 @@ def evaluate(
 
     Example: sparsevit3d eval configs/fcos3d_small_synthetic.py work_dirs/sparse/epoch_0007.pth
     --split val
-
-    Example: sparsevit3d eval --results results_nusc.json --data data/nuscenes --split mini_val
     """
-    if results is not None:
-        unused = {
-            "CONFIG": config,
-            "--plan": plan,
-            "--flip": flip,
-            "--work-dir": work_dir,
-            "--infos": infos,
-            "--set": options,
-        }
-        if given := [name for name, value in unused.items() if value]:
-            raise typer.BadParameter(f"--results is scored as it is. Leave out {', '.join(given)}.")
-        if data is None:
-            raise typer.BadParameter(
-                "say --data ROOT, the nuScenes root whose truth to score against",
-                param_hint="--results",
-            )
-        score = _score_file(results, data, version, split)
-        count = f"{score['scenes']} of its {score['scenes_of_split']} scenes"
-        console.print(score_table(score, f"{results.name} on {split}, {count}"))
-        print(json.dumps(score))
-        return
-    if config is None or checkpoint is None:
-        raise typer.BadParameter("give CONFIG and CHECKPOINT, or --results FILE")
     from sparsevit3d.stages.config import load_config
     from sparsevit3d.stages.evaluate import evaluate as score_checkpoint
 
@@ -234,10 +200,38 @@ def evaluate(
         experiment = load_config(config, data, infos, options or ())
         experiment.model.test_cfg.flip = flip
         chosen = read_plan(plan, experiment)
-        score = score_checkpoint(experiment, checkpoint, split, work_dir, chosen)
-    console.print(score_table(score, f"{split}, plan {score['plan']}{', flip' if flip else ''}"))
+        found = score_checkpoint(experiment, checkpoint, split, work_dir, chosen)
+    console.print(score_table(found, f"{split}, plan {found['plan']}{', flip' if flip else ''}"))
     if not console.quiet:
-        print(json.dumps(score))
+        print(json.dumps(found))
+
+
+@app.command()
+def score(
+    results: Annotated[
+        Path, typer.Argument(help="Anyone's results file, in the form that nuScenes asks for.")
+    ],
+    data: Annotated[
+        Path, typer.Option(help="The nuScenes root whose truth the results are scored against.")
+    ],
+    split: Annotated[
+        str,
+        typer.Option(help="val, mini_val, or any other split of nuScenes or of splits.json."),
+    ] = "val",
+    version: Annotated[
+        str | None, typer.Option(help="The folder of tables, if the root has several.")
+    ] = None,
+) -> None:
+    """Print the official score of anyone's results file, by the nuScenes devkit.
+
+    Config and checkpoint are not needed. The score is that of sparsevit3d eval.
+
+    Example: sparsevit3d score results_nusc.json --data data/nuscenes --split mini_val
+    """
+    found = _score_file(results, data, version, split)
+    count = f"{found['scenes']} of its {found['scenes_of_split']} scenes"
+    console.print(score_table(found, f"{results.name} on {split}, {count}"))
+    print(json.dumps(found))
 
 
 def _score_file(results: Path, root: Path, version: str | None, split: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsevit3d.cli.data_import import import_app
-from sparsevit3d.cli.shared_options import target_file
+from sparsevit3d.cli.shared_options import renamed, target_file
 from sparsevit3d.cli.tables import problem_tables, statistics_table
 from sparsevit3d.terminal import console, progress_bar
 
@@ -78,12 +78,10 @@ def infos(
     version: Annotated[
         str | None, typer.Option(help="The folder of tables. Default: the only one.")
     ] = None,
-    splits: Annotated[
+    split: Annotated[
         list[str] | None,
         typer.Option(
-            "--splits",
-            "--split",
-            help="Splits, as train,val. Default: train, search and val, or what the root has.",
+            help="Splits, as train,val. Default: train, search and val, or what the root has."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: the root.")] = None,
@@ -97,6 +95,7 @@ def infos(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Run any code that is in that pickle.")
     ] = False,
+    splits: Annotated[str | None, renamed("--splits", "--split")] = None,
 ) -> None:
     """Write info files for mmdet3d, nuscenes_infos_SPLIT.json, from any nuScenes root.
 
@@ -106,22 +105,22 @@ def infos(
     search. search holds the 50 training scenes on which plans are judged. train then lacks these
     scenes.
 
-    Example: sparsevit3d data infos data/nuscenes --version v1.0-trainval --splits train,val
+    Example: sparsevit3d data infos data/nuscenes --version v1.0-trainval --split train,val
     """
     from data_tools.convert import from_mmdet3d, info_path, write_infos
     from data_tools.splits import find_version, usual_splits
     from sparsevit3d.processes import usual_workers
 
-    names = [name for each in splits or () for name in each.split(",")]
+    names = [name for each in split or () for name in each.split(",")]
     if source is not None:
         if not trust_pickle:
             raise typer.BadParameter(
-                f"reading {source} runs whatever code is in it; if you trust its maker, add "
-                "--trust-pickle"
+                f"Reading {source} runs whatever code is in it. If you trust its maker, add "
+                "--trust-pickle."
             )
         if len(names) != 1:
             raise typer.BadParameter(
-                "name the one split that it is of with --splits", param_hint="--from"
+                "Name the one split of the file with --split.", param_hint="--from"
             )
         count = from_mmdet3d(source, root, find_version(root, version), names[0], out or root)
         console.print(f"{info_path(out or root, names[0])}: {count} keyframes")
@@ -130,8 +129,8 @@ def infos(
     names = names or usual_splits(root, version)
     if not names:
         raise typer.BadParameter(
-            f"{root / version} names no splits of its own; say which with --splits",
-            param_hint="--splits",
+            f"{root / version} names no splits of its own. Name them with --split.",
+            param_hint="--split",
         )
     with progress_bar("info files") as update:
         counts = write_infos(root, version, names, out, workers or usual_workers(), update)

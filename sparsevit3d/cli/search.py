@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from sparsevit3d.cli.shared_options import ConfigPath, Data, From, Infos, Set, read_plan
+from sparsevit3d.cli.shared_options import ConfigPath, Data, From, Infos, Set, read_plan, renamed
 from sparsevit3d.cli.tables import search_table
 from sparsevit3d.files import write_text
 from sparsevit3d.terminal import console, progress_bar
@@ -84,17 +84,10 @@ def run(
     algorithm: Annotated[
         Literal["evolution", "random", "uniform", "front"],
         typer.Option(
-            help="How plans are chosen. Random and uniform plans are there to compare with."
+            help="How plans are chosen. Random and uniform plans are there to compare with. front "
+            "finds the whole front of score against cost. The cost is MACs, if both are limited."
         ),
     ] = "evolution",
-    front: Annotated[
-        bool,
-        typer.Option(
-            "--front",
-            help="Find the whole front of score against cost in one search. The cost is MACs, if "
-            "both are limited.",
-        ),
-    ] = False,
     population: Annotated[int, typer.Option(help="Number of plans of the first generation.")] = 12,
     parents: Annotated[
         int,
@@ -161,13 +154,14 @@ def run(
     data: Data = None,
     infos: Infos = None,
     options: Set = None,
+    front: Annotated[bool, renamed("--front", "--algorithm front")] = False,
 ) -> None:
     """Search the plan that scores best on the search split within a budget, on adapted weights.
 
-    The default budget is 0.6 of the MACs, and all of them with --front. Kill the search whenever
-    you like. The same command goes on, evaluates nothing twice, and ends with the same plan. The
-    number of workers does not change the plan. WORK_DIR/plan.json says where the plan came from.
-    finetune, eval, benchmark and visualize take this file as --plan.
+    The default budget is 0.6 of the MACs, and all of them with --algorithm front. Kill the
+    search whenever you like. The same command goes on, evaluates nothing twice, and ends with the
+    same plan. The number of workers does not change the plan. WORK_DIR/plan.json says where the
+    plan came from. finetune, eval, benchmark and visualize take this file as --plan.
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
@@ -179,14 +173,9 @@ def run(
     work_dirs/adapted/epoch_0001.pth --of detector --max-ms 90 --work-dir work_dirs/whole
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
-    work_dirs/adapted/epoch_0001.pth --front --work-dir work_dirs/front
+    work_dirs/adapted/epoch_0001.pth --algorithm front --work-dir work_dirs/front
     """
     share, gmacs = _macs(max_macs)
-    if front and algorithm not in ("evolution", "front"):
-        raise typer.BadParameter(
-            f"--front is an algorithm of its own. Leave out --algorithm {algorithm}.",
-            param_hint="--front",
-        )
     if ray is not None and workers is not None:
         raise typer.BadParameter(
             "A Ray cluster has as many workers as it has room for. Leave out --workers.",
@@ -223,8 +212,7 @@ def run(
     from sparsevit3d.stages.config import load_config
 
     experiment = load_config(config, data, infos, options or ())
-    kind = "front" if front else algorithm
-    if share is gmacs is max_ms is None and kind != "front":
+    if share is gmacs is max_ms is None and algorithm != "front":
         share = 0.6
     machine = None
     if max_ms is not None and of == "backbone":
@@ -232,7 +220,7 @@ def run(
         machine = Machine.here(known_device(device), dtype, sides)
     plans = (read_plan(text, experiment) for text in start_with or ())
     request = Request(
-        kind,
+        algorithm,
         Settings(population, parents, generations),
         share,
         gmacs,
@@ -251,7 +239,7 @@ def run(
     ):
         path = search(question, request, work_dir, judge, update, minutes)
     show(work_dir)
-    if kind == "front":
+    if algorithm == "front":
         console.print(
             f"{work_dir / 'front'}: {len(list((work_dir / 'front').glob('*.json')))} plans that "
             "none beats, cheapest first"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,6 +55,17 @@ CarriedConfig = Annotated[
 Split = Annotated[
     str, typer.Option(help="The split whose info file is read: val, search, real_train or another.")
 ]
+
+
+def renamed(old: str, new: str) -> Any:
+    """A hidden option that has another name now. Whoever gives ``old`` is told the new name."""
+
+    def refuse(value: Any) -> Any:
+        if value:
+            raise typer.BadParameter(f"This option was renamed. Say {new}.", param_hint=old)
+        return value
+
+    return typer.Option(old, hidden=True, callback=refuse, help=f"The old name of {new}.")
 
 
 def read_plan(text: str | None, config: Config) -> SparsityPlan | None:

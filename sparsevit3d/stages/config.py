@@ -162,7 +162,7 @@ def load_config(
                 raise InputError(
                     f"{part['ann_file']}: info files are read as JSON alone, for to read a "
                     "pickle is to run it; if you trust its maker: "
-                    "sparsevit3d data infos ROOT --splits SPLIT --from FILE --trust-pickle"
+                    "sparsevit3d data infos ROOT --split SPLIT --from FILE --trust-pickle"
                 )
     return config
 

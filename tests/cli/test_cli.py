@@ -129,7 +129,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(tmp_path):
 def test_data_is_made_from_the_command_line(tmp_path):
     root = tmp_path / "root"
     run("data", "synth", root, "--scenes", 1, 0, 1, "--keyframes", 1, "--size", 96, 54)
-    run("data", "infos", root, "--splits", "train,val", "--workers", 2, "--out", tmp_path / "infos")
+    run("data", "infos", root, "--split", "train,val", "--workers", 2, "--out", tmp_path / "infos")
     assert sorted(path.name for path in (tmp_path / "infos").iterdir()) == [
         "nuscenes_infos_train.json",
         "nuscenes_infos_val.json",
@@ -260,9 +260,7 @@ def test_eval_scores_a_checkpoint_with_flip_and_under_a_plan(synthetic, untraine
         "eval", SMALL, untrained, *arguments, "--plan", "dense", "--work-dir", tmp_path / "plain"
     )
     assert (tmp_path / "plain/results_nusc.json").read_text() != one
-    again = run_here(
-        "eval", "--results", folder / "results_nusc.json", "--data", synthetic, "--split", "val"
-    )
+    again = run_here("score", folder / "results_nusc.json", "--data", synthetic, "--split", "val")
     again = json.loads(again.stdout.splitlines()[-1])
     assert again["NDS"] == flipped["NDS"]
     assert (again["scenes"], again["scenes_of_split"]) == (2, 2)
@@ -320,35 +318,36 @@ def test_a_search_of_the_whole_detector_takes_no_options_of_the_backbone_alone(t
     assert not (tmp_path / "s").exists()
 
 
-def test_eval_of_anyones_results_needs_a_root_and_takes_nothing_of_ours(synthetic, tmp_path):
-    (tmp_path / "results.json").write_text("{}")
-    for arguments, words in [
-        (("--results", tmp_path / "results.json"), "say --data ROOT"),
-        (
-            ("--results", tmp_path / "results.json", "--data", synthetic, "--flip"),
-            "Leave out --flip",
-        ),
-        ((), "give CONFIG and CHECKPOINT, or --results FILE"),
-    ]:
-        done = run_here("eval", *arguments, check=False)
-        assert done.returncode == 2
-        assert words in " ".join(done.stderr.replace("│", "").split())
+def test_anyones_results_are_scored_if_they_are_a_submission_of_a_known_split(synthetic, tmp_path):
+    results = tmp_path / "results.json"
+    results.write_text("{}")
+    done = run_here("score", results, check=False)
+    assert done.returncode == 2
+    assert "Missing option '--data'" in done.stderr
     for split, words in (
         ("val", "not a nuScenes detection submission"),
-        ("valid", "no split 'valid'; there are"),
+        ("valid", "no split 'valid'"),
     ):
-        done = run_here(
-            "eval",
-            "--results",
-            tmp_path / "results.json",
-            "--data",
-            synthetic,
-            "--split",
-            split,
-            check=False,
-        )
+        done = run_here("score", results, "--data", synthetic, "--split", split, check=False)
         assert done.returncode == 1
         assert words in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("eval", SMALL, "x.pth", "--results", "y.json"), "Say sparsevit3d score FILE --data ROOT"),
+        (
+            ("search", SMALL, "--from", "x.pth", "--work-dir", "s", "--front"),
+            "Say --algorithm front",
+        ),
+        (("data", "infos", "root", "--splits", "val"), "Say --split"),
+    ],
+)
+def test_an_old_spelling_names_the_new_one(given, words):
+    done = run_here(*given, check=False)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", "").split())
 
 
 @pytest.mark.slow

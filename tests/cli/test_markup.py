@@ -56,7 +56,7 @@ def test_a_file_that_is_not_there_is_named_as_it_is(synthetic, untrained, tmp_pa
     )
     results = tmp_path / "[" / "b]results.json"
     assert "[/b]results.json" in told(
-        "eval", "--results", results, "--data", synthetic, "--split", "val", code=1
+        "score", results, "--data", synthetic, "--split", "val", code=1
     )
 
 

@@ -355,7 +355,7 @@ def test_budgets_of_time_and_a_front_through_the_command_line(synthetic, untrain
     assert found["costs"]["GMACs"] <= 0.19
     assert found["latency_table"]["median_error"] >= 0
     assert found["loss"] < 0
-    run(*common, "--front", "--work-dir", tmp_path / "front", cache=tmp_path)
+    run(*common, "--algorithm", "front", "--work-dir", tmp_path / "front", cache=tmp_path)
     plan = next((tmp_path / "front/front").glob("*.json"))
     done = subprocess.run(
         [

@@ -81,9 +81,7 @@ def test_a_score_that_the_truth_does_not_define_is_none(root, weights, tmp_path)
     submission = json.loads((tmp_path / "results_nusc.json").read_text())["results"]
     found = [box for boxes in submission.values() for box in boxes]
     assert {box["detection_name"] for box in found} <= {"car", "truck"}
-    again = run_here(
-        *("eval", "--results", tmp_path / "results_nusc.json", "--data", root, "--split", "val")
-    )
+    again = run_here(*("score", tmp_path / "results_nusc.json", "--data", root, "--split", "val"))
     assert last_line(again)["AP/car"] == pytest.approx(score["AP/car"])
 
 
@@ -99,8 +97,8 @@ def test_a_split_without_truth_is_not_scored_and_not_searched_on(tmp_path, weigh
     assert last_line(done)["mAP"] is None
     assert "Not scored: the split has no truth." in " ".join(done.stdout.split())
     assert (folder / "results_nusc.json").is_file()
-    results = ("--results", folder / "results_nusc.json")
-    assert last_line(run_here("eval", *results, "--data", bare, "--split", "val"))["mAP"] is None
+    scored = run_here("score", folder / "results_nusc.json", "--data", bare, "--split", "val")
+    assert last_line(scored)["mAP"] is None
     for score, words in (("mAP", "has no truth to judge plans by"), ("loss", "shows an object")):
         refused = run_here(
             *("search", SMALL, "--from", weights, "--data", bare, "--score", score, *TINY),
