@@ -230,7 +230,7 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     except Exception as error:  # reading a pickle can raise any exception
         raise InputError(
-            f"{source}: is no info file of mmdet3d 1.x ({error!r}); make info files anew with "
+            f"{source}: is no info file of mmdet3d 1.x ({error!r}). Make info files anew with "
             "'sparsevit3d data infos ROOT'"
         ) from error
     if schema != VERSION or not cameras or any(names != cameras[0] for names in cameras):
@@ -268,7 +268,7 @@ def _scenes_of(folder: Path, samples: set[str], source: Path) -> list[str]:
     }
     if lost := samples - scenes.keys():
         raise InputError(
-            f"{source}: keyframe {min(lost)} is not in {folder / 'sample.json'}; name the root "
+            f"{source}: keyframe {min(lost)} is not in {folder / 'sample.json'}. Name the root "
             "and --version that it is of"
         )
     wanted = set(scenes.values())

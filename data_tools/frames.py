@@ -23,7 +23,7 @@ def random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple
         return _random_frames(root, version, count, seed)
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{root / version}: a row lacks {error}; 'sparsevit3d data check' lists what is wrong"
+            f"{root / version}: a row lacks {error}. 'sparsevit3d data check' lists what is wrong"
         ) from error
 
 

@@ -55,8 +55,8 @@ def held_together(tables: Tables, token: str) -> Iterator[None]:
         ValueError,
     ) as error:
         raise InputError(
-            f"{tables.folder}: the tables do not hold together at sample {token} ({error!r}); "
-            "run 'sparsevit3d data check'"
+            f"{tables.folder}: the tables do not hold together at sample {token} ({error!r}). "
+            "Run 'sparsevit3d data check'."
         ) from error
 
 

@@ -35,19 +35,19 @@ def find_version(root: Path, version: str | None) -> str:
     )
     if not root.is_dir():
         raise InputError(
-            f"{root}: no such folder; name the nuScenes root, the folder that holds samples/ and "
+            f"{root}: no such folder. Name the nuScenes root, the folder that holds samples/ and "
             "v1.0-..."
         )
     if version is None and len(found) == 1:
         return found[0]
     if version is None:
         raise InputError(
-            f"{root}: has {', '.join(found) or 'no tables at all'}; name one v1.0-... with "
+            f"{root}: has {', '.join(found) or 'no tables at all'}. Name one v1.0-... with "
             "--version"
         )
     if version not in found:
         raise InputError(
-            f"{root}: no tables of version {version}; found {', '.join(found) or 'none at all'}"
+            f"{root}: no tables of version {version}. Found {', '.join(found) or 'none at all'}"
         )
     return version
 
@@ -73,7 +73,7 @@ def own_splits(folder: Path) -> dict[str, list[str]]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: is no JSON ({error}); it has to be {{'SPLIT': ['SCENE', ...], ...}}"
+            f"{path}: is no JSON ({error}). It has to be {{'SPLIT': ['SCENE', ...], ...}}"
         ) from error
     lists = found.values() if isinstance(found, dict) else [None]
     if not all(
@@ -106,7 +106,7 @@ def scene_names(folder: Path) -> list[str]:
         return [row["name"] for row in rows_of(folder / "scene.json")]
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{folder / 'scene.json'}: a row has no name; 'sparsevit3d data check' lists what is "
+            f"{folder / 'scene.json'}: a row has no name. 'sparsevit3d data check' lists what is "
             "wrong"
         ) from error
 
@@ -118,7 +118,7 @@ def scenes_of_split(root: Path, version: str, split: str) -> set[str]:
     """
     splits = read_splits(root / version)
     if split not in splits:
-        raise InputError(f"{root}: no split {split!r}; there are {', '.join(sorted(splits))}")
+        raise InputError(f"{root}: no split {split!r}. There are {', '.join(sorted(splits))}")
     present = set(scene_names(root / version)) & set(splits[split])
     if not present:
         raise InputError(f"{root}: split {split!r} has no scene in {version}")

@@ -153,7 +153,7 @@ def statistics(
         (count,) = tables.database.execute("SELECT COUNT(*) FROM sample").fetchone()
         if not count:
             raise InputError(
-                f"{folder / 'sample.json'}: has no keyframe; 'sparsevit3d data check' lists what "
+                f"{folder / 'sample.json'}: has no keyframe. 'sparsevit3d data check' lists what "
                 "is wrong"
             )
         try:

@@ -65,8 +65,8 @@ class ConfiguredSparseSwin(SparseSwin):
             value = arguments.pop(name)
             if (tuple(value) if isinstance(value, list) else value) not in _FOREIGN[name]:
                 raise ValueError(
-                    f"SparseSwin: {name}={value!r} is not to be had; leave it out, or say "
-                    f"{_FOREIGN[name][0]!r}"
+                    f"SparseSwin does not support {name}={value!r}. Leave it out, or set it to "
+                    f"{_FOREIGN[name][0]!r}."
                 )
         for name in _WITHOUT_EFFECT:
             arguments.pop(name, None)
@@ -74,15 +74,15 @@ class ConfiguredSparseSwin(SparseSwin):
         expected = (arguments.get("patch_size", 4), 2, 2, 2)
         if strides != expected[: len(strides)]:
             raise ValueError(
-                f"SparseSwin: strides={strides!r} is not to be had; leave it out, or say "
-                f"{expected!r}"
+                f"SparseSwin does not support strides={strides!r}. Leave it out, or set it to "
+                f"{expected!r}."
             )
         if init_cfg is not None and (
             set(init_cfg) != {"type", "checkpoint"} or init_cfg["type"] != "Pretrained"
         ):
             raise ValueError(
-                f"SparseSwin: init_cfg={dict(init_cfg)!r}; it is None or dict(type='Pretrained', "
-                "checkpoint=FILE)"
+                f"SparseSwin does not support init_cfg={dict(init_cfg)!r}. Leave it out, or say "
+                "dict(type='Pretrained', checkpoint=FILE)."
             )
         super().__init__(**arguments)
         self.init_cfg = init_cfg
@@ -102,6 +102,6 @@ def backbone_of(model: Any) -> SparseSwin:
     model = model.module if is_model_wrapper(model) else model
     if not isinstance(model.backbone, SparseSwin):
         raise TypeError(
-            f"this detector's backbone is {type(model.backbone).__name__}; plans need a SparseSwin"
+            f"this detector's backbone is {type(model.backbone).__name__}. Plans need a SparseSwin"
         )
     return model.backbone

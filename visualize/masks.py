@@ -51,7 +51,7 @@ def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
     windows as well.
     """
     if not traces:
-        raise InputError("the trace is empty; run the network within record_windows(net)")
+        raise InputError("the trace is empty. Run the network within record_windows(net)")
     stages: dict[int, list[BlockTrace]] = {}
     for trace in sorted(traces, key=lambda trace: trace.stage):
         stages.setdefault(trace.stage, []).append(trace)
@@ -65,7 +65,7 @@ def stage_block(traces: Sequence[BlockTrace], stage: int) -> BlockTrace:
     """Return the block of :func:`stage_blocks` that belongs to ``stage``."""
     blocks = {trace.stage: trace for trace in stage_blocks(traces)}
     if stage not in blocks:
-        raise InputError(f"there is no stage {stage}; there are {', '.join(map(str, blocks))}")
+        raise InputError(f"there is no stage {stage}. There are {', '.join(map(str, blocks))}")
     return blocks[stage]
 
 
@@ -194,7 +194,7 @@ def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str)
     """
     if trace.scores is None:
         raise InputError(
-            f"stage {trace.stage} prunes nothing, so it scored no window; choose a plan that "
+            f"stage {trace.stage} prunes nothing, so it scored no window. Choose a plan that "
             "prunes it"
         )
     scale = Normalize(float(trace.scores.min()), float(trace.scores.max()))

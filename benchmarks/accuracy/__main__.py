@@ -65,7 +65,7 @@ def main() -> None:
     with sole_owner(
         workspace.folder,
         lambda: console.print(
-            f"Another study is at work in {workspace.folder}; waiting for it to end."
+            f"Another study is at work in {workspace.folder}. Waiting for it to end."
         ),
     ):
         check_settings(workspace)

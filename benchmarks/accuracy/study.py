@@ -104,7 +104,7 @@ class Study:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{path}: not a study ({type(error).__name__}: {error}); see "
+                f"{path}: not a study ({type(error).__name__}: {error}). See "
                 "benchmarks/accuracy/study.toml"
             ) from error
         folders = [arm.folder for arm in study.arms()]
@@ -118,7 +118,7 @@ class Study:
         for base in study.bases.values():
             if not base.exists():
                 raise InputError(
-                    f"{path}: base {base}: no such file; without its line that base is trained"
+                    f"{path}: base {base}: no such file. Without its line that base is trained"
                 )
         for group in study.groups:
             if group.ratios not in {None, *(arm.name for arm in study.arms())}:
@@ -194,7 +194,7 @@ def _check(arm: Arm, study: Study, path: Path) -> None:
     for part in fields(arm):
         if part.name in known and getattr(arm, part.name) not in known[part.name]:
             raise InputError(
-                f"{path}: arm {arm.name!r}: {part.name} {getattr(arm, part.name)!r}; there are "
+                f"{path}: arm {arm.name!r}: {part.name} {getattr(arm, part.name)!r}. There are "
                 f"{', '.join(sorted(map(str, known[part.name])))}"
             )
 

@@ -125,7 +125,7 @@ def load(folder: Path) -> Results:
         results.setdefault(document["arm"], {})[document["seed"]] = document
     if not results:
         raise InputError(
-            f"{folder}: no results; make them with 'python -m benchmarks.accuracy --out {folder}'"
+            f"{folder}: no results. Make them with 'python -m benchmarks.accuracy --out {folder}'"
         )
     return results
 

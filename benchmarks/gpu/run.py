@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit(
-            "this benchmark is for a GPU, and torch sees none; on a CPU: sparsevit3d benchmark"
+            "this benchmark is for a GPU, and torch sees none. On a CPU: sparsevit3d benchmark"
         )
     try:
         import timm

@@ -34,7 +34,7 @@ def duplicates(tables: Tables) -> Iterator[Problem]:
                 table,
                 token,
                 f"{count} rows have it",
-                "keep one of them; give the others new tokens",
+                "keep one of them. Give the others new tokens",
             )
     for name, count in tables.database.execute(
         "SELECT name, COUNT(*) FROM scene GROUP BY name HAVING COUNT(*) > 1"

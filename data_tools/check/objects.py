@@ -190,7 +190,7 @@ def splits(tables: Tables) -> Iterator[Problem]:
     try:
         own = own_splits(tables.folder)
     except InputError as error:
-        what, _, remedy = str(error).rpartition("; ")
+        what, _, remedy = str(error).rpartition(". ")
         yield Problem(
             "unreadable splits",
             "splits",

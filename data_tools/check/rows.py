@@ -42,7 +42,7 @@ def load_tables(
             store(database, table, _clean(rows_of(path), table, fields, add, rows))
         except InputError as error:
             database.execute("ROLLBACK")
-            what, _, remedy = str(error).removeprefix(f"{path}: ").rpartition("; ")
+            what, _, remedy = str(error).removeprefix(f"{path}: ").rpartition(". ")
             add(Problem("unreadable table", table, path.name, what, remedy))
             whole = False
         if whole and not rows[table] and table not in MAY_BE_EMPTY:

@@ -95,7 +95,7 @@ def run_demo(out: Path, size: Size | None, real: Path | None, real_split: str) -
         scenes_of_split(real, "v1.0-mini", real_split)
     out.mkdir(parents=True, exist_ok=True)
     with sole_owner(
-        out, lambda: console.print(f"Another demo is at work in {out}; waiting for it to end.")
+        out, lambda: console.print(f"Another demo is at work in {out}. Waiting for it to end.")
     ):
         clock = Clock(out / "seconds.json")
         if size is None:
@@ -119,7 +119,7 @@ def _show_zoo(out: Path, clock: Clock, real: Path | None, real_split: str) -> No
     )
     console.print(
         "So few streets say little. On the 200 scenes of the accuracy study these models have "
-        f"{'; '.join(parts)}: docs/first-study.md."
+        f"{' and '.join(parts)}: docs/first-study.md."
     )
     if real is not None:
         with clock.step("6 pictures of real frames"), working("drawing"):
@@ -273,7 +273,7 @@ def _report(
         row(name, dense, sparse, "{:.3f}", f"{sparse - dense:+.3f}")
     console.print(table)
     console.print(
-        "Both trained as long, by the same schedules; mAP and NDS are of synthetic streets."
+        "Both trained as long, by the same schedules. MAP and NDS are of synthetic streets."
     )
     for each in benchmark_tables(timing):
         console.print(each)

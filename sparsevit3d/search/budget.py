@@ -81,7 +81,7 @@ class Budget:
             # "not <=" also refuses a limit of NaN, which no plan meets.
             if not self.cost(plan, limit) <= limit.most:
                 raise InputError(
-                    f"no plan meets a budget of {limit.most:.4g} {limit.unit}; the cheapest, "
+                    f"no plan meets a budget of {limit.most:.4g} {limit.unit}. The cheapest, "
                     f"{plan}, costs {self.cost(plan, limit):.4g}"
                 )
         for plan in plans:

@@ -193,8 +193,8 @@ def _table(net: SparseSwin, machine: Machine, work_dir: Path, progress: Progress
     """
     if not machine.device.startswith("cpu"):
         raise InputError(
-            f"latency on {machine.device} cannot be predicted: a GPU replays a pass as a whole; "
-            "have it measured"
+            f"latency on {machine.device} cannot be predicted, because a GPU replays a pass as a "
+            "whole. Say --latency measured."
         )
     path = work_dir / TABLE
     found = MeasuredTable.load(path)

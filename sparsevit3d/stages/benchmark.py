@@ -149,7 +149,7 @@ def benchmark(
     kinds = [_dtype(name) for name in dtypes]
     plans = [plan for plan in plans or default_plans(net, size) if not plan.is_dense]
     if not plans:
-        raise InputError("no plan to time but the dense one; name one with --plan")
+        raise InputError("no plan to time but the dense one. Name one with --plan")
     for plan in plans:
         plan.check(net.depths)
     nets = {kind: copy.deepcopy(net).to(kind).eval() for kind in kinds}

@@ -43,20 +43,20 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
     """
     if not path.is_file():
         raise InputError(
-            f"{path}: no such config; there are "
+            f"{path}: no such config. There are "
             f"{', '.join(sorted(map(str, Path('configs').glob('*.py'))))}"
         )
     register_all_modules(init_default_scope=True)  # so that the names in configs mean something
     config = Config.fromfile(path)
     if "image_size" not in config:
         raise InputError(
-            f"{path}: sets no image_size, so it is not a nuScenes experiment; its docstring says "
+            f"{path}: sets no image_size, so it is not a nuScenes experiment. Its docstring says "
             "how to run it"
         )
     stages = tree_of(config).pop("stages", {})
     if stage is not None and stage not in stages:
         raise InputError(
-            f"{path}: has no stage {stage!r}; its stages are "
+            f"{path}: has no stage {stage!r}. Its stages are "
             f"train{''.join(f', {name}' for name in stages)}"
         )
     if stage is not None:
@@ -150,7 +150,7 @@ def load_config(
     root = Path(data or config.data_root)
     if not root.is_dir():
         raise InputError(
-            f"{root}: no such dataset; make one with 'sparsevit3d data synth', or say --data ROOT"
+            f"{root}: no such dataset. Make one with 'sparsevit3d data synth', or say --data ROOT"
         )
     config.data_root = str(root)
     for part in dicts_in(tree_of(config)):
@@ -160,8 +160,8 @@ def load_config(
             part["ann_file"] = str((infos or root).absolute() / Path(part["ann_file"]).name)
             if not part["ann_file"].endswith(".json"):
                 raise InputError(
-                    f"{part['ann_file']}: info files are read as JSON alone, for to read a "
-                    "pickle is to run it; if you trust its maker: "
+                    f"{part['ann_file']}: is no JSON. Pickles can run code, so they are not "
+                    "read. If you trust its maker: "
                     "sparsevit3d data infos ROOT --split SPLIT --from FILE --trust-pickle"
                 )
     return config
@@ -196,6 +196,6 @@ def info_file(part: ConfigDict) -> Path:
     if not path.is_file():
         split = path.stem.removeprefix("nuscenes_infos_")
         raise InputError(
-            f"{path}: no info file of split {split!r}; make it with 'sparsevit3d data infos'"
+            f"{path}: no info file of split {split!r}. Make it with 'sparsevit3d data infos'"
         )
     return path

@@ -182,7 +182,7 @@ class WholeCheckpointHook(Hook):
     def before_train(self, runner: Any) -> None:
         if runner.iter == 0 and list_checkpoints(Path(runner.work_dir)):
             raise InputError(
-                f"{runner.work_dir}: holds checkpoints of another run; resume that one, or use "
+                f"{runner.work_dir}: holds checkpoints of another run. Resume that one, or use "
                 "another work dir"
             )
 

@@ -134,7 +134,7 @@ class Truth:
         self.classes = [name for name in self.config.class_names if name in classes]
         if not self.tokens:
             raise InputError(
-                f"{nusc.dataroot}: no keyframes to score; the tables have none of the scenes "
+                f"{nusc.dataroot}: no keyframes to score. The tables have none of the scenes "
                 "asked for"
             )
         known = {row["token"] for row in nusc.sample}
@@ -237,13 +237,13 @@ def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score
     if missing:
         raise InputError(
             f"{results}: {len(missing)} of {len(tokens)} keyframes are missing, the first "
-            f"{missing[0]}; every keyframe of the "
+            f"{missing[0]}. Every keyframe of the "
             "split needs an entry, [] if nothing was found there"
         )
     for token in tokens:
         if len(boxes[token]) > most:
             raise InputError(
-                f"{results}: {len(boxes[token])} boxes in keyframe {token}; at most {most} may be"
+                f"{results}: {len(boxes[token])} boxes in keyframe {token}. At most {most} may be"
             )
     if fault := _fault(boxes, tokens):
         raise InputError(f"{results}: {fault}")

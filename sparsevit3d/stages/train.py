@@ -109,7 +109,7 @@ def _run(
                 sole_owner(
                     work_dir,
                     lambda: print(
-                        f"{work_dir}: another process is at work here; waiting", flush=True
+                        f"{work_dir}: another process is at work here. Waiting for it.", flush=True
                     ),
                 )
             )

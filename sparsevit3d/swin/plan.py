@@ -76,7 +76,7 @@ class SparsityPlan:
         )
         if not checked:
             raise PlanError(
-                "a plan needs at least one stage; write stages parted by '|', such as "
+                "a plan needs at least one stage. Write stages parted by '|', such as "
                 "0.3|0|0.1,0.2,0.2|0"
             )
         object.__setattr__(self, "ratios", checked)
@@ -127,12 +127,12 @@ class SparsityPlan:
         expected = pairs_per_stage(depths)
         if len(self.ratios) != len(expected):
             raise PlanError(
-                f"plan {self} has {len(self.ratios)} stages; the network has {len(expected)}"
+                f"plan {self} has {len(self.ratios)} stages. The network has {len(expected)}"
             )
         for stage, (ratios, pairs) in enumerate(zip(self.ratios, expected, strict=True)):
             if len(ratios) != pairs:
                 raise PlanError(
-                    f"plan {self}: stage {stage} has {len(ratios)} pairs; the network has "
+                    f"plan {self}: stage {stage} has {len(ratios)} pairs. The network has "
                     f"{pairs} there"
                 )
 
@@ -158,7 +158,7 @@ def agreed_plan(carried: SparsityPlan | None, wanted: SparsityPlan | None) -> Sp
     """
     if None not in (carried, wanted) and carried != wanted:
         raise PlanError(
-            f"the weights were made under plan {carried}, but {wanted} is wanted; leave one of "
+            f"the weights were made under plan {carried}, but {wanted} is wanted. Leave one of "
             "them out"
         )
     return carried or wanted
@@ -194,7 +194,7 @@ def _checked_stage(stage: int, ratios: list[float], may_fall: bool) -> tuple[flo
         if ratios[pair] < ratios[pair - 1] and not may_fall:
             raise PlanError(
                 f"stage {stage}, pair {pair}: ratio {ratios[pair]} falls below "
-                f"{ratios[pair - 1]}; within a stage ratios "
+                f"{ratios[pair - 1]}. Within a stage ratios "
                 f"never decrease, unless the plan begins with '{FALLING}'"
             )
     return tuple(ratios)

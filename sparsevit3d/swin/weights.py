@@ -125,7 +125,7 @@ class LoadedWeights:
         ):
             if names:
                 more = " ..." if len(names) > 3 else ""
-                text += f"; {len(names)} {what}: {', '.join(names[:3])}{more}"
+                text += f". {len(names)} {what}: {', '.join(names[:3])}{more}"
         return text
 
 
@@ -257,7 +257,7 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> tuple[str, d
 def _read_file(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     if not Path(path).is_file():
         raise WeightsError(
-            f"{path}: no such file (weights are read from local files; download them first)"
+            f"{path}: no such file. Weights are read from local files, so download them first."
         )
     try:
         content = (
@@ -292,12 +292,12 @@ def _recognise(where: str, state: Mapping[str, Tensor]) -> tuple[Layout, str]:
     if not found:
         known = ", ".join(layout.library for layout in LAYOUTS)
         raise WeightsError(
-            f"{where}: no Swin in a layout known here ({known}); its tensors are "
+            f"{where}: no Swin in a layout known here ({known}). Its tensors are "
             f"{', '.join(list(state)[:4])} ..."
         )
     if len(found) > 1:
         raise WeightsError(
-            f"{where}: holds {len(found)} Swins ({', '.join(sorted(found))}); give the state "
+            f"{where}: holds {len(found)} Swins ({', '.join(sorted(found))}). Give the state "
             "dict of one"
         )
     ((prefix, layout),) = found.items()

@@ -247,7 +247,7 @@ def test_results_become_tables_and_pictures(tmp_path):
     assert {path.name for path in tmp_path.glob("new/pictures/*.png")} == {
         f"accuracy{part}.png" for part in ("", "_differences", "_failures", "_ratios")
     }
-    with pytest.raises(InputError, match="no results; make them with"):
+    with pytest.raises(InputError, match="no results. Make them with"):
         summarise(tmp_path / "empty", Study.load(STUDY), None)
 
 
@@ -257,9 +257,9 @@ def test_results_become_tables_and_pictures(tmp_path):
         (
             'plan = "uniform"',
             'plan = "unifrom"',
-            "arm 'uniform plan': plan 'unifrom'; there are .*uniform",
+            "arm 'uniform plan': plan 'unifrom'. There are .*uniform",
         ),
-        ("budget = 80", "budget = 81", "budget '81'; there are 42, 56, 58, 80"),
+        ("budget = 80", "budget = 81", "budget '81'. There are 42, 56, 58, 80"),
         ('against = ["dense"]', 'against = ["danse"]', "is compared with 'danse', which is no arm"),
         (
             'ratios = "SparseViT"',
@@ -274,7 +274,7 @@ def test_results_become_tables_and_pictures(tmp_path):
         (
             "[search]",
             '[bases]\n3 = "3.safetensors"\n[search]',
-            "3.safetensors: no such file; without its line that base is trained",
+            "3.safetensors: no such file. Without its line that base is trained",
         ),
         ("share = 0.58", "share = 0.58\n[budgets.56]", "not a study"),
         ("keyframes = 2", "keyframe = 2", "not a study .*keyframe"),

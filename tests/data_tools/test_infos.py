@@ -389,7 +389,7 @@ def test_a_full_disk_or_a_read_only_folder_leaves_the_old_file(synthetic, tmp_pa
 @pytest.mark.parametrize(
     ("table", "change", "words"),
     [
-        ("ego_pose", lambda rows: rows[1:], r"ego_pose\.json: has no row '.*'; |has no row"),
+        ("ego_pose", lambda rows: rows[1:], r"ego_pose\.json: has no row '.*'|has no row"),
         (
             "sample_data",
             lambda rows: [row for row in rows if "/CAM_BACK_" not in row["filename"]],
@@ -520,14 +520,14 @@ def test_no_stage_runs_a_pickle(synthetic, tmp_path):
 
 
 def test_a_wrong_version_or_split_is_refused_with_what_there_is(synthetic, tmp_path):
-    with pytest.raises(InputError, match=rf"no tables of version v1\.0-mini; found {VERSION}"):
+    with pytest.raises(InputError, match=rf"no tables of version v1\.0-mini. Found {VERSION}"):
         find_version(synthetic, "v1.0-mini")
     assert find_version(synthetic, None) == VERSION
     assert usual_splits(synthetic, VERSION) == ["train", "search", "val"]
     assert all(
         name.startswith("synthetic-val") for name in scenes_of_split(synthetic, VERSION, "val")
     )
-    with pytest.raises(InputError, match=r"no split 'valid'; there are .*search.*val"):
+    with pytest.raises(InputError, match=r"no split 'valid'. There are .*search.*val"):
         write_infos(synthetic, VERSION, ["valid"], tmp_path)
     with pytest.raises(InputError, match="'mini_val' has no scene"):
         write_infos(synthetic, VERSION, ["val", "mini_val"], tmp_path)

@@ -91,7 +91,7 @@ def test_the_best_ever_seen_is_kept_through_bad_generations():
 @pytest.mark.parametrize("kind", [*ALGORITHMS, UniformSearch])
 def test_an_impossible_budget_names_the_cheapest_cost(kind):
     with pytest.raises(
-        InputError, match=r"budget of 0\.1 kept; the cheapest, 0\.8\|.*, costs 0\.2"
+        InputError, match=r"budget of 0\.1 kept. The cheapest, 0\.8\|.*, costs 0\.2"
     ):
         kind(DEPTHS, within(0.1))
     with pytest.raises(InputError, match="nan"):
@@ -131,7 +131,7 @@ def test_a_limit_whose_cheapest_plan_prunes_least_is_met_by_it():
     budget = Budget(Limit("ms", 1.0, lambda plan: 1.0 if plan.is_dense else 2.0, dense))
     assert run(Evolution(DEPTHS, budget, Settings(4, 2, 2))) == [dense]
     with pytest.raises(
-        InputError, match=r"budget of 0.5 ms; the cheapest, 0\|0\|0,0,0\|0, costs 1"
+        InputError, match=r"budget of 0.5 ms. The cheapest, 0\|0\|0,0,0\|0, costs 1"
     ):
         Budget(Limit("ms", 0.5, lambda plan: 1.0 if plan.is_dense else 2.0, dense)).cheapest(DEPTHS)
 

@@ -140,7 +140,7 @@ def test_a_budget_that_no_plan_meets_leaves_the_folder_free(config, untrained, t
     question = Question(config, untrained)
     with pytest.raises(
         InputError,
-        match=r"no plan meets a budget of 0.05 share of dense MACs; the cheapest, "
+        match=r"no plan meets a budget of 0.05 share of dense MACs. The cheapest, "
         r"0.8\|0.8\|0.8\|0.8, costs 0.2",
     ):
         search_in(tmp_path / "w", question, max_macs=0.05)

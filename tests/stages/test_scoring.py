@@ -103,13 +103,13 @@ def changed(path, new, change):
     [
         (
             lambda d: d["results"].popitem(),
-            r"1 of 4 keyframes are missing, the first \w{32}; every keyframe",
+            r"1 of 4 keyframes are missing, the first \w{32}. Every keyframe",
         ),
         (
             lambda d: next(iter(d["results"].values())).extend(
                 next(iter(d["results"].values())) * 60
             ),
-            r"\d+ boxes in keyframe \w{32}; at most 500",
+            r"\d+ boxes in keyframe \w{32}. At most 500",
         ),
         (
             lambda d: next(iter(d["results"].values()))[3].update(size=[1.0, 0.0, 2.0]),

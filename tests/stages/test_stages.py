@@ -135,7 +135,7 @@ def test_a_config_says_each_stage(synthetic):
     assert base.model == adapting.model
     assert "end" not in adapting.param_scheduler[0]  # so it ends with training
     with pytest.raises(
-        InputError, match="has no stage 'depth'; its stages are train, adapt, finetune"
+        InputError, match="has no stage 'depth'. Its stages are train, adapt, finetune"
     ):
         load_config(CONFIG, synthetic, stage="depth")
 
@@ -155,7 +155,7 @@ def test_what_is_missing_or_damaged_is_named(synthetic, tmp_path):
     with pytest.raises(InputError, match=r"mask_rcnn\.py: sets no image_size.*docstring"):
         load_config(CONFIG.with_name("coco") / "mask_rcnn.py", synthetic)
     with pytest.raises(
-        InputError, match=r"nuscenes_infos_train\.json: no info file of split 'train'; make it with"
+        InputError, match=r"nuscenes_infos_train\.json: no info file of split 'train'. Make it with"
     ):
         train(load_config(CONFIG, synthetic, tmp_path), tmp_path / "run")
     with pytest.raises(InputError, match=r"none\.pth: no such checkpoint"):

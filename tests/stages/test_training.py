@@ -199,7 +199,7 @@ def test_mmdets_other_arguments_may_say_only_what_changes_nothing():
     ConfiguredSparseSwin(**SHAPE, patch_size=8, strides=(8, 2, 2))
     with pytest.raises(
         ValueError,
-        match=r"strides=\(4, 2, 2\) is not to be had; leave it out, or say \(8, 2, 2, 2\)",
+        match=r"strides=\(4, 2, 2\). Leave it out, or set it to \(8, 2, 2, 2\)",
     ):
         ConfiguredSparseSwin(**SHAPE, patch_size=8, strides=(4, 2, 2))
     with pytest.raises(TypeError, match="depth"):
@@ -383,7 +383,7 @@ def test_a_new_run_does_not_mix_with_the_checkpoints_of_another(tmp_path):
     make_runner(Model(), tmp_path / "run").train()
     checkpoint = Path(find_latest_checkpoint(tmp_path / "run"))
     before = checkpoint.read_bytes()
-    with pytest.raises(InputError, match="holds checkpoints of another run; resume"):
+    with pytest.raises(InputError, match="holds checkpoints of another run. Resume"):
         make_runner(Model(), tmp_path / "run").train()
     assert checkpoint.read_bytes() == before
     resumed = make_runner(Model(), tmp_path / "run", resume=True)

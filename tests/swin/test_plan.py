@@ -93,8 +93,8 @@ def test_bad_text_is_refused_by_stage_pair_and_rule(text, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0|0|0,0,0", "3 stages; the network has 4"),
-        ("0|0|0,0|0", "stage 2 has 2 pairs; the network has 3"),
+        ("0|0|0,0,0", "3 stages. The network has 4"),
+        ("0|0|0,0|0", "stage 2 has 2 pairs. The network has 3"),
     ],
 )
 def test_a_plan_of_another_network_is_refused(text, words):

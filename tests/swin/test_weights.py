@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_plan_is_refused():
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        ("0.5|0", "has 2 stages; the network has 3"),
+        ("0.5|0", "has 2 stages. The network has 3"),
         ("abc", "'abc' is not a number"),
         ("", "not a number"),
     ],
