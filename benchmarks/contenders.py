@@ -124,9 +124,9 @@ class CropRows(BaseTransform):
         results["cam2img"] = results["cam2img"].copy()
         results["cam2img"][1, 2] -= self.first
         if "centers_2d" in results:
-            results["centers_2d"] = results["centers_2d"] - np.float32([0, self.first])
+            results["centers_2d"] = results["centers_2d"] - np.array([0, self.first], np.float32)
         if "gt_bboxes" in results:
-            boxes = results["gt_bboxes"] - np.float32([0, self.first, 0, self.first])
+            boxes = results["gt_bboxes"] - np.array([0, self.first] * 2, np.float32)
             boxes[:, 1::2] = boxes[:, 1::2].clip(0, self.count)
             seen = boxes[:, 3] > boxes[:, 1]
             results["gt_bboxes"] = boxes

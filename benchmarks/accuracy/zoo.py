@@ -42,7 +42,10 @@ def main() -> None:
     )
     parser.add_argument("--work-dir", type=Path, required=True, help="the study's")
     parser.add_argument(
-        "--study", type=Path, default=Path(__file__).parent / "study.toml", help="what was compared"
+        "--study",
+        type=Path,
+        default=Path(__file__).parent / "first_study.toml",
+        help="what was compared",
     )
     parser.add_argument("--out", type=Path, default=ROOT / "zoo")
     arguments = parser.parse_args()
@@ -77,8 +80,9 @@ def models(workspace: Workspace) -> dict[str, tuple[Step, Searched | None]]:
     found: dict[str, tuple[Step, Searched | None]] = {}
     for name, arm in ARMS.items():
         step = finetuned_of(workspace, workspace.study.arm(arm), seed_of(workspace))
-        found[name] = (step, step.plan)
-        if step.plan is not None:
+        search = step.plan if isinstance(step.plan, Searched) else None
+        found[name] = (step, search)
+        if search is not None:
             found["adapted"] = (step.adapted, None)  # shared by every plan
     return found
 

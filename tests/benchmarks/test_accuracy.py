@@ -247,7 +247,7 @@ def test_results_become_tables_and_pictures(tmp_path):
     assert {path.name for path in tmp_path.glob("new/pictures/*.png")} == {
         f"accuracy{part}.png" for part in ("", "_differences", "_failures", "_ratios")
     }
-    with pytest.raises(InputError, match="no results. Make them with"):
+    with pytest.raises(InputError, match=r"no results\. Make them with"):
         summarise(tmp_path / "empty", Study.load(STUDY), None)
 
 

@@ -135,7 +135,7 @@ def test_a_config_says_each_stage(synthetic):
     assert base.model == adapting.model
     assert "end" not in adapting.param_scheduler[0]  # so it ends with training
     with pytest.raises(
-        InputError, match="has no stage 'depth'. Its stages are train, adapt, finetune"
+        InputError, match=r"has no stage 'depth'\. Its stages are train, adapt, finetune"
     ):
         load_config(CONFIG, synthetic, stage="depth")
 

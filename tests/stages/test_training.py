@@ -383,7 +383,7 @@ def test_a_new_run_does_not_mix_with_the_checkpoints_of_another(tmp_path):
     make_runner(Model(), tmp_path / "run").train()
     checkpoint = Path(find_latest_checkpoint(tmp_path / "run"))
     before = checkpoint.read_bytes()
-    with pytest.raises(InputError, match="holds checkpoints of another run. Resume"):
+    with pytest.raises(InputError, match=r"holds checkpoints of another run\. Resume"):
         make_runner(Model(), tmp_path / "run").train()
     assert checkpoint.read_bytes() == before
     resumed = make_runner(Model(), tmp_path / "run", resume=True)

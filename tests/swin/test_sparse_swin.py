@@ -140,7 +140,7 @@ def test_the_plan_travels_in_the_state_dict(tmp_path):
     other = SparseSwin(**SHAPE)
     other.load_state_dict(torch.load(tmp_path / "weights.pth", weights_only=True))
     assert other.plan == PLAN
-    with pytest.raises(PlanError, match="has 4 stages. The network has 3"):
+    with pytest.raises(PlanError, match=r"has 4 stages\. The network has 3"):
         SparseSwin(
             embed_dims=16, depths=(2, 2, 2), num_heads=(1, 1, 1), out_indices=(2,)
         ).set_extra_state(net.get_extra_state())

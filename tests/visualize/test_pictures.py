@@ -265,7 +265,7 @@ def test_what_cannot_be_drawn_is_refused_in_plain_words(tmp_path):
         save_masks(replace(one, trace=[]), tmp_path, "made")
     with pytest.raises(InputError, match="stage 0 prunes nothing"):
         importance_sheet(one.views, one.trace[0], "made")
-    with pytest.raises(InputError, match="no stage 5. There are 0, 1"):
+    with pytest.raises(InputError, match=r"no stage 5\. There are 0, 1"):
         stage_block(one.trace, 5)
 
 
