@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from sparsevit3d.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -50,6 +53,28 @@ def test_links_between_pages_lead_somewhere(site):
             assert not file or (site / file).exists(), f"{name}: {target}"
             if place and (file or name) in texts:
                 assert f'id="{place}"' in texts[file or name], f"{name}: {target}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OUTSIDE], ids=lambda path: path.name)
+def test_python_on_pages_is_python(page):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        compile(code, page.name, "exec")
+
+
+def test_the_backbone_of_the_readme_and_the_tutorial_run(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    for source in (code, (ROOT / "examples/prune_a_swin.py").read_text()):
+        ran = subprocess.run(
+            [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_every_verb_that_the_pages_name_exists():
+    verbs = set(typer.main.get_command(app).commands)
+    for page in [*PAGES, *OUTSIDE]:
+        for name in re.findall(r"^sparsevit3d (\w+)", page.read_text(), flags=re.MULTILINE):
+            assert name in verbs, f"{page.name}: sparsevit3d {name}"
 
 
 def sentences(text):

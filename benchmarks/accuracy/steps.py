@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle
+from os.path import relpath
 from pathlib import Path
 
 from mmengine.config import Config
@@ -147,9 +148,10 @@ def _suffix(changes: Changes, hooks: tuple[str, ...] = ()) -> str:
 
 def note(workspace: Workspace, step: Step, checkpoint: Path) -> None:
     """Write a stage's product: where its checkpoint is."""
+    product = workspace.folder / step.product
     write_json(
-        workspace.folder / step.product,
-        {"checkpoint": checkpoint.name, "sha256": fingerprint(checkpoint)},
+        product,
+        {"checkpoint": relpath(checkpoint, product.parent), "sha256": fingerprint(checkpoint)},
     )
 
 
@@ -160,7 +162,10 @@ def checkpoint_of(workspace: Workspace, step: Step) -> Path:
 
 @dataclass(frozen=True)
 class Adapted(Step):
-    """The base after the stage of adaptation: under random plans, or dense for as long."""
+    """The base after the stage of adaptation: under random plans, or dense for as long.
+
+    If the study has no pass of adaptation, this is the base.
+    """
 
     seed: int
     size: Size
@@ -207,7 +212,9 @@ class Adapted(Step):
         folder = workspace.folder / self.product.parent
         start = checkpoint_of(workspace, self.needs[0])
         config = self.config(workspace, "adapt")
-        if self.kind == RANDOM_PLANS:
+        if not workspace.study.epochs["adapt"]:
+            note(workspace, self, start)
+        elif self.kind == RANDOM_PLANS:
             note(workspace, self, adapt(config, folder, start))
         else:
             note(

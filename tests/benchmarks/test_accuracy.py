@@ -338,6 +338,17 @@ def test_an_arm_may_name_its_plan_and_see_a_part_of_the_rows(synthetic, tmp_path
     assert crop.product != finetuned_of(workspace, workspace.study.arm("dense"), 0).adapted.product
 
 
+def test_without_a_pass_of_adaptation_an_arm_goes_on_from_the_base(synthetic, tmp_path):
+    (tmp_path / "data").symlink_to(synthetic)
+    workspace = Workspace(Study.load(NOW), tmp_path)
+    adapted = finetuned_of(workspace, workspace.study.arm("ours"), 0).adapted
+    for step in (*adapted.needs, adapted):
+        (workspace.folder / step.product.parent).mkdir(parents=True)
+        step.run(workspace)
+    base = checkpoint_of(workspace, adapted.needs[0])
+    assert checkpoint_of(workspace, adapted).samefile(base)
+
+
 def test_a_plan_that_breaks_a_rule_is_refused_with_the_arms_name(tmp_path):
     path = tmp_path / "study.toml"
     text = NOW.read_text().replace("../../", f"{ROOT}/")
