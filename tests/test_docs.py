@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +71,24 @@ def test_the_backbone_of_the_readme_and_the_tutorial_run(tmp_path):
         assert ran.returncode == 0, ran.stderr
 
 
-def test_every_verb_that_the_pages_name_exists():
-    verbs = set(typer.main.get_command(app).commands)
-    for page in [*PAGES, *OUTSIDE]:
-        for name in re.findall(r"^sparsevit3d (\w+)", page.read_text(), flags=re.MULTILINE):
-            assert name in verbs, f"{page.name}: sparsevit3d {name}"
+def commands(text):
+    """The words of each command of ours in a page's blocks of code, comments left out."""
+    for block in re.findall(r"```\n(.*?)```", text, flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("sparsevit3d "):
+                yield shlex.split(line, comments=True)[1:]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OUTSIDE], ids=lambda path: path.name)
+def test_commands_on_pages_name_verbs_and_options_that_exist(page):
+    for words in commands(page.read_text()):
+        command = typer.main.get_command(app)
+        while hasattr(command, "commands"):
+            name = words.pop(0) if words[0] in command.commands else "run"  # of search
+            command = command.commands[name]
+        known = {option for one in command.params if not one.hidden for option in one.opts}
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert given <= known | {"--help"}, f"{page.name}: {' '.join(words)}"
 
 
 def sentences(text):
