@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -186,3 +187,17 @@ def test_a_header_that_the_compiler_refuses_is_said_once_and_done_without(tmp_pa
         assert Path(f"{source}.o").stat().st_size > 0
     assert said.count("cannot use a precompiled header") == 1
     assert "no headers here" in said
+
+
+def test_an_installed_package_holds_every_module(tmp_path):
+    source = tmp_path / "source"
+    for name in ("sparsevit3d", "data_tools", "visualize"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    wanted = {str(path.relative_to(source)) for path in source.glob("*/**/*.py")}
+    build = ("-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "--quiet")
+    subprocess.run([sys.executable, *build, "--wheel-dir", tmp_path], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {name for name in ZipFile(wheel).namelist() if ".dist-info" not in name}
+    assert files == wanted | {"sparsevit3d/py.typed", "visualize/report.html"}
