@@ -26,13 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.registry import DATASETS
 from torch.utils.data import ConcatDataset
 
 from benchmarks import pixels
 from benchmarks.heads import TOWERS, converted
+from sparsevit3d.detector.rays import CHANNELS
 from sparsevit3d.files import write_json
+from sparsevit3d.stages.checkpoints import read_state
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.runner import join_processes
@@ -56,6 +58,7 @@ SCHEDULES = ([WARM_UP | {"end": 150}, COSINE | {"end": 3}], [WARM_UP | {"end": 2
 SELDOM = 0.2  # of the images show a class
 DEPTH = 2  # the place of depth among the code weights
 DEPTH_WEIGHT = 1.0
+COLOURS = "backbone.patch_embed.projection.weight"
 
 
 def main() -> None:
@@ -70,6 +73,8 @@ def main() -> None:
     torch.set_num_threads(1)
     weights = learn_boxes(options) if options.what == "boxes" else learn_pixels(options)
     config = load_config(CONFIG, options.roots[0])
+    if options.what == "boxes":
+        of_colours(config)
     score = evaluate(config, weights, "val", options.work_dir / f"eval_{options.what}", None)
     if is_main_process():
         write_json(options.work_dir / f"{options.what}.json", score)
@@ -92,7 +97,7 @@ def learn_pixels(options: Any) -> Path:
         with progress_bar("pixels") as update:
             for root in options.roots:
                 pixels.render_truth(root, (512, 192), classes, update)
-    torch.distributed.barrier()
+    barrier()
     weights = options.work_dir / "second" / f"epoch_{PASSES[1]:04d}.pth"
     for number, (rate, schedule) in enumerate(zip(RATES, SCHEDULES, strict=True)):
         parts = [balanced(root, 1, schedule) for root in options.roots]
@@ -102,11 +107,29 @@ def learn_pixels(options: Any) -> Path:
         config.optim_wrapper.optimizer.lr = rate
         config.model.bbox_head.type = "PixelHead"
         weights = train(config, options.work_dir / f"pixels_{number}", weights)
-    return weights
+    return with_rays(weights, options.work_dir / "base.pth")
+
+
+def of_colours(config: Any) -> None:
+    """Let a detector look at colours alone. Only what goes on from the base learns rays."""
+    config.model.data_preprocessor.type = "mmdet3d.Det3DDataPreprocessor"
+    config.model.backbone.in_channels = 3
+
+
+def with_rays(weights: Path, path: Path) -> Path:
+    """Let a network of colours take rays as well. They change nothing until they are learnt."""
+    state = read_state(weights)
+    old = state[COLOURS]
+    state[COLOURS] = torch.cat([old, old.new_zeros(len(old), CHANNELS, *old.shape[2:])], 1)
+    if is_main_process():
+        torch.save({"state_dict": state}, path)
+    barrier()
+    return path
 
 
 def longer(root: Path, passes: int, schedule: list[dict[str, Any]]) -> Any:
     config = load_config(CONFIG, root)
+    of_colours(config)
     config.train_cfg.max_epochs = passes
     config.param_scheduler = schedule
     config.model.train_cfg.code_weight[DEPTH] = DEPTH_WEIGHT

@@ -10,6 +10,8 @@
 Data and schedule are those of fcos3d_small_512x192.py. What differs:
 
 - A learned map of objects chooses the windows. The paper's L2 norm is importance="l2".
+- Each pixel comes with its direction, because a pruned network does not see the street around an
+  object (sparsevit3d/detector/rays.py).
 - The windows of a keyframe's six cameras compete. budget="image" keeps as many of each.
 - The head has group norm in its towers alone, because its statistics need the whole map. So boxes
   are predicted only where a class is found.
@@ -23,7 +25,8 @@ _base_ = "fcos3d_small_512x192.py"
 model = dict(
     carry=True,
     learns="all",  # "density": the map of objects alone
-    backbone=dict(importance="density", budget="batch"),
+    data_preprocessor=dict(type="RayPreprocessor"),
+    backbone=dict(importance="density", budget="batch", in_channels=5),
     bbox_head=dict(type="TowerNormHead"),
     test_cfg=dict(score_thr=0.05),
 )

@@ -13,7 +13,8 @@ from mmdet3d.models.detectors import FCOSMono3D
 from mmdet3d.registry import MODELS
 from torch import Tensor
 
-import sparsevit3d.backbone  # noqa: F401  registers SparseSwin
+import sparsevit3d.backbone  # registers SparseSwin
+import sparsevit3d.detector.rays  # noqa: F401  registers RayPreprocessor
 from sparsevit3d.detector.carried import Part, carried_head, carried_neck, head_where, loss_where
 from sparsevit3d.detector.decode import check_suppression, decode
 from sparsevit3d.detector.deform import use_any_memory_format

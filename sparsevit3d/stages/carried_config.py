@@ -40,6 +40,7 @@ KNOWN = frozenset(
         "PGDBBoxCoder",
         "PGDHead",
         "Pack3DDetInputs",
+        "RayPreprocessor",
         "SmoothL1Loss",
         "SparseFCOS3D",
         "SparseSwin",

@@ -352,7 +352,7 @@ def test_without_a_pass_of_adaptation_an_arm_goes_on_from_the_base(synthetic, tm
 def test_a_plan_that_breaks_a_rule_is_refused_with_the_arms_name(tmp_path):
     path = tmp_path / "study.toml"
     text = NOW.read_text().replace("../../", f"{ROOT}/")
-    path.write_text(text.replace('"0.8|0.8|0.6|0.4"', '"0.8|0.8|0.6|1.4"', 1))
+    path.write_text(text.replace('"0.7|0.8|0.5|0.3"', '"0.7|0.8|0.5|1.4"', 1))
     with pytest.raises(InputError, match=r"arm 'ours': .*1\.4"):
         Study.load(path)
 
