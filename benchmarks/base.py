@@ -56,8 +56,6 @@ PASSES = (4, 4)  # of "boxes", over the first root, over the second one
 RATES = (6e-4, 4.5e-4)
 SCHEDULES = ([WARM_UP | {"end": 150}, COSINE | {"end": 3}], [WARM_UP | {"end": 20}, COSINE])
 SELDOM = 0.2  # of the images show a class
-DEPTH = 2  # the place of depth among the code weights
-DEPTH_WEIGHT = 1.0
 COLOURS = "backbone.patch_embed.projection.weight"
 
 
@@ -86,8 +84,11 @@ def learn_boxes(options: Any) -> Path:
     old = load_config(ROOT / "configs/fcos3d_small_512x192.py", streets)
     weights = converted(old, options.weights, TOWERS, options.work_dir)
     first, second = PASSES
-    weights = train(longer(streets, first, [WARM_UP]), options.work_dir / "first", weights)
-    return train(balanced(more, second, [COSINE]), options.work_dir / "second", weights)
+    configs = longer(streets, first, [WARM_UP]), balanced(more, second, [COSINE])
+    for config, name in zip(configs, ("first", "second"), strict=True):
+        config.model.bbox_head.depth_unit = None
+        weights = train(config, options.work_dir / name, weights)
+    return weights
 
 
 def learn_pixels(options: Any) -> Path:
@@ -132,7 +133,6 @@ def longer(root: Path, passes: int, schedule: list[dict[str, Any]]) -> Any:
     of_colours(config)
     config.train_cfg.max_epochs = passes
     config.param_scheduler = schedule
-    config.model.train_cfg.code_weight[DEPTH] = DEPTH_WEIGHT
     config.train_dataloader.dataset.pipeline.insert(-1, FLIP)
     return config
 

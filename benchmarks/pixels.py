@@ -3,8 +3,7 @@
 ``render_truth`` casts one ray for each 4 x 4 pixels of the network's image, for every training
 image of a made root. A ``PixelHead`` is a TowerNormHead that learns this truth beside the boxes, by
 one convolution on the neck's finest level, which is not kept. So its weights are a TowerNormHead's.
-An error of depth counts as a share of the depth. The head's 3 x 3 convolutions multiply in
-bfloat16.
+The head's 3 x 3 convolutions multiply in bfloat16.
 """
 
 from __future__ import annotations
@@ -36,12 +35,9 @@ WEIGHTS = (3.0, 6, 10, 10, 10, 15, 15, 8, 15, 8, 1, 1, 0.5)
 OTHERS = (12, 11, 10)  # what the renderer's owners -3, -2 and -1 are: sky, scenery, ground
 SKY = 12
 NEAR_OBJECT = 5.0  # weight of an object's pixel in the loss of depth
-UNIT = 12.0  # metres: an error of depth at this depth counts as much as without shares
-NEAREST = 4.0  # metres, from which on nearer objects count no more
 SHARE = 0.5  # weight of both losses
 MOST = 200.0  # metres
 MIDDLE = 2.5  # the logarithm of metres at which depths begin
-DEPTH = 2  # the place of depth among the values of a box
 
 
 def render_truth(
@@ -138,11 +134,3 @@ class PixelHead(TowerNormHead):
         truth = [truth_of(Path(meta["img_path"]), meta.get("flip", False)) for meta in metas]
         losses = super().loss(x, batch_data_samples, **options)
         return losses | self.learner.losses(x[0], truth)
-
-    @staticmethod
-    def add_sin_difference(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
-        """Also give found and true depths as shares of the true ones, times UNIT."""
-        found, true = TowerNormHead.add_sin_difference(boxes1, boxes2)
-        scale = torch.ones_like(true)
-        scale[:, DEPTH] = UNIT / true[:, DEPTH].clamp(NEAREST)
-        return found * scale, true * scale
