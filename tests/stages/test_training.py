@@ -168,7 +168,7 @@ def test_init_cfg_loads_a_local_file_in_any_layout(tmp_path):
     )
     backbone["init_cfg"]["checkpoint"] = "https://example.org/swin.pth"
     with pytest.raises(
-        WeightsError, match=r"https://example\.org/swin\.pth: no such file .*download them first"
+        WeightsError, match=r"https://example\.org/swin\.pth: no such file\. .*download them first"
     ):
         MODELS.build(backbone).init_weights()
     with pytest.raises(ValueError, match="init_cfg"):

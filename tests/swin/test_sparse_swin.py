@@ -197,7 +197,7 @@ def test_exporting_leaves_nothing_behind():
 
 def test_a_plan_of_another_network_is_refused_and_the_old_one_kept():
     net = SparseSwin(**SHAPE, plan=str(PLAN))
-    with pytest.raises(PlanError, match="the network has 4"):
+    with pytest.raises(PlanError, match="The network has 4"):
         net.plan = SparsityPlan.parse("0.3|0")
     assert net.plan == PLAN
 
