@@ -75,12 +75,17 @@ def benchmark(
     """
     from sparsevit3d.files import write_json
     from sparsevit3d.stages.benchmark import benchmark as measure
-    from sparsevit3d.stages.benchmark import fresh_subject, trained_subject, usual_dtypes
+    from sparsevit3d.stages.benchmark import (
+        channels_of,
+        fresh_subject,
+        trained_subject,
+        usual_dtypes,
+    )
     from sparsevit3d.stages.config import load_config, read_config
 
     if checkpoint is None:
         experiment = read_config(config, options or ())
-        subject = fresh_subject(experiment, shape or "6x3x256x704", device)
+        subject = fresh_subject(experiment, shape or f"6x{channels_of(experiment)}x256x704", device)
     elif shape is not None:
         raise InputError(
             f"--shape {shape} is for fresh weights. {checkpoint} is timed on images of its data."

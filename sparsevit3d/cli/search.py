@@ -216,7 +216,7 @@ def run(
         share = 0.6
     machine = None
     if max_ms is not None and of == "backbone":
-        sides = parse_shape(shape or keyframe_shape(experiment, SPLIT))
+        sides = parse_shape(shape or keyframe_shape(experiment, SPLIT), experiment)
         machine = Machine.here(known_device(device), dtype, sides)
     plans = (read_plan(text, experiment) for text in start_with or ())
     request = Request(

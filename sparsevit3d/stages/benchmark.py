@@ -58,17 +58,29 @@ def known_device(device: str) -> str:
     return device
 
 
-def parse_shape(text: str) -> tuple[int, int, int, int]:
-    """Parse "6x3x256x704": images, channels, height, width. Raises InputError for other text."""
+def parse_shape(text: str, config: Config) -> tuple[int, int, int, int]:
+    """Parse "6x3x256x704": images, channels, height, width.
+
+    Raises InputError for other text, and for other channels than those of the config's backbone.
+    """
+    expected = channels_of(config)
     sides = text.split("x")
     if (
         len(sides) != 4
         or not all(side.isdecimal() and int(side) for side in sides)
-        or sides[1] != "3"
+        or int(sides[1]) != expected
     ):
-        raise InputError(f"--shape {text}: it is IMAGESx3xHEIGHTxWIDTH, such as 6x3x256x704")
+        raise InputError(
+            f"--shape {text}: is no shape of this network's images. Say "
+            f"IMAGESx{expected}xHEIGHTxWIDTH, such as 6x{expected}x256x704."
+        )
     images, channels, height, width = map(int, sides)
     return images, channels, height, width
+
+
+def channels_of(config: Config) -> int:
+    """The channels of the images that the config's backbone takes. Rays are channels too."""
+    return int(config.model.backbone.get("in_channels", 3))
 
 
 def keyframe_shape(config: Config, split: str) -> str:
@@ -77,7 +89,7 @@ def keyframe_shape(config: Config, split: str) -> str:
     use_split(config, split)
     cameras = read_infos(Path(config.test_dataloader.dataset.ann_file)).cameras
     width, height = config.image_size
-    return f"{len(cameras)}x3x{height}x{width}"
+    return f"{len(cameras)}x{channels_of(config)}x{height}x{width}"
 
 
 def fresh_subject(config: Config, shape: str, device: str) -> Subject:
@@ -88,7 +100,7 @@ def fresh_subject(config: Config, shape: str, device: str) -> Subject:
 
     Raises InputError for a shape that cannot be parsed, or a device that this machine lacks.
     """
-    images = torch.randn(parse_shape(shape), device=known_device(device))
+    images = torch.randn(parse_shape(shape, config), device=known_device(device))
     camera = [
         [1266.4, 0.0, images.shape[3] / 2],
         [0.0, 1266.4, images.shape[2] / 2],

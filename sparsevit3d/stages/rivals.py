@@ -77,6 +77,7 @@ def mmdet_swin(net: SparseSwin) -> nn.Module:
     Where ``net`` prunes nothing, both have the same features.
     """
     rival = SwinTransformer(
+        in_channels=net.patch_embed.projection.in_channels,
         embed_dims=net.embed_dims,
         depths=net.depths,
         num_heads=[stage.blocks[0].attn.heads for stage in net.stages],

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from sparsevit3d import SparseSwin
 from sparsevit3d.detector.rays import CHANNELS, FOCAL, SLOPE, pixel_rays
+from sparsevit3d.errors import InputError
+from sparsevit3d.stages.benchmark import keyframe_shape, parse_shape
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.look import load_keyframe
+from sparsevit3d.stages.rivals import mmdet_swin
 from sparsevit3d.stages.runner import build_runner
 
 CONFIG = Path(__file__).parents[2] / "configs/fcos3d_small_512x192_carry.py"
@@ -46,3 +50,26 @@ def test_rays_follow_the_cameras_of_a_keyframe_and_do_not_change_the_colours(syn
     focal = images[:, 4, 0, 0]
     assert len(focal.unique()) > 1  # the rear camera of this rig sees a wider angle
     assert torch.equal(images, torch.cat([images[:, :3], images[:, 3:].flip(-1)], 1))  # mirrored
+
+
+def test_a_benchmark_asks_for_the_channels_of_the_network(synthetic):
+    config = load_config(CONFIG, synthetic)
+    assert keyframe_shape(config, "val") == "6x5x192x512"
+    assert parse_shape("1x5x64x96", config) == (1, 5, 64, 96)
+    with pytest.raises(InputError, match="Say IMAGESx5xHEIGHTxWIDTH"):
+        parse_shape("1x3x64x96", config)
+
+
+def test_mmdets_swin_takes_rays_as_well():
+    net = SparseSwin(
+        in_channels=3 + CHANNELS,
+        embed_dims=8,
+        depths=(2, 2),
+        num_heads=(1, 2),
+        window_size=4,
+        out_indices=(0, 1),
+    ).eval()
+    images = torch.randn(2, 3 + CHANNELS, 32, 64)
+    with torch.no_grad():
+        for own, other in zip(net(images), mmdet_swin(net)(images), strict=True):
+            assert torch.allclose(own, other, atol=1e-5)

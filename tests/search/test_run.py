@@ -271,7 +271,10 @@ def test_the_command_line_refuses_what_is_no_budget(synthetic, untrained, tmp_pa
         (("--max-macs", "half"), "'half' is neither a share, such as 0.6, nor GMACs"),
         (("--max-macs", "0.01"), "no plan meets a budget of 0.01"),
         (("--max-ms", "9", "--device", "tpu"), "--device tpu: this machine has cpu"),
-        (("--max-ms", "9", "--shape", "64x96"), "--shape 64x96: it is IMAGESx3xHEIGHTxWIDTH"),
+        (
+            ("--max-ms", "9", "--shape", "64x96"),
+            "--shape 64x96: is no shape of this network's images",
+        ),
         (("--parents", "9", "--population", "4"), "parents <= population"),
     ]:
         done = run(SMALL, *common, *arguments, cache=tmp_path, check=False)
