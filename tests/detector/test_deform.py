@@ -10,6 +10,7 @@ from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet3d.registry import MODELS
 from mmengine.config import Config
 
+import sparsevit3d.detector.losses  # noqa: F401  registers what configs name
 from sparsevit3d.detector.deform import DeformConv, use_any_memory_format
 
 

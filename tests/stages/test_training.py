@@ -194,7 +194,7 @@ def test_mmdets_other_arguments_may_say_only_what_changes_nothing():
         ("norm_cfg", {"type": "BN"}),
         ("strides", (2, 2, 2, 2)),
     ):
-        with pytest.raises(ValueError, match=f"SparseSwin: {name}="):
+        with pytest.raises(ValueError, match=f"SparseSwin does not support {name}="):
             ConfiguredSparseSwin(**SHAPE, **{name: value})
     ConfiguredSparseSwin(**SHAPE, patch_size=8, strides=(8, 2, 2))
     with pytest.raises(
