@@ -448,7 +448,8 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
     )
     arms = [f"a_{name}_0.json" for name in names]
     costs = ["cost_128x64.json", "cost_160x80.json"]
-    assert results == [*arms, *costs, "pace.json", "ratios_0.json", "summary.json", "times_a.json"]
+    others = ["headline.json", "pace.json", "ratios_0.json", "summary.json", "times_a.json"]
+    assert results == [*arms, *costs, *others]
     steps = [line.split()[1] for line in first.splitlines() if line.endswith(" s")]
     assert len(steps) == len(set(steps)) == 26
     assert "images a second" in first
