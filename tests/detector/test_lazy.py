@@ -65,7 +65,7 @@ def check_equal(found, truth, at_least=20):
     for name in ("directions", "attributes"):
         assert torch.equal(getattr(found, name)[rows], getattr(truth, name))
     for name in ("scores", "boxes", "centerness"):
-        assert torch.allclose(getattr(found, name)[rows], getattr(truth, name), 1e-4, 1e-4)
+        assert torch.allclose(getattr(found, name)[rows], getattr(truth, name), 5e-4, 5e-4)
 
 
 @torch.no_grad()
