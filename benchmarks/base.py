@@ -34,7 +34,7 @@ from benchmarks import pixels
 from benchmarks.heads import TOWERS, converted
 from sparsevit3d.detector.rays import CHANNELS
 from sparsevit3d.files import write_json
-from sparsevit3d.stages.checkpoints import read_state
+from sparsevit3d.stages.checkpoints import read_state, save_weights, seal
 from sparsevit3d.stages.config import load_config
 from sparsevit3d.stages.evaluate import evaluate
 from sparsevit3d.stages.runner import join_processes
@@ -108,7 +108,7 @@ def learn_pixels(options: Any) -> Path:
         config.optim_wrapper.optimizer.lr = rate
         config.model.bbox_head.type = "PixelHead"
         weights = train(config, options.work_dir / f"pixels_{number}", weights)
-    return with_rays(weights, options.work_dir / "base.pth")
+    return with_rays(weights, options.work_dir / "base.safetensors")
 
 
 def of_colours(config: Any) -> None:
@@ -118,12 +118,19 @@ def of_colours(config: Any) -> None:
 
 
 def with_rays(weights: Path, path: Path) -> Path:
-    """Let a network of colours take rays as well. They change nothing until they are learnt."""
+    """Let a network of colours take rays as well, and save its weights in half precision.
+
+    Rays change nothing until they are learnt. ``path`` is what the zoo's dense detector is.
+    """
     state = read_state(weights)
     old = state[COLOURS]
     state[COLOURS] = torch.cat([old, old.new_zeros(len(old), CHANNELS, *old.shape[2:])], 1)
     if is_main_process():
-        torch.save({"state_dict": state}, path)
+        content = {"state_dict": state}
+        seal(content)
+        whole = path.with_suffix(".pth")
+        torch.save(content, whole)
+        save_weights(whole, path)
     barrier()
     return path
 

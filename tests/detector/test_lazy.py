@@ -20,6 +20,15 @@ SIZES = [(12, 30), (7, 16), (3, 8)]
 LAYER_NORM = {"type": "mmdet3d.FCOSMono3DHead", "norm_cfg": {"type": "LN2d"}}
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Several threads sum a map in another order, which random weights make much of."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def model_of(**options):
     """The small detector's config, of colours alone, with a head of any type."""
     model = read_config(CONFIGS / "fcos3d_small_512x192_carry.py").model
@@ -65,7 +74,7 @@ def check_equal(found, truth, at_least=20):
     for name in ("directions", "attributes"):
         assert torch.equal(getattr(found, name)[rows], getattr(truth, name))
     for name in ("scores", "boxes", "centerness"):
-        assert torch.allclose(getattr(found, name)[rows], getattr(truth, name), 5e-4, 5e-4)
+        assert torch.allclose(getattr(found, name)[rows], getattr(truth, name), 1e-4, 1e-4)
 
 
 @torch.no_grad()
