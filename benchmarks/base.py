@@ -9,29 +9,35 @@
         --work-dir work_dirs/base
     torchrun --nproc-per-node=2 -m benchmarks.base pixels data/standard data/more data/most \\
         --work-dir work_dirs/base
+    torchrun --nproc-per-node=2 -m benchmarks.base windows data/standard data/more \\
+        --from work_dirs/base/base.safetensors --work-dir work_dirs/base
 
 The detector is that of configs/fcos3d_small_512x192_carry.py. "boxes" begins with the weights of
 the first study, without the group norms that the head no longer has. It takes four passes over the
 first root, then four over the second one. "pixels" goes on with two passes over all roots, and
-learns what the renderer knows of every pixel as well (pixels.py). Images are mirrored at random. In
-all but the first four passes, images of seldom classes come twice. Scores are of the first root's
-val. Killed, the same command goes on.
+learns what the renderer knows of every pixel as well (pixels.py). "windows" takes four more passes,
+every second step of them under a random plan. So these weights are at home in dense and in pruned
+networks. Images are mirrored at random. In all but the first four passes, images of seldom classes
+come twice. Scores are of the first root's val. Killed, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import barrier, is_main_process
-from mmengine.registry import DATASETS
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, HOOKS
 from torch.utils.data import ConcatDataset
 
 from benchmarks import pixels
 from benchmarks.heads import TOWERS, converted
+from sparsevit3d.backbone import backbone_of
 from sparsevit3d.detector.rays import CHANNELS
 from sparsevit3d.files import write_json
 from sparsevit3d.stages.checkpoints import read_state, save_weights, seal
@@ -55,6 +61,8 @@ PASSES = (4, 4)  # of "boxes", over the first root, over the second one
 # Of "pixels": the rates of two passes, and what their schedules begin and end with.
 RATES = (6e-4, 4.5e-4)
 SCHEDULES = ([WARM_UP | {"end": 150}, COSINE | {"end": 3}], [WARM_UP | {"end": 20}, COSINE])
+WINDOWS = (4, 6e-4, [WARM_UP | {"end": 100}, COSINE])  # passes, rate and schedule of "windows"
+TENTHS = ((6, 8), (7, 8), (3, 6), (1, 5))  # left out by stage, from and to
 SELDOM = 0.2  # of the images show a class
 COLOURS = "backbone.patch_embed.projection.weight"
 
@@ -63,13 +71,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("boxes", "pixels"))
+    steps = {"boxes": learn_boxes, "pixels": learn_pixels, "windows": learn_windows}
+    parser.add_argument("what", choices=steps)
     parser.add_argument("roots", type=Path, nargs="+")
-    parser.add_argument("--from", dest="weights", type=Path, help="for boxes: where it begins")
+    parser.add_argument("--from", dest="weights", type=Path, help="where boxes or windows begins")
     parser.add_argument("--work-dir", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    weights = learn_boxes(options) if options.what == "boxes" else learn_pixels(options)
+    weights = steps[options.what](options)
     config = load_config(CONFIG, options.roots[0])
     if options.what == "boxes":
         of_colours(config)
@@ -86,29 +95,71 @@ def learn_boxes(options: Any) -> Path:
     first, second = PASSES
     configs = longer(streets, first, [WARM_UP]), balanced(more, second, [COSINE])
     for config, name in zip(configs, ("first", "second"), strict=True):
+        of_colours(config)
         config.model.bbox_head.depth_unit = None
         weights = train(config, options.work_dir / name, weights)
     return weights
 
 
 def learn_pixels(options: Any) -> Path:
-    join_processes()
-    classes = load_config(CONFIG, options.roots[0]).classes
-    if is_main_process():
-        with progress_bar("pixels") as update:
-            for root in options.roots:
-                pixels.render_truth(root, (512, 192), classes, update)
-    barrier()
     weights = options.work_dir / "second" / f"epoch_{PASSES[1]:04d}.pth"
     for number, (rate, schedule) in enumerate(zip(RATES, SCHEDULES, strict=True)):
-        parts = [balanced(root, 1, schedule) for root in options.roots]
-        config = parts[0]
-        datasets = [part.train_dataloader.dataset for part in parts]
-        config.train_dataloader.dataset = dict(datasets[0], type="Joined", parts=datasets)
-        config.optim_wrapper.optimizer.lr = rate
-        config.model.bbox_head.type = "PixelHead"
+        config = of_pixels(options.roots, 1, rate, schedule)
+        of_colours(config)
         weights = train(config, options.work_dir / f"pixels_{number}", weights)
     return with_rays(weights, options.work_dir / "base.safetensors")
+
+
+def learn_windows(options: Any) -> Path:
+    passes, rate, schedule = WINDOWS
+    config = of_pixels(options.roots, passes, rate, schedule)
+    config.custom_hooks.append({"type": "EverySecondHook", "seed": config.randomness.seed})
+    return train(config, options.work_dir / "windows", options.weights)
+
+
+def of_pixels(
+    roots: Sequence[Path], passes: int, rate: float, schedule: list[dict[str, Any]]
+) -> Any:
+    """Learn every pixel of all ``roots`` as well, at the learning rate ``rate``."""
+    join_processes()
+    parts = [balanced(root, passes, schedule) for root in roots]
+    config = parts[0]
+    if is_main_process():
+        with progress_bar("pixels") as update:
+            for root in roots:
+                pixels.render_truth(root, (512, 192), config.classes, update)
+    barrier()
+    datasets = [part.train_dataloader.dataset for part in parts]
+    config.train_dataloader.dataset = dict(datasets[0], type="Joined", parts=datasets)
+    config.optim_wrapper.optimizer.lr = rate
+    config.model.bbox_head.type = "PixelHead"
+    return config
+
+
+@HOOKS.register_module()
+class EverySecondHook(Hook):
+    """Train every second iteration under a random plan, and the others dense.
+
+    ``seed`` decides all plans, together with the iteration.
+    """
+
+    priority = "HIGH"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        plan = None
+        if runner.iter % 2:
+            draw = random.Random(f"{self.seed}/{runner.iter}")
+            ratios = (draw.randint(low, high) / 10 for low, high in TENTHS)
+            plan = "|".join(f"{ratio:g}" for ratio in ratios)
+        backbone_of(runner.model).plan = plan
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        backbone_of(runner.model).plan = None  # checkpoints are dense
 
 
 def of_colours(config: Any) -> None:
@@ -137,7 +188,6 @@ def with_rays(weights: Path, path: Path) -> Path:
 
 def longer(root: Path, passes: int, schedule: list[dict[str, Any]]) -> Any:
     config = load_config(CONFIG, root)
-    of_colours(config)
     config.train_cfg.max_epochs = passes
     config.param_scheduler = schedule
     config.train_dataloader.dataset.pipeline.insert(-1, FLIP)

@@ -27,13 +27,14 @@ from torch import Tensor
 
 from benchmarks.accuracy import ideas  # noqa: F401  registers DistillationHook
 from benchmarks.accuracy.oracle import Oracle, OracleHook, attach
-from benchmarks.accuracy.scenes import draw_scenes, examine, interval
+from benchmarks.accuracy.scenes import examine, interval
 from benchmarks.contenders import cut_rows  # and registers classes of the arms
 from data_tools.info_file import read_infos
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.devices import device_name
 from sparsevit3d.files import write_json
 from sparsevit3d.stages.config import load_config
+from sparsevit3d.stages.draws import draw_scenes
 from sparsevit3d.stages.evaluate import Evaluator
 from sparsevit3d.stages.look import Keyframes, open_keyframes
 from sparsevit3d.stages.prior import Prior

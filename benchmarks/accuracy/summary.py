@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.accuracy.headline import write_headline
-from benchmarks.accuracy.scenes import draw_scenes, interval
+from benchmarks.accuracy.scenes import interval
 from benchmarks.accuracy.study import DENSE, Arm, Study
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import read_json, write_json
+from sparsevit3d.stages.draws import draw_scenes
 from sparsevit3d.terminal import console
 from visualize.accuracy import save_differences, save_failures, save_ratios, save_rivals
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from sparsevit3d.cli.shared_options import ConfigPath, Data, From, Infos, Set, read_plan, renamed
-from sparsevit3d.cli.tables import search_table
+from sparsevit3d.cli.tables import finals_table, search_table
 from sparsevit3d.files import write_text
 from sparsevit3d.terminal import console, progress_bar
 
@@ -122,6 +123,14 @@ def run(
             min=1, help="Evaluate on so many of the search split, evenly spread. Default: all."
         ),
     ] = None,
+    finalists: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="In the end, judge so many of the best plans and a uniform one side by side, on "
+            "the whole search split. 0: name the best score.",
+        ),
+    ] = 4,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -160,8 +169,9 @@ def run(
 
     The default budget is 0.6 of the MACs, and all of them with --algorithm front. Kill the
     search whenever you like. The same command goes on, evaluates nothing twice, and ends with the
-    same plan. The number of workers does not change the plan. WORK_DIR/plan.json says where the
-    plan came from. finetune, eval, benchmark and visualize take this file as --plan.
+    same plan. The number of workers does not change the plan. In the end the best plans are judged
+    side by side, on more scenes if --keyframes left some. WORK_DIR/plan.json says where the plan
+    came from. finetune, eval, benchmark and visualize take this file as --plan.
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
@@ -205,6 +215,7 @@ def run(
 
     from sparsevit3d.cost.latency_table import Machine
     from sparsevit3d.search.algorithms import Settings
+    from sparsevit3d.search.finals import hold_finals
     from sparsevit3d.search.objective import SPLIT, Question
     from sparsevit3d.search.run import Request, limits, search
     from sparsevit3d.search.workers import hire
@@ -233,11 +244,15 @@ def run(
     question = Question(experiment, weights, score, keyframes, threads)
     usual = torch.cuda.device_count() or max(1, len(os.sched_getaffinity(0)) // threads)
     budget = ", ".join(f"{most:.4g} {unit}" for unit, most in limits(share, gmacs, max_ms).items())
-    with (
-        closing(hire(question, workers or usual, ray)) as judge,
-        progress_bar(f"plans within {budget}") as update,
-    ):
-        path = search(question, request, work_dir, judge, update, minutes)
+    many = partial(hire, workers=workers or usual, ray=ray)
+    with progress_bar(f"plans within {budget}") as update:
+        with closing(many(question)) as judge:
+            path = search(question, request, work_dir, judge, update, minutes)
+        done = json.loads(path.read_text())["done"]
+        if done and finalists and algorithm != "front" and score != "loss":
+            held = hold_finals(question, work_dir, finalists, many, update)
+            if held is None:
+                console.print("no finals: one scene cannot tell plans apart")
     show(work_dir)
     if algorithm == "front":
         console.print(
@@ -322,6 +337,8 @@ def show(work_dir: Path) -> None:
             request, judged, budget, most, "a search is at work on it" if record.at_work else state
         )
     )
+    if (finals := work_dir / "finals.json").exists():
+        console.print(finals_table(json.loads(finals.read_text())))
     if judged:
         write_text(work_dir / "trials.csv", trials(judged))
         picture = work_dir / "search.png"

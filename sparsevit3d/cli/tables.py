@@ -100,6 +100,25 @@ def search_table(
     return table
 
 
+def finals_table(result: dict[str, Any]) -> Table:
+    """Table of a search's finals: how far each plan is behind the best one."""
+    score = result["score"]
+    table = Table("plan", "scenes", score, "points behind", "", title="finals: the best, paired")
+    for place, row in enumerate(result["standings"]):
+        mean, low, high = (100 * each for each in row["behind"])
+        told = "surely behind" if row["told_apart"] else "not told apart"
+        if row["plan"] == result["uniform"]:
+            told += ", uniform"
+        behind = f"{mean:.2f} ({low:.2f} to {high:.2f})"
+        cells = ("", "named") if place == 0 else (behind, told)
+        table.add_row(row["plan"], str(row["scenes"]), f"{100 * row['score']:.2f}", *cells)
+    table.caption = (
+        f"The search had judged on {result['seen_by_search']} of the split's scenes before. "
+        f"To tell half a point takes some {result['scenes_for_half_a_point']} scenes."
+    )
+    return table
+
+
 def recall_table(rows: Iterable[tuple[str, ...]], plan: str, choices: Iterable[str]) -> Table:
     """Table of what ``visualize recall`` found: pixels and objects that windows keep.
 

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader, Subset
 
-from data_tools.info_file import read_infos
+from data_tools.info_file import InfoFile, read_infos
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint
@@ -48,18 +48,21 @@ class Question:
         config (Config): The experiment, with its data.
         weights (Path): The checkpoint to judge plans with.
         by (str): The metric to maximise, one of SCORES. Default: "mAP".
-        keyframes (int or None): How many keyframes of the split, evenly spread. None: all. Default:
-            None.
+        keyframes (int, tuple of int or None): How many keyframes of the split, evenly spread, or
+            their places. None: all. Default: None.
         threads (int): Threads of the process that judges. Default: 1.
         split (str): The split to judge on. Default: "search".
+        keep (Path or None): Folder for the boxes of each plan, see :func:`boxes_of`. None: boxes
+            are not kept. Default: None.
     """
 
     config: Config = field(hash=False, compare=False)
     weights: Path
     by: str = "mAP"
-    keyframes: int | None = None
+    keyframes: int | tuple[int, ...] | None = None
     threads: int = 1
     split: str = SPLIT
+    keep: Path | None = None
 
     def load(self) -> Objective:
         warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet3d's, in every worker
@@ -133,7 +136,8 @@ class Objective:
         )
         infos = read_infos(Path(config.test_evaluator.ann_file))
         cameras = len(infos.cameras)
-        chosen = _spread(question.keyframes, len(infos.keyframes), infos.path)
+        chosen = keyframes_of(question.keyframes, infos)
+        self.keep = question.keep
         self.metric = METRICS.build({**config.test_evaluator, "keyframes": chosen})
         self.metric.dataset_meta = dataset.metainfo
         if not self.by_loss:
@@ -143,6 +147,7 @@ class Objective:
 
     def __call__(self, plan: SparsityPlan) -> dict[str, float]:
         self.net.plan = plan
+        self.metric.keep = self.keep and str(boxes_of(self.keep, plan))
         with torch.no_grad():
             return self._loss() if self.by_loss else self._score()
 
@@ -178,11 +183,22 @@ def _check_defined(truth: Truth, by: str, path: Path) -> None:
         )
 
 
-def _spread(wanted: int | None, count: int, path: Path) -> list[int]:
-    """Places of ``wanted`` keyframes, evenly spread. None: all. Raises InputError for too many."""
+def boxes_of(folder: Path, plan: SparsityPlan) -> Path:
+    """The file in ``folder`` that holds the boxes of a plan, as nuScenes wants them."""
+    return folder / f"{str(plan).replace('|', '_')}.json"
+
+
+def keyframes_of(wanted: int | tuple[int, ...] | None, infos: InfoFile) -> Sequence[int]:
+    """Places of the keyframes to judge on, see :class:`Question`.
+
+    Raises InputError for too many.
+    """
+    if isinstance(wanted, tuple):
+        return wanted
+    count = len(infos.keyframes)
     wanted = count if wanted is None else wanted
     if not 1 <= wanted <= count:
-        raise InputError(f"{wanted} keyframes: {path} has {count}")
+        raise InputError(f"{wanted} keyframes: {infos.path} has {count}")
     return [number * count // wanted for number in range(wanted)]
 
 

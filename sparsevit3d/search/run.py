@@ -28,6 +28,7 @@ from sparsevit3d.search.algorithms import (
 )
 from sparsevit3d.search.budget import Budget, Limit
 from sparsevit3d.search.detector_cost import DetectorCost
+from sparsevit3d.search.finals import forget
 from sparsevit3d.search.journal import Journal, ScoreCache
 from sparsevit3d.search.loop import measured, run
 from sparsevit3d.search.objective import Question
@@ -109,6 +110,7 @@ def search(
         if journal.is_new:  # files of an earlier search do not belong to this one
             for old in (work_dir / TABLE, *(work_dir / FRONT).glob("plan_*.json")):
                 old.unlink(missing_ok=True)
+            forget(work_dir)
         try:
             if request.of == "detector":
                 budget = budget_of_detector(question, request, journal)
@@ -130,7 +132,8 @@ def search(
         )
         cache = ScoreCache(question.key)
         done = run(algorithm, journal, judge, question.by, cache, progress, minutes)
-    return write_answer(algorithm, question, request, work_dir, done)
+        uniform = largest_uniform(algorithm) if done else None
+    return write_answer(algorithm, question, request, work_dir, done, uniform)
 
 
 def make_budget(
@@ -238,12 +241,24 @@ def make_algorithm(
     )
 
 
+def largest_uniform(algorithm: Algorithm) -> SparsityPlan | None:
+    """The plan with one ratio everywhere that keeps most within the budget, if there is one."""
+    plans = (SparsityPlan.uniform(ratio, algorithm.depths) for ratio in algorithm.grid)
+    return next(filter(algorithm.budget.allows, plans), None)
+
+
 def write_answer(
-    algorithm: Algorithm, question: Question, request: Request, work_dir: Path, done: bool
+    algorithm: Algorithm,
+    question: Question,
+    request: Request,
+    work_dir: Path,
+    done: bool,
+    uniform: SparsityPlan | None = None,
 ) -> Path:
     """Write ``plan.json``, the best plan of all. It tells whether the search is done.
 
-    A search for the front also writes ``front/``, a plan file for each of its plans.
+    ``uniform`` is told beside it, as what every search has to beat. A search for the front also
+    writes ``front/``, a plan file for each of its plans.
     """
     origin = {
         "budget": {limit.unit: limit.most for limit in algorithm.budget.limits},
@@ -251,6 +266,7 @@ def write_answer(
         "split": question.split,
         "evaluated": len(algorithm.scores),
         "done": done,
+        "uniform": uniform and {"plan": str(uniform), "costs": algorithm.budget.costs(uniform)},
         "search": asdict(request),
         "seed": question.config.randomness.seed,
         "weights": {"path": str(question.weights), "sha256": question.identity["weights"]},

@@ -16,7 +16,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 
 from benchmarks.accuracy.__main__ import check_settings
 from benchmarks.accuracy.results import finetuned_of, steps_of_group
-from benchmarks.accuracy.scenes import _count, _scenes, examine, interval, match_all, score
+from benchmarks.accuracy.scenes import _count, examine, interval
 from benchmarks.accuracy.steps import Base, Pace, checkpoint_of, plan_of
 from benchmarks.accuracy.study import Study
 from benchmarks.accuracy.summary import TIMES, Difference, differences, summarise
@@ -25,6 +25,7 @@ from data_tools.synthetic.dataset import VERSION
 from sparsevit3d.cost.macs import count_macs
 from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint
+from sparsevit3d.stages.draws import match_all, scenes_of, score
 from sparsevit3d.stages.look import load_keyframe
 from sparsevit3d.stages.scoring import Truth, open_root
 from sparsevit3d.swin.plan import RATIO_GRID, SparsityPlan
@@ -75,7 +76,7 @@ def found(truth):
 
 @pytest.mark.parametrize("weights", [(1, 1), (2, 0), (0, 2), (1, 3)])
 def test_drawn_scenes_score_what_the_devkit_says_of_a_dataset_that_has_them(truth, found, weights):
-    scenes = _scenes(truth)
+    scenes = scenes_of(truth)
     mine = score(truth, match_all(truth, found, scenes), np.array(weights))
     evaluator = DetectionEval.__new__(DetectionEval)
     evaluator.cfg = truth.config
@@ -121,7 +122,7 @@ def test_a_submission_is_examined_whole_and_by_what_its_objects_are_like(truth, 
 
 def test_an_object_is_found_by_the_most_confident_boxes_alone(truth):
     """Of as many boxes as there are objects: a thousand unsure ones around it find nothing more."""
-    scenes = _scenes(truth)
+    scenes = scenes_of(truth)
     boxes = EvalBoxes()
     for token in truth.tokens:
         cars = [box for box in truth.boxes[token] if box.detection_name == "car"]
