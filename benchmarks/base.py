@@ -132,7 +132,7 @@ def of_pixels(
     datasets = [part.train_dataloader.dataset for part in parts]
     config.train_dataloader.dataset = dict(datasets[0], type="Joined", parts=datasets)
     config.optim_wrapper.optimizer.lr = rate
-    config.model.bbox_head.type = "PixelHead"
+    config.custom_hooks.append({"type": "PixelHook"})
     return config
 
 

@@ -1,9 +1,9 @@
 """Let a detector also learn what the renderer knows of every pixel: its class and its depth.
 
 ``render_truth`` casts one ray for each 4 x 4 pixels of the network's image, for every training
-image of a made root. A ``PixelHead`` is a TowerNormHead that learns this truth beside the boxes, by
-one convolution on the neck's finest level, which is not kept. So its weights are a TowerNormHead's.
-The head's 3 x 3 convolutions multiply in bfloat16.
+image of a made root. ``PixelHook`` lets a TowerNormHead learn this truth beside the boxes, by one
+convolution on the neck's finest level, which is not kept. The head's 3 x 3 convolutions then
+multiply in bfloat16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmdet3d.registry import MODELS
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -118,19 +119,27 @@ class Learner:
         }
 
 
-@MODELS.register_module()
 class PixelHead(TowerNormHead):
-    """A TowerNormHead that also learns the class and the depth of every cell."""
+    """A TowerNormHead that also learns the class and the depth of every cell, if it is dense."""
 
     learner: Learner | None = None
 
     def loss(self, x: Any, batch_data_samples: Any, **options: Any) -> Any:
         if self.learner is None:
             self.learner = Learner(x[0].shape[1])
-            for layer in self.modules():
-                if type(layer) is nn.Conv2d and layer.kernel_size == (3, 3):
-                    layer.__class__ = LowConv
         metas = [sample.metainfo for sample in batch_data_samples]
         truth = [truth_of(Path(meta["img_path"]), meta.get("flip", False)) for meta in metas]
         losses = super().loss(x, batch_data_samples, **options)
         return losses | self.learner.losses(x[0], truth)
+
+
+@HOOKS.register_module()
+class PixelHook(Hook):
+    """Make the detector's TowerNormHead a PixelHead that multiplies in bfloat16."""
+
+    def before_train(self, runner: Any) -> None:
+        head = getattr(runner.model, "module", runner.model).bbox_head
+        head.__class__ = PixelHead
+        for layer in head.modules():
+            if type(layer) is nn.Conv2d and layer.kernel_size == (3, 3):
+                layer.__class__ = LowConv

@@ -1,13 +1,24 @@
 """What the renderer knows of every pixel, as truth beside the boxes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmdet3d.registry import DATASETS, MODELS
 
-from benchmarks.pixels import CELL, SKY, WEIGHTS, Learner, render_truth, truth_of
+from benchmarks.pixels import (
+    CELL,
+    SKY,
+    WEIGHTS,
+    Learner,
+    LowConv,
+    PixelHead,
+    PixelHook,
+    render_truth,
+    truth_of,
+)
 from sparsevit3d.stages.config import load_config
 
 CONFIG = Path(__file__).parents[2] / "configs/fcos3d_small_512x192_carry.py"
@@ -88,9 +99,13 @@ def test_the_truth_can_be_learnt_and_leaves_nothing_in_the_weights(root, samples
         total.backward()
         totals.append(float(total))
     assert totals[-1] < 0.5 * totals[0]
-    config = load_config(CONFIG, synthetic).model.bbox_head
-    plain = MODELS.build(config)
-    assert (
-        MODELS.build(config | {"type": "PixelHead"}).state_dict().keys()
-        == plain.state_dict().keys()
-    )
+
+
+def test_a_detector_that_learns_pixels_keeps_its_weights_names(synthetic):
+    model = MODELS.build(load_config(CONFIG, synthetic).model)
+    before = set(model.state_dict())
+    PixelHook().before_train(SimpleNamespace(model=model))
+    assert set(model.state_dict()) == before
+    assert isinstance(model.bbox_head, PixelHead)
+    towers = model.bbox_head.cls_convs
+    assert all(isinstance(layer.conv, LowConv) for layer in towers)
