@@ -14,6 +14,7 @@ import typer
 
 from sparsevit3d.cli.benchmark import benchmark
 from sparsevit3d.cli.data import data_app
+from sparsevit3d.cli.export import export
 from sparsevit3d.cli.predict import predict
 from sparsevit3d.cli.search import search_app
 from sparsevit3d.cli.shared_options import (
@@ -247,6 +248,7 @@ def _score_file(results: Path, root: Path, version: str | None, split: str) -> d
 
 
 app.command()(predict)
+app.command()(export)
 app.command()(benchmark)
 
 

@@ -174,16 +174,19 @@ def _rows_at_once(follow: Tensor) -> list[int]:
 
 
 def _overlap(boxes: Tensor, better: Tensor, worse: Tensor) -> Tensor:
-    """(P,) intersection over union of pairs of ``boxes`` (N, 5) of positive area.
+    """(P,) intersection over union of pairs of ``boxes`` (N, 5) of positive area."""
+    return overlap_of_pairs(boxes.index_select(0, better), boxes.index_select(0, worse))
+
+
+def overlap_of_pairs(better: Tensor, worse: Tensor) -> Tensor:
+    """(P,) intersection over union of ``better`` (P, 5) and ``worse`` (P, 5) of positive area.
 
     One box of each pair is turned into the frame of the other, which then is an upright rectangle.
     The common area is the integral of y along the edges of the turned box, where both x and y are
     clamped to the rectangle. So nothing has to be sorted, and nothing jumps where edges coincide.
     """
-    angle = boxes[:, 4:5]
-    table = torch.cat([boxes[:, :2], boxes[:, 2:4] / 2, angle.sin(), angle.cos()], 1)
-    frame = table.index_select(0, better)
-    x, y = _corners(table.index_select(0, worse), frame)
+    frame = _prepared(better)
+    x, y = _corners(_prepared(worse), frame)
     high_x = frame[:, 2:3]
     high_y = frame[:, 3:4]
     low_x = -high_x
@@ -204,8 +207,14 @@ def _overlap(boxes: Tensor, better: Tensor, worse: Tensor) -> Tensor:
     total = (above - below) * high_y + (ceiling - floor) * (ceiling + floor) / 2
     mean = (total / (high - low)).where(high != low, floor)  # of y, clamped
     common = (mean * length).sum(1).abs()
-    area = boxes[:, 2] * boxes[:, 3]
-    return common / (area.index_select(0, better) + area.index_select(0, worse) - common)
+    area = better[:, 2] * better[:, 3] + worse[:, 2] * worse[:, 3]
+    return common / (area - common)
+
+
+def _prepared(boxes: Tensor) -> Tensor:
+    """(P, 6) centre, half sides, sine and cosine of the angle of ``boxes`` (P, 5)."""
+    angle = boxes[:, 4:5]
+    return torch.cat([boxes[:, :2], boxes[:, 2:4] / 2, angle.sin(), angle.cos()], 1)
 
 
 def _corners(boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -132,7 +132,8 @@ class Detector:
         with self._guard():
             model = MODELS.build(self.config.model)
             self.pipeline = Compose(self.config.test_dataloader.dataset.pipeline)
-        self.model = load_into(model, Path(checkpoint), None)
+        self.checkpoint = Path(checkpoint)
+        self.model = load_into(model, self.checkpoint, None)
         net = backbone_of(self.model)
         net.budget = "image"  # images come from anywhere, and must not depend on each other
         if net.importance == PLACE:
@@ -169,7 +170,7 @@ class Detector:
             for image, name in owned[start : start + BATCH]:
                 try:
                     with self._guard():
-                        inputs.append(self.pipeline(_as_info(image, name, calibration[name])))
+                        inputs.append(self.pipeline(as_info(image, name, calibration[name])))
                     batch.append((image, name))
                 except ImageError as error:
                     if failed is None:
@@ -254,7 +255,7 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _as_info(image: Path, name: str, camera: Camera) -> dict[str, Any]:
+def as_info(image: Path, name: str, camera: Camera) -> dict[str, Any]:
     """Describe an image as mmdet3d's datasets do."""
     entry = {
         "img_path": str(image),
