@@ -23,8 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data_tools.convert import write_infos
@@ -38,10 +37,10 @@ from sparsevit3d.errors import InputError
 from sparsevit3d.files import fingerprint, write_json
 from sparsevit3d.progress import Progress, no_progress
 from sparsevit3d.stages.calibration import Camera
+from sparsevit3d.stages.exported import ABOUT, SCHEMA, Exported
 from sparsevit3d.stages.predict import FRAME, Detector, as_info
 
 Format = Literal["pt2", "onnx", "openvino"]
-Run = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 FILES = {"pt2": "detector.pt2", "onnx": "detector.onnx", "openvino": "detector.xml"}
 NEEDS = {"pt2": (), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 NEEDS["openvino"] = (*NEEDS["onnx"], "openvino")
@@ -104,18 +103,19 @@ def export(
     finally:
         net.fast = fast
     progress(1, 3, f"writing {path.name}")
-    _write(program, kind, path, static.names)
+    document = describe(detector, kind, static, frames)
+    _write(program, kind, path, document)
     progress(2, 3, "running both on the same frames")
-    run = load(path, kind)
+    write_json(folder / ABOUT, document)
     try:
-        differences = compare(static, run, frames)
+        exported = Exported(folder)
+        document["differences"] = compare(static, exported, frames)
     except InputError:
-        for file in (path, path.with_suffix(".bin")):
+        for file in (path, path.with_suffix(".bin"), folder / ABOUT):
             file.unlink(missing_ok=True)
         raise
-    document = describe(detector, kind, static, frames) | {"differences": differences}
-    document["milliseconds"] = _times(detector, static, run, frames)
-    write_json(folder / "detector.json", document)
+    document["milliseconds"] = _times(detector, part, exported, frames)
+    write_json(folder / ABOUT, document)
     progress(3, 3, path.name)
     return document
 
@@ -133,12 +133,25 @@ def _portable() -> Any:
 
 
 def _write(
-    program: torch.export.ExportedProgram, kind: Format, path: Path, names: Sequence[str]
+    program: torch.export.ExportedProgram, kind: Format, path: Path, document: dict[str, Any]
 ) -> None:
+    names = document["outputs"]
     if kind == "pt2":
         from torch._inductor import aoti_compile_and_package
 
-        aoti_compile_and_package(program, package_path=str(path))
+        count, _, height, width = document["images"]["shape"]
+        facts = {
+            "torch": torch.__version__.partition("+")[0],
+            "images": str(count),
+            "height": str(height),
+            "width": str(width),
+            "classes": ",".join(document["classes"]),
+        }
+        aoti_compile_and_package(
+            program,
+            package_path=str(path),
+            inductor_configs={"aot_inductor.metadata": facts},
+        )
     elif kind == "onnx":
         _write_onnx(program, path, names)
     else:
@@ -179,44 +192,12 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, names: Sequen
         written.save(path)
 
 
-def load(path: Path, kind: Format) -> Run:
-    """Load an exported file for this processor, with as many threads as torch has now."""
-    threads = torch.get_num_threads()
-    if kind == "pt2":
-        from torch._inductor import aoti_load_package
-
-        package = aoti_load_package(str(path))
-        return lambda images, cameras: tuple(package(images, cameras))
-    if kind == "onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda images, cameras: _tensors(
-            session.run(None, {"images": images.numpy(), "cameras": cameras.numpy()})
-        )
-    import openvino
-
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    network = openvino.Core().compile_model(path, "CPU", settings)
-    return lambda images, cameras: _tensors(network([images.numpy(), cameras.numpy()]).to_tuple())
-
-
-def _tensors(found: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:
-    return tuple(torch.from_numpy(np.array(one)) for one in found)
-
-
-def compare(static: StaticDetector, run: Run, frames: Frames) -> dict[str, float]:
-    """Compare what ``run`` finds in ``frames`` with what the detector finds itself.
+def compare(static: StaticDetector, exported: Exported, frames: Frames) -> dict[str, float]:
+    """Compare what ``exported`` finds in ``frames`` with what the detector finds itself.
 
     Raises InputError where they differ beyond SCORE, METRES or SHARE.
     """
-    found = run(frames.images, frames.cameras)
+    found = [*exported(frames.images, frames.cameras).values()]
     with torch.no_grad():
         if static.part != "boxes":
             return _compare_maps(static, found, frames)
@@ -297,8 +278,10 @@ def describe(
     """What one has to know to use the file: its inputs, its outputs and where it came from."""
     count, _, height, width = frames.images.shape
     config = detector.model.bbox_head.test_cfg
-    packages = ("sparsevit3d", "torch", *NEEDS[kind])
+    packages = ("sparsevit3d", *NEEDS[kind])
     return {
+        "schema": SCHEMA,
+        "format": kind,
         "file": FILES[kind],
         "plan": str(detector.plan or "dense"),
         "images": {
@@ -320,14 +303,16 @@ def describe(
         "score_threshold": float(config.score_thr),
         "most_boxes": int(config.max_per_img),
         "weights": fingerprint(detector.checkpoint),
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in packages} | {"torch": torch.__version__},
     }
 
 
-def _times(detector: Detector, static: nn.Module, run: Run, frames: Frames) -> dict[str, float]:
+def _times(detector: Detector, part: Part, exported: Exported, frames: Frames) -> dict[str, float]:
     """Median milliseconds of the detector and of the file, which take turns."""
-    contenders: dict[str, Callable[[], Any]] = {"file": lambda: run(frames.images, frames.cameras)}
-    if getattr(static, "part", "boxes") == "boxes":
+    contenders: dict[str, Callable[[], Any]] = {
+        "file": lambda: exported(frames.images, frames.cameras)
+    }
+    if part == "boxes":
         contenders["detector"] = lambda: detector.model.test_step(frames.batch)
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     with torch.no_grad():
