@@ -90,7 +90,8 @@ def export(
             "shapes. FCOSMono3DHead and TowerNormHead have one, with use_rotate_nms=True."
         )
     if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
-        raise InputError(f"--format {kind}: needs {missing[0]}. pip install 'sparsevit3d[export]'")
+        extra = "export,openvino" if kind == "openvino" else "export"
+        raise InputError(f"--format {kind}: needs {missing[0]}. pip install 'sparsevit3d[{extra}]'")
     net.budget = detector.config.model.backbone.get("budget", "image")  # a pass is a keyframe
     static = StaticDetector(detector.model, part).eval()
     path = folder / FILES[kind]
