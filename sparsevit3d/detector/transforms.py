@@ -33,7 +33,8 @@ class LoadCalibratedImage(BaseTransform):
     For an image of another size, every box would be elsewhere. Given the network's size, an image
     is reduced by a whole number to little more than FitCamera needs. A JPEG is decoded at a half, a
     quarter or an eighth of its size, for which the decoder computes fewer of its cosines.
-    ``ori_shape`` is the file's own, whatever size ``img`` has.
+    ``ori_shape`` is the file's own, whatever size ``img`` has. An image that has "pixels",
+    (H, W, 3) BGR, is not read.
 
     Args:
         width (int or None): Width of the network's image, in pixels. None: decode in full. Default:
@@ -47,7 +48,12 @@ class LoadCalibratedImage(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         (camera,) = results["images"].values()
-        image, found = read_image(camera["img_path"], self.wanted)
+        pixels = camera.get("pixels")
+        image, found = (
+            read_image(camera["img_path"], self.wanted)
+            if pixels is None
+            else (pixels, pixels.shape[1::-1])
+        )
         if found != (camera["width"], camera["height"]):
             raise ImageError(
                 f"{camera['img_path']}: is {found[0]} x {found[1]}, but its camera is calibrated "

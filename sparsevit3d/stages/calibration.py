@@ -5,6 +5,9 @@ camera may leave out "images"::
 
     {"front": {"intrinsic": [[1266.4, 0, 816.3], [0, 1266.4, 491.5], [0, 0, 1]],
                "width": 1600, "height": 900, "images": "*front*.jpg"}}
+
+A lens that bends lines has "distortion", OpenCV's coefficients (k1, k2, p1, p2, k3 ...). A fisheye
+has "lens": "fisheye" as well (k1, k2, k3, k4). The network sees straightened images.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,28 +30,53 @@ from sparsevit3d.files import parse_object
 
 FORM = (
     'A calibration is {"NAME": {"intrinsic": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], '
-    '"width": W, "height": H, "images": "PATTERN"}}.'
+    '"width": W, "height": H, "images": "PATTERN"}}. "distortion" and "lens" may follow.'
 )
 
 LONGEST = 100_000  # pixels of an image's side
 FLOATS = 10**300  # whole numbers below are floats as well
+# How many coefficients OpenCV knows for each kind of lens.
+LENSES = {"pinhole": (4, 5, 8, 12, 14), "fisheye": (4,)}
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera, its images free of distortion.
+    """A camera, by OpenCV's models.
 
     Args:
         intrinsic (array): (3, 3), in pixels of an image of this size.
         width (int): Width of its images, in pixels.
         height (int): Height of its images, in pixels.
         images (str): A pattern for the paths of its images. Default: "*".
+        distortion (tuple of float): Coefficients of the lens. Empty: images are free of distortion.
+            Default: ().
+        lens (str): "pinhole" or "fisheye": which model the coefficients are of. Default: "pinhole".
     """
 
     intrinsic: NDArray[np.float64]
     width: int
     height: int
     images: str = "*"
+    distortion: tuple[float, ...] = ()
+    lens: str = "pinhole"
+
+    def straight(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image (H, W, 3) as a pinhole camera of the same matrix would have taken it."""
+        if not self.distortion:
+            return pixels
+        return np.asarray(cv2.remap(pixels, *self._straight, cv2.INTER_LINEAR), np.uint8)
+
+    @cached_property
+    def _straight(self) -> tuple[Any, Any]:
+        """Where each pixel of a straight image lies in a bent one."""
+        find: Any = cv2.fisheye if self.lens == "fisheye" else cv2
+        size = (self.width, self.height)
+        bent = np.array(self.distortion, np.float64)
+        still = np.eye(3)
+        maps = find.initUndistortRectifyMap(
+            self.intrinsic, bent, still, self.intrinsic, size, cv2.CV_16SC2
+        )
+        return maps[0], maps[1]
 
 
 def read_calibration(path: Path | str) -> dict[str, Camera]:
@@ -71,7 +101,7 @@ def read_calibration(path: Path | str) -> dict[str, Camera]:
 def _camera(entry: Any, where: str, alone: bool) -> Camera:
     wanted = {"intrinsic", "width", "height", "images"}
     if not isinstance(entry, dict) or not (
-        wanted - ({"images"} if alone else set()) <= entry.keys() <= wanted
+        wanted - ({"images"} if alone else set()) <= entry.keys() <= wanted | {"distortion", "lens"}
     ):
         found = shorten(sorted(entry) if isinstance(entry, dict) else entry)
         raise InputError(f"{where} has {found}. {FORM}")
@@ -89,7 +119,23 @@ def _camera(entry: Any, where: str, alone: bool) -> Camera:
     images = entry.get("images", "*")
     if not isinstance(images, str):
         raise InputError(f"{where}: images is {shorten(images)}, not a pattern. {FORM}")
-    camera = Camera(np.array(matrix, np.float64), entry["width"], entry["height"], images)
+    lens = entry.get("lens", "pinhole")
+    if lens not in LENSES:
+        raise InputError(f"{where}: lens is {shorten(lens)}. There are {' and '.join(LENSES)}.")
+    bent = entry.get("distortion", [])
+    counts = LENSES[lens]
+    if (
+        not isinstance(bent, list)
+        or not all(map(_is_number, bent))
+        or len(bent) not in (0, *counts)
+    ):
+        raise InputError(
+            f"{where}: distortion is {shorten(bent)}, not OpenCV's coefficients of a {lens} lens. "
+            f"Give {' or '.join(map(str, counts))} numbers."
+        )
+    camera = Camera(
+        np.array(matrix, np.float64), entry["width"], entry["height"], images, tuple(bent), lens
+    )
     for fault in _faults(camera):
         if not fault.warning:
             raise InputError(f"{where}: {_sentences(fault)}")

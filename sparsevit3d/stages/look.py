@@ -269,13 +269,13 @@ def check_number(number: int, count: int, info_file: Path) -> None:
 
 def camera_view(
     sample: Any,
-    image: Path,
+    image: Path | NDArray[np.uint8],
     channel: str,
     config: Config,
     truth: Boxes = NO_BOXES,
     to_ego: NDArray[np.floating] | None = None,
 ) -> CameraView:
-    """Join one image with what the detector found in it.
+    """Join one image, a file or (H, W, 3) BGR pixels, with what the detector found in it.
 
     The view's picture is at most PICTURE pixels wide and high, or as large as the network's image.
     """
@@ -318,15 +318,17 @@ def _corners(centres: NDArray, sizes: NDArray, rotations: NDArray) -> NDArray[np
     )
 
 
-def _picture(path: Path, longest: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:
-    """Read an image in RGB, at most ``longest`` pixels wide and high.
+def _picture(
+    source: Path | NDArray[np.uint8], longest: int
+) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """Take an image in RGB, at most ``longest`` pixels wide and high.
 
-    Also returns its width and height as shares of the file's.
+    Also returns its width and height as shares of the source's.
     """
-    width, height = image_size(path)
+    width, height = image_size(source) if isinstance(source, Path) else source.shape[1::-1]
     factor = min(1.0, longest / max(width, height))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    image, _ = read_image(path, size)
+    image = read_image(source, size)[0] if isinstance(source, Path) else source
     if image.shape[1::-1] != size:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return image[..., ::-1].copy(), (size[0] / width, size[1] / height)

@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +24,15 @@ from mmcv.transforms import Compose
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import CameraInstance3DBoxes
 from mmengine.dataset import pseudo_collate
+from numpy.typing import NDArray
 
-from data_tools.images import ImageError, image_size
+from data_tools.images import ImageError, image_size, read_image
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.calibration import Camera, owner_of, read_calibration
 from sparsevit3d.stages.carried_config import blame_config, config_beside
 from sparsevit3d.stages.config import read_config
+from sparsevit3d.stages.frames import Clock, Frame, list_images
 from sparsevit3d.stages.look import camera_view
 from sparsevit3d.stages.runner import load_into
 from sparsevit3d.stages.submission import attribute_name
@@ -42,6 +46,7 @@ __all__ = [
     "Camera",
     "Detection",
     "Detector",
+    "Frame",
     "Prediction",
     "list_images",
     "read_calibration",
@@ -92,13 +97,13 @@ class Prediction:
         image (Path): The image file.
         camera (str): The camera's name in the calibration.
         detections (list of Detection): The boxes, best first.
-        view (CameraView): The same as plain data for pictures.
+        view (CameraView or None): The same as plain data for pictures.
     """
 
     image: Path
     camera: str
     detections: list[Detection]
-    view: CameraView
+    view: CameraView | None
 
     def as_dict(self) -> dict[str, Any]:
         """Make it ready for JSON, without the view."""
@@ -107,6 +112,14 @@ class Prediction:
             "camera": self.camera,
             "detections": [asdict(found) for found in self.detections],
         }
+
+
+class Read(NamedTuple):
+    """A frame, its straightened or given pixels if any, and its inputs, or why there are none."""
+
+    frame: Frame
+    pixels: NDArray[np.uint8] | None
+    inputs: Any
 
 
 class Detector:
@@ -156,37 +169,98 @@ class Detector:
         calibration: Mapping[str, Camera],
         failed: Failed | None = None,
     ) -> Iterator[Prediction]:
-        """Yield one prediction for each image, in order.
+        """Yield one prediction for each image, in order. See :meth:`stream`.
 
-        Raises InputError for an image that matches no camera or several. An image that is missing,
-        unreadable or of another size than its camera's goes to ``failed``, with the ImageError, and
-        is left out. Without ``failed``, the ImageError is raised.
+        Raises InputError for an image that matches no camera or several.
         """
         # Find mistakes before any work.
-        owned = [(Path(image), owner_of(Path(image), calibration)) for image in images]
-        for start in range(0, len(owned), BATCH):
-            batch = []
-            inputs = []
-            for image, name in owned[start : start + BATCH]:
-                try:
-                    with self._guard():
-                        inputs.append(self.pipeline(as_info(image, name, calibration[name])))
-                    batch.append((image, name))
-                except ImageError as error:
-                    if failed is None:
-                        raise
-                    failed(image, error)
-            if inputs:
-                yield from self._look(batch, inputs)
+        owned = [Frame(Path(image), owner_of(Path(image), calibration)) for image in images]
+        yield from self.stream(owned, calibration, failed)
 
-    def _look(self, batch: list[tuple[Path, str]], inputs: list[Any]) -> Iterator[Prediction]:
-        with torch.no_grad(), self._guard():
-            samples = self.model.test_step(pseudo_collate(inputs))
-        for (image, name), sample in zip(batch, samples, strict=True):
+    def find(
+        self, images: Sequence[NDArray[np.uint8]], cameras: Sequence[Camera]
+    ) -> list[list[Detection]]:
+        """Boxes in ``images``, (H, W, 3) blue, green, red, one list for each, best first.
+
+        ``cameras`` has the camera of each image. Images go through the network together. Raises
+        ImageError for an image of another size than its camera's.
+        """
+        known = {str(number): camera for number, camera in enumerate(cameras)}
+        frames = [Frame(Path(name), name, image) for name, image in zip(known, images, strict=True)]
+        read = self._read(iter(frames), len(frames), known, Clock())
+        return [found.detections for found in self._look(read, None, views=False, clock=Clock())]
+
+    def stream(
+        self,
+        frames: Iterable[Frame],
+        calibration: Mapping[str, Camera],
+        failed: Failed | None = None,
+        views: bool = True,
+        clock: Clock | None = None,
+    ) -> Iterator[Prediction]:
+        """Yield one prediction for each frame, in order, while the next frames are read.
+
+        A frame that is missing, unreadable or of another size than its camera's goes to ``failed``,
+        with the ImageError, and is left out. Without ``failed``, the ImageError is raised.
+
+        Args:
+            frames (iterable of Frame): The frames, which may be endless.
+            calibration (dict): The cameras by name.
+            failed (callable or None): Takes the frame's name and the ImageError. Default: None.
+            views (bool): Whether predictions have views, which pictures need. Default: True.
+            clock (Clock or None): Gets the seconds of "reading" and "network". Default: None.
+        """
+        clock = clock or Clock()
+        source = iter(frames)
+        with ThreadPoolExecutor(1) as reader:
+            following = reader.submit(self._read, source, BATCH, calibration, clock)
+            while batch := following.result():
+                following = reader.submit(self._read, source, BATCH, calibration, clock)
+                yield from self._look(batch, failed, views, clock)
+
+    def _read(
+        self, source: Iterator[Frame], count: int, calibration: Mapping[str, Camera], clock: Clock
+    ) -> list[Read]:
+        """Prepare the next ``count`` frames for the network."""
+        with clock.part("reading"):
+            return [self._prepare(frame, calibration) for frame in islice(source, count)]
+
+    def _prepare(self, frame: Frame, calibration: Mapping[str, Camera]) -> Read:
+        camera = calibration[frame.camera]
+        try:
+            pixels = frame.pixels
+            if camera.distortion:
+                image = read_image(frame.name)[0] if pixels is None else pixels
+                _must_be_of(camera, image, frame.name)
+                pixels = camera.straight(image)
             with self._guard():
-                view = camera_view(sample, image, name, self.config, NO_BOXES)
+                return Read(
+                    frame, pixels, self.pipeline(as_info(frame.name, "any", camera, pixels))
+                )
+        except ImageError as error:
+            return Read(frame, None, error)
+
+    def _look(
+        self, batch: list[Read], failed: Failed | None, views: bool, clock: Clock
+    ) -> Iterator[Prediction]:
+        whole = []
+        for read in batch:
+            if not isinstance(read.inputs, ImageError):
+                whole.append(read)
+            elif failed is None:
+                raise read.inputs
+            else:
+                failed(read.frame.name, read.inputs)
+        if not whole:
+            return
+        with clock.part("network"), torch.no_grad(), self._guard():
+            samples = self.model.test_step(pseudo_collate([read.inputs for read in whole]))
+        for (frame, pixels, _), sample in zip(whole, samples, strict=True):
+            with self._guard():
+                source = frame.name if pixels is None else pixels
+                view = camera_view(sample, source, frame.camera, self.config) if views else None
                 found = self._detections(sample.pred_instances_3d)
-            yield Prediction(image, name, found, view)
+            yield Prediction(frame.name, frame.camera, found, view)
 
     def windows(self, image: Path | str) -> tuple[CameraView, list[BlockTrace]]:
         """Find which windows are computed of an image of any camera.
@@ -201,6 +275,7 @@ class Detector:
         )
         with record_windows(backbone_of(self.model)) as trace:
             (prediction,) = self.predict([image], {"any": camera})
+        assert prediction.view is not None
         return replace(prediction.view, predictions=NO_BOXES), trace
 
     def _detections(self, found: Any) -> list[Detection]:
@@ -232,33 +307,22 @@ class Detector:
         return sorted(detections, key=lambda detection: -detection.score)
 
 
-def list_images(paths: Sequence[Path]) -> list[Path]:
-    """List the images among ``paths``, in order.
-
-    A folder gives its .jpg, .jpeg and .png files by name. Raises InputError for a path that does
-    not exist and for a folder without images.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such image or folder. Check the path.")
-        inside = (
-            sorted(p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-            if path.is_dir()
-            else [path]
+def _must_be_of(camera: Camera, image: NDArray[np.uint8], name: Path) -> None:
+    height, width = image.shape[:2]
+    if (width, height) != (camera.width, camera.height):
+        raise ImageError(
+            f"{name}: is {width} x {height}, but its camera is calibrated for {camera.width} x "
+            f"{camera.height}. Use the original image, or scale the calibration with it."
         )
-        if not inside:
-            raise InputError(
-                f"{path}: holds no .jpg, .jpeg or .png file. Name images, or a folder of them."
-            )
-        found += inside
-    return found
 
 
-def as_info(image: Path, name: str, camera: Camera) -> dict[str, Any]:
-    """Describe an image as mmdet3d's datasets do."""
+def as_info(
+    image: Path, name: str, camera: Camera, pixels: NDArray[np.uint8] | None = None
+) -> dict[str, Any]:
+    """Describe an image as mmdet3d's datasets do. With ``pixels`` (H, W, 3) BGR it is not read."""
     entry = {
         "img_path": str(image),
+        "pixels": pixels,
         "cam2img": camera.intrinsic.tolist(),
         "width": camera.width,
         "height": camera.height,

@@ -73,6 +73,6 @@ def test_predictions_go_to_a_folder_of_any_name(synthetic, untrained, tmp_path):
         *("--checkpoint", untrained, "--out", out),
         code=1,
     )
-    assert "x/[/red]/predictions.json:" in text
+    assert "x/[/red]/predictions.jsonl:" in text
     assert "[bold]c.json:camera'[/red]':fx/fyis2.00" in text
     assert "[blue].png:is8x8" in text

@@ -274,7 +274,8 @@ def test_every_verb_works_on_any_rig(headings, tmp_path):
         *("predict", image, "--calibration", calibration, "--checkpoint", checkpoint),
         *("--out", tmp_path / "predictions"),
     )
-    (predicted,) = json.loads((tmp_path / "predictions" / "predictions.json").read_text())["images"]
+    _, line = (tmp_path / "predictions" / "predictions.jsonl").read_text().splitlines()
+    predicted = json.loads(line)
     assert predicted["camera"] == "mine"
     assert np.isfinite([box["score"] for box in predicted["detections"]]).all()
     assert Path(tmp_path / "predictions" / predicted["picture"]).is_file()
