@@ -151,14 +151,12 @@ def test_a_program_without_python_finds_the_same_boxes(street, tmp_path):
     program = (tmp_path / "b/detect", tmp_path / "out/detector.pt2")
     told = subprocess.run((*program, cameras, *images), check=True, capture_output=True, text=True)
     found = Exported(tmp_path / "out")(frames.images, frames.cameras)
-    rows = [
-        (str(images[image]), detector.config.classes[label], score, *box[:7])
-        for image in range(3)
-        for box, score, label in zip(
-            *(found[name][image].tolist() for name in ("boxes", "scores", "labels")), strict=True
-        )
-        if score > 0
-    ]
+    rows = []
+    for image, path in enumerate(images):
+        places = int((found["scores"][image] > 0).sum())
+        kept = (found[name][image, :places].tolist() for name in ("boxes", "scores", "labels"))
+        for box, score, label in zip(*kept, strict=True):
+            rows.append((str(path), detector.config.classes[label], score, *box[:7]))
     lines = [line.split() for line in told.stdout.splitlines()]
     assert len(lines) == len(rows) > 20
     for line, row in zip(lines, rows, strict=True):
