@@ -75,7 +75,8 @@ def test_a_straightened_image_has_points_where_the_matrix_says(lens, bent):
         cv2.circle(image, tuple(place.round().astype(int).tolist()), 3, (255, 255, 255), -1)
     straight = camera.straight(image)
     for x, y, z in points:
-        column, row = (round(500 * x / z + 320), round(500 * y / z + 180))
+        column = round(500 * x / z + 320)
+        row = round(500 * y / z + 180)
         assert straight[row, column].max() > 128
     assert Camera(np.array(MATRIX), 640, 360).straight(image) is image
 
