@@ -6,8 +6,8 @@ FRAMES is the list of frames of a smaller copy of Astyx, with its own split: 406
 from and 140 for val, 896 x 270 pixels. `sparsevit3d data import astyx` reads the original instead,
 with another split. Of the 406 frames, 50 are the split `search`, so 356 are trained on.
 
-Each arm is one training, from nothing or from the detector of made streets in zoo/. The file of
-results has the AP of cars at each of the devkit's distances, and the AP on val over the epochs.
+Each arm is one training, from nothing or from the detector of made streets in zoo/first/. The file
+of results has the AP of cars at each of the devkit's distances, and the AP on val over the epochs.
 Killed, the same command goes on. One core takes some 55 s for an epoch at 640 x 192.
 """
 
@@ -39,7 +39,7 @@ from visualize.astyx import save_curves
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/fcos3d_small_astyx.py"
-STREETS = ROOT / "zoo/dense.safetensors"
+STREETS = ROOT / "zoo/first/dense.safetensors"
 SPLITS = ("train", "search", "val")
 
 

@@ -5,7 +5,7 @@
     sparsevit3d data synth data/more --preset standard --seed 21 --scenes 600 1 1 --size 640 360
     sparsevit3d data synth data/most --preset standard --seed 22 --scenes 600 1 1 --size 640 360
     for root in standard more most; do sparsevit3d data infos data/$root; done
-    python -m benchmarks.base boxes data/standard data/more --from zoo/dense.safetensors \\
+    python -m benchmarks.base boxes data/standard data/more --from zoo/first/dense.safetensors \\
         --work-dir work_dirs/base
     torchrun --nproc-per-node=2 -m benchmarks.base pixels data/standard data/more data/most \\
         --work-dir work_dirs/base
@@ -77,6 +77,8 @@ def main() -> None:
     parser.add_argument("--from", dest="weights", type=Path, help="where boxes or windows begins")
     parser.add_argument("--work-dir", type=Path, required=True)
     options = parser.parse_args()
+    if (options.what == "pixels") == (options.weights is not None):
+        parser.error("--from is needed by boxes and windows. pixels goes on in --work-dir.")
     torch.set_num_threads(1)
     weights = steps[options.what](options)
     config = load_config(CONFIG, options.roots[0])
@@ -114,7 +116,10 @@ def learn_windows(options: Any) -> Path:
     passes, rate, schedule = WINDOWS
     config = of_pixels(options.roots, passes, rate, schedule)
     config.custom_hooks.append({"type": "EverySecondHook", "seed": config.randomness.seed})
-    return train(config, options.work_dir / "windows", options.weights)
+    weights = train(config, options.work_dir / "windows", options.weights)
+    if is_main_process():
+        save_weights(weights, options.work_dir / "adapted.safetensors")  # what the zoo has
+    return weights
 
 
 def of_pixels(
@@ -171,7 +176,7 @@ def of_colours(config: Any) -> None:
 def with_rays(weights: Path, path: Path) -> Path:
     """Let a network of colours take rays as well, and save its weights in half precision.
 
-    Rays change nothing until they are learnt. ``path`` is what the zoo's dense detector is.
+    Rays change nothing until they are learnt. ``path`` is where "windows" begins.
     """
     state = read_state(weights)
     old = state[COLOURS]

@@ -1,6 +1,6 @@
 """How fast is an exported file beside the detector itself, dense and pruned?
 
-    python -m benchmarks.export zoo/carry/pruned.safetensors --work-dir work_dirs/export \\
+    python -m benchmarks.export zoo/pruned.safetensors --work-dir work_dirs/export \\
         [--out benchmarks/results/export.json]
 
 The checkpoint is exported to every format that is installed, dense and under its own plan. Files
@@ -24,8 +24,9 @@ import torch
 
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.devices import device_name
-from sparsevit3d.files import write_json
-from sparsevit3d.stages.export import NEEDS, Format, export, frames_of, made_frames
+from sparsevit3d.files import fingerprint, read_json, write_json
+from sparsevit3d.stages.export import NEEDS, Format, export
+from sparsevit3d.stages.export_check import frames_of, made_frames
 from sparsevit3d.stages.exported import ABOUT, Exported
 from sparsevit3d.stages.predict import Detector
 from sparsevit3d.swin.plan import SparsityPlan
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/export.json"))
     options = parser.parse_args()
     detector = Detector(options.checkpoint)
+    detector.model.cpu()
     net = backbone_of(detector.model)
     plans = {"dense": SparsityPlan.uniform(0, net.depths), "pruned": detector.plan}
     contenders: dict[str, Callable[[], Any]] = {}
@@ -54,7 +56,9 @@ def main() -> None:
                 if not all(map(find_spec, NEEDS[kind])):
                     continue
                 folder = options.work_dir / f"{kind}_{name}"
-                if not (folder / ABOUT).exists():
+                about = folder / ABOUT
+                known = read_json(about, "Remove it.") if about.exists() else {}
+                if known.get("weights") != fingerprint(options.checkpoint):
                     detector.plan = plan
                     export(detector, folder, kind, frames)
                 file = Exported(folder)

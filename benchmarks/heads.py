@@ -4,8 +4,8 @@
     sparsevit3d data infos ROOT
     python -m benchmarks.heads ROOT --work-dir work_dirs/heads
 
-    python -m benchmarks.heads data/standard --from zoo/dense.safetensors --work-dir work_dirs/on \\
-        --arms group_norm group_norm_of_towers layer_norm no_norm
+    python -m benchmarks.heads data/standard --from zoo/first/dense.safetensors \\
+        --work-dir work_dirs/on --arms group_norm group_norm_of_towers layer_norm no_norm
 
 The first command trains configs/fcos3d_small_synthetic.py for six epochs from nothing. The second
 one takes a trained detector with group norm, changes the norm, and trains neck and head on for one

@@ -3,7 +3,7 @@
 sparsevit3d data import astyx SRC data/astyx
 sparsevit3d data infos data/astyx
 sparsevit3d train THIS --work-dir work_dirs/astyx
-sparsevit3d train THIS --work-dir work_dirs/astyx_from_streets --from zoo/dense.safetensors
+sparsevit3d train THIS --work-dir work_dirs/astyx_from_streets --from zoo/first/dense.safetensors
 """
 
 _base_ = "fcos3d_small_512x192.py"

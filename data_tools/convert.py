@@ -227,11 +227,11 @@ def from_mmdet3d(source: Path, root: Path, version: str, split: str, out: Path) 
             for name, image in info["images"].items()
         ]
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{source}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # reading a pickle can raise any exception
         raise InputError(
             f"{source}: is no info file of mmdet3d 1.x ({error!r}). Make info files anew with "
-            "'sparsevit3d data infos ROOT'"
+            "'sparsevit3d data infos ROOT'."
         ) from error
     if schema != VERSION or not cameras or any(names != cameras[0] for names in cameras):
         raise InputError(
@@ -269,7 +269,7 @@ def _scenes_of(folder: Path, samples: set[str], source: Path) -> list[str]:
     if lost := samples - scenes.keys():
         raise InputError(
             f"{source}: keyframe {min(lost)} is not in {folder / 'sample.json'}. Name the root "
-            "and --version that it is of"
+            "and --version that it is of."
         )
     wanted = set(scenes.values())
     return sorted(row["name"] for row in rows_of(folder / "scene.json") if row["token"] in wanted)

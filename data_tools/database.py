@@ -50,7 +50,7 @@ def rows_of(path: Path) -> Iterator[Any]:
         with path.open(encoding="utf-8") as file:
             buffer = file.read(CHUNK).lstrip()
             if not buffer.startswith("["):
-                raise InputError(f"{path}: is no JSON list of rows. Get it anew")
+                raise InputError(f"{path}: is no JSON list of rows. Get it anew.")
             start = 1
             while True:
                 while start < len(buffer) and buffer[start] in " \n\r\t,":
@@ -68,7 +68,7 @@ def rows_of(path: Path) -> Iterator[Any]:
                             else "its beginning"
                         )
                         raise InputError(
-                            f"{path}: is no whole JSON ({error.msg}, after {after}). Get it anew"
+                            f"{path}: is no whole JSON ({error.msg}, after {after}). Get it anew."
                         ) from error
                     buffer = buffer[start:] + more
                     start = 0
@@ -78,10 +78,10 @@ def rows_of(path: Path) -> Iterator[Any]:
                 last = row
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8"
+            f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8."
         ) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Put it back") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Put it back.") from error
 
 
 def fingerprint(folder: Path) -> str:
@@ -156,7 +156,7 @@ def store(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None
     ) as error:
         raise InputError(
             f"{table}.json: has a value of the wrong kind ({error}). 'sparsevit3d data check' "
-            "names it"
+            "names it."
         ) from error
     database.execute("COMMIT")
 
@@ -171,7 +171,7 @@ def _complete(folder: Path, table: str, row: Any) -> Row:
             else "an entry that is no row"
         )
         raise InputError(
-            f"{folder / table}.json: has {what}. 'sparsevit3d data check' lists what is wrong"
+            f"{folder / table}.json: has {what}. 'sparsevit3d data check' lists what is wrong."
         )
     return row
 

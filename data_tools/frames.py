@@ -23,7 +23,7 @@ def random_frames(root: Path, version: str, count: int, seed: int) -> list[tuple
         return _random_frames(root, version, count, seed)
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{root / version}: a row lacks {error}. 'sparsevit3d data check' lists what is wrong"
+            f"{root / version}: a row lacks {error}. 'sparsevit3d data check' lists what is wrong."
         ) from error
 
 
@@ -39,7 +39,7 @@ def _random_frames(root: Path, version: str, count: int, seed: int) -> list[tupl
             elif (place := rng.randrange(seen)) < count:
                 chosen[place] = row
     if not chosen:
-        raise InputError(f"{root / version}: has no camera keyframe")
+        raise InputError(f"{root / version}: has no camera keyframe.")
     samples = {row["sample_token"]: "" for row in chosen}
     for row in rows_of(root / version / "sample.json"):
         if row["token"] in samples:

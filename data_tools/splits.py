@@ -43,7 +43,7 @@ def find_version(root: Path, version: str | None) -> str:
     if version is None:
         raise InputError(
             f"{root}: has {', '.join(found) or 'no tables at all'}. Name one v1.0-... with "
-            "--version"
+            "--version."
         )
     if version not in found:
         raise InputError(
@@ -73,13 +73,13 @@ def own_splits(folder: Path) -> dict[str, list[str]]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: is no JSON ({error}). It has to be {{'SPLIT': ['SCENE', ...], ...}}"
+            f"{path}: is no JSON ({error}). It has to be {{'SPLIT': ['SCENE', ...], ...}}."
         ) from error
     lists = found.values() if isinstance(found, dict) else [None]
     if not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
     ):
-        raise InputError(f"{path}: has to be {{'SPLIT': ['SCENE', ...], ...}}")
+        raise InputError(f"{path}: has to be {{'SPLIT': ['SCENE', ...], ...}}.")
     return dict(found)
 
 
@@ -107,7 +107,7 @@ def scene_names(folder: Path) -> list[str]:
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{folder / 'scene.json'}: a row has no name. 'sparsevit3d data check' lists what is "
-            "wrong"
+            "wrong."
         ) from error
 
 

@@ -154,7 +154,7 @@ def statistics(
         if not count:
             raise InputError(
                 f"{folder / 'sample.json'}: has no keyframe. 'sparsevit3d data check' lists what "
-                "is wrong"
+                "is wrong."
             )
         try:
             for piece in in_order(_piece, _jobs(index, folder), workers):

@@ -51,7 +51,7 @@ def stage_blocks(traces: Sequence[BlockTrace]) -> list[BlockTrace]:
     windows as well.
     """
     if not traces:
-        raise InputError("the trace is empty. Run the network within record_windows(net)")
+        raise InputError("the trace is empty. Run the network within record_windows(net).")
     stages: dict[int, list[BlockTrace]] = {}
     for trace in sorted(traces, key=lambda trace: trace.stage):
         stages.setdefault(trace.stage, []).append(trace)
@@ -195,7 +195,7 @@ def importance_sheet(views: Sequence[CameraView], trace: BlockTrace, title: str)
     if trace.scores is None:
         raise InputError(
             f"stage {trace.stage} prunes nothing, so it scored no window. Choose a plan that "
-            "prunes it"
+            "prunes it."
         )
     scale = Normalize(float(trace.scores.min()), float(trace.scores.max()))
 

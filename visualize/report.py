@@ -62,7 +62,7 @@ class Report:
         score: str = "mAP",
     ) -> None:
         if not plans:
-            raise InputError("a report needs a plan at least")
+            raise InputError("a report needs a plan at least.")
         self.title = title
         self.plans = plans
         self.judged = judged
@@ -99,7 +99,7 @@ class Report:
         Raises InputError if there is nothing to show.
         """
         if not self._frames:
-            raise InputError(f"{path}: there is no keyframe to report on")
+            raise InputError(f"{path}: there is no keyframe to report on.")
         recalls = [tally.as_dict()["stages"] for tally in self._tallies]
         data = {
             "title": self.title,

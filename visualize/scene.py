@@ -144,7 +144,7 @@ def show(scene: Scene, title: str) -> None:
     viewer = open3d.visualization.Visualizer()
     if not display or not viewer.create_window(title, *SIZE):
         raise InputError(
-            "there is no display for --show. Leave it out, and the scene is drawn to a file"
+            "there is no display for --show. Leave it out, and the scene is drawn to a file."
         )
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(scene.points))
     cloud.colors = open3d.utility.Vector3dVector(scene.point_colours)

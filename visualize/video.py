@@ -51,7 +51,7 @@ def save_video(keyframes: Iterable[Keyframe], path: Path, title: str, stage: int
     file if the video cannot be written, as where the disk is full.
     """
     if path.suffix.lower() not in (".mp4", ".gif"):
-        raise InputError(f"{path}: a video is .mp4 or .gif")
+        raise InputError(f"{path}: a video is .mp4 or .gif.")
     if find_spec("imageio_ffmpeg") is None:
         path = path.with_suffix(".gif")
     moving = path.suffix.lower() == ".gif"

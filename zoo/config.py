@@ -1,14 +1,10 @@
-"""The zoo's detectors: those of the accuracy study's first recipe.
+"""The small detector that computes only what matters, dense and pruned.
 
-    sparsevit3d eval zoo/config.py zoo/dense.safetensors --data ROOT
+    sparsevit3d eval zoo/config.py zoo/pruned.safetensors --data ROOT
 
-That recipe trained at twice today's rate.
+`python -m benchmarks.base` trained "adapted". The others went on from there, as the arms "dense"
+and "ours" of `python -m benchmarks.accuracy`, seed 0. first/ has the dense detector of the first
+study.
 """
 
-_base_ = "../configs/fcos3d_small_512x192.py"
-
-optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=35))
-stages = dict(
-    adapt=dict(optim_wrapper=dict(optimizer=dict(lr=6e-4))),
-    finetune=dict(optim_wrapper=dict(optimizer=dict(lr=6e-4))),
-)
+_base_ = "../configs/fcos3d_small_512x192_carry.py"

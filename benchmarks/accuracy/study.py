@@ -79,6 +79,7 @@ class Study:
     groups: tuple[Group, ...]
     bases: dict[int, Path]  # by seed: weights to begin from, so that no base is trained
     options: tuple[str, ...] = field(default=())  # config values in the form that --set takes
+    zoo: dict[str, str] = field(default_factory=dict)  # arms that are published, by their files
 
     @classmethod
     def load(cls, path: Path) -> Study:
@@ -101,6 +102,7 @@ class Study:
                 tuple(_group(name, row) for name, row in table["groups"].items()),
                 {int(seed): path.parent / base for seed, base in table.get("bases", {}).items()},
                 tuple(table.get("options", ())),
+                dict(table.get("zoo", {})),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
@@ -115,6 +117,8 @@ class Study:
                     f"same folder {arm.folder!r}"
                 )
             _check(arm, study, path)
+        if foreign := set(study.zoo.values()) - {arm.name for arm in study.arms()}:
+            raise InputError(f"{path}: zoo: {min(foreign)!r} is no arm")
         for base in study.bases.values():
             if not base.exists():
                 raise InputError(

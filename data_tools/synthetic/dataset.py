@@ -54,12 +54,12 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.scenes) < 0 or not sum(self.scenes):
             raise InputError(
-                f"scenes {self.scenes}: give three numbers, for train, search and val, not all 0"
+                f"scenes {self.scenes}: give three numbers, for train, search and val, not all 0."
             )
         if self.keyframes < 1 or min(self.width, self.height) < 32 or self.seed < 0:
             raise InputError(
                 "a drive needs at least 1 keyframe, images of at least 32 x 32 pixels and a seed "
-                "of at least 0"
+                "of at least 0."
             )
         if self.preset not in PRESETS:
             raise InputError(f"preset {self.preset!r}: there are {', '.join(PRESETS)}")

@@ -11,6 +11,7 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -32,12 +33,14 @@ std::runtime_error fault(const std::string& file, const std::string& what) {
 }
 
 Expected expected_of(const Facts& facts, const std::string& file) {
-  for (const char* name : {"torch", "images", "height", "width", "classes"})
+  for (const char* name : {"torch", "part", "images", "height", "width", "classes"})
     if (!facts.count(name))
       throw fault(file, "is no file that sparsevit3d export wrote. Export the detector anew.");
   if (facts.at("torch") != TORCH_VERSION)
     throw fault(file, "was written by torch " + facts.at("torch") + ", and this program has " +
                           TORCH_VERSION + ". Export the detector anew, or build with that torch.");
+  if (facts.at("part") != "boxes")
+    throw fault(file, "holds the " + facts.at("part") + ", not boxes. Export with --part boxes.");
   Expected found{std::stoll(facts.at("images")), std::stoll(facts.at("height")),
                  std::stoll(facts.at("width")), {}};
   std::istringstream names(facts.at("classes"));

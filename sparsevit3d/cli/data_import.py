@@ -101,7 +101,7 @@ def _splits(texts: list[str] | None) -> dict[str, Path]:
     pairs = [text.partition("=")[::2] for text in texts or ()]
     for name, path in pairs:
         if not name or not path:
-            raise typer.BadParameter(f"{name or path!r} is not NAME=FILE", param_hint="--split")
+            raise typer.BadParameter(f"{name or path!r} is not NAME=FILE.", param_hint="--split")
     if len({name for name, _ in pairs}) < len(pairs):
         raise typer.BadParameter("a split is named twice. Give it one file.", param_hint="--split")
     return {name: Path(path) for name, path in pairs}

@@ -53,7 +53,7 @@ from visualize.masks import save_masks
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/fcos3d_small_synthetic.py"
 ZOO_CONFIG = ROOT / "zoo/config.py"
-ZOO = {"dense": ROOT / "zoo/dense.safetensors", "sparse": ROOT / "zoo/pruned_56.safetensors"}
+ZOO = {"dense": ROOT / "zoo/dense.safetensors", "sparse": ROOT / "zoo/pruned.safetensors"}
 # Streets of the zoo's preset, which its models have never seen.
 STREETS = Settings((0, 0, 4), 2, 640, 360, seed=1, preset="standard")
 BUDGET = 0.6  # share of the dense backbone's MACs
@@ -119,7 +119,7 @@ def _show_zoo(out: Path, clock: Clock, real: Path | None, real_split: str) -> No
     )
     console.print(
         "So few streets say little. On the 200 scenes of the accuracy study these models have "
-        f"{' and '.join(parts)}: docs/first-study.md."
+        f"{' and '.join(parts)}: docs/accuracy.md."
     )
     if real is not None:
         with clock.step("6 pictures of real frames"), working("drawing"):

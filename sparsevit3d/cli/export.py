@@ -66,7 +66,7 @@ def export(
     --calibration calibration.json
     """
     from sparsevit3d.stages.export import export as write
-    from sparsevit3d.stages.export import frames_of
+    from sparsevit3d.stages.export_check import frames_of
     from sparsevit3d.stages.predict import Detector
 
     if (frames is None) != (calibration is None):
@@ -90,7 +90,7 @@ def _images(
 ) -> Iterator[list[tuple[Path, Camera]]]:
     from sparsevit3d.errors import InputError
     from sparsevit3d.stages.calibration import owner_of, read_calibration
-    from sparsevit3d.stages.export import made_frames
+    from sparsevit3d.stages.export_check import made_frames
     from sparsevit3d.stages.predict import list_images
 
     if folder is None or calibration is None:

@@ -53,12 +53,12 @@ def predict(
     and "lens" is "pinhole" or "fisheye". Distances are learnt for the cameras of training. If your
     camera has another focal length (in pixels of an image as wide), finetune first.
 
-    Several videos are those of a rig. Their frames come side by side. Images have at most 150
-    megapixels. Transparency is ignored. Grey images of 16 bits are shown by their upper 8 bits.
-    Pictures are at most 1600 pixels wide and high.
+    Several videos are those of a rig, one of each camera. Their frames come side by side. Images
+    have at most 150 megapixels. Transparency is ignored. Grey images of 16 bits are shown by their
+    upper 8 bits. Pictures are at most 1600 pixels wide and high.
 
-    predictions.jsonl has a line that tells of checkpoint, plan and frame of reference, and then a
-    line for each image, as soon as it is done. An image that cannot be used is named and has a line
+    The first line of predictions.jsonl names checkpoint, plan and frame of reference. Each image
+    then adds a line as soon as it is done. An image that cannot be used is named and has a line
     with its error, and the exit status is 1.
 
     Example: sparsevit3d predict photos/ --calibration calibration.json --checkpoint

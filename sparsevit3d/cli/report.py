@@ -70,7 +70,7 @@ def compare(
     dense = SparsityPlan.uniform(0, net.depths)
     if net.plan is None or net.plan.is_dense:
         raise typer.BadParameter(
-            f"{checkpoint} has no plan that prunes anything. Give one, such as '0.5|0.5|0.4|0.3'",
+            f"{checkpoint} has no plan that prunes anything. Give one, such as '0.5|0.5|0.4|0.3'.",
             param_hint="--plan",
         )
     view, trace = detector.windows(image)
@@ -231,7 +231,7 @@ def _searched(
     score = record.request["score"]
     judged = {SparsityPlan.parse(row["plan"]): row["metrics"][score] for row in record.judged}
     if not judged:
-        raise typer.BadParameter(f"{work_dir} has judged no plan yet", param_hint="--search")
+        raise typer.BadParameter(f"{work_dir} has judged no plan yet.", param_hint="--search")
     front = pareto_front(judged, {plan: share(plan) for plan in judged})
     places = {round(place * (len(front) - 1) / (SHOWN - 1)) for place in range(SHOWN)}
     return judged, [front[place] for place in sorted(places, reverse=True)], score

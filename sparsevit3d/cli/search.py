@@ -110,7 +110,8 @@ def run(
         float | None,
         typer.Option(
             min=0,
-            help="Stop after this time, with the best plan so far. The same command goes on.",
+            help="Stop after this time, with the best plan so far. The same command goes on. "
+            "Finals come on top.",
         ),
     ] = None,
     score: Annotated[
@@ -170,8 +171,8 @@ def run(
     The default budget is 0.6 of the MACs, and all of them with --algorithm front. Kill the
     search whenever you like. The same command goes on, evaluates nothing twice, and ends with the
     same plan. The number of workers does not change the plan. In the end the best plans are judged
-    side by side, on more scenes if --keyframes left some. WORK_DIR/plan.json says where the plan
-    came from. finetune, eval, benchmark and visualize take this file as --plan.
+    once more, side by side. Only --keyframes leaves them scenes that are new. WORK_DIR/plan.json
+    says where the plan came from. finetune, eval, benchmark and visualize take this file as --plan.
 
     Example: sparsevit3d search configs/fcos3d_small_synthetic.py --from
     work_dirs/adapted/epoch_0001.pth --max-macs 0.6 --work-dir work_dirs/search
@@ -252,7 +253,7 @@ def run(
         if done and finalists and algorithm != "front" and score != "loss":
             held = hold_finals(question, work_dir, finalists, many, update)
             if held is None:
-                console.print("no finals: one scene cannot tell plans apart")
+                console.print("No finals: the split has one scene. Use a split of two or more.")
     show(work_dir)
     if algorithm == "front":
         console.print(
@@ -329,16 +330,19 @@ def show(work_dir: Path) -> None:
         else Settings(**request["settings"]).evaluations
     )
     state = "nobody is at work on it, and the same command goes on"
-    if (answer := work_dir / "plan.json").exists():
+    finals = None
+    if (path := work_dir / "plan.json").exists():
+        answer = json.loads(path.read_text())
+        finals = answer.get("finals")
         # a search of an earlier version wrote its plan when it was done
-        state = "done" if json.loads(answer.read_text()).get("done", True) else STOPPED
+        state = "done" if answer.get("done", True) else STOPPED
     console.print(
         search_table(
             request, judged, budget, most, "a search is at work on it" if record.at_work else state
         )
     )
-    if (finals := work_dir / "finals.json").exists():
-        console.print(finals_table(json.loads(finals.read_text())))
+    if finals:
+        console.print(finals_table(finals))
     if judged:
         write_text(work_dir / "trials.csv", trials(judged))
         picture = work_dir / "search.png"

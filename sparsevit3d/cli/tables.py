@@ -113,9 +113,10 @@ def finals_table(result: dict[str, Any]) -> Table:
         cells = ("", "named") if place == 0 else (behind, told)
         table.add_row(row["plan"], str(row["scenes"]), f"{100 * row['score']:.2f}", *cells)
     table.caption = (
-        f"The search had judged on {result['seen_by_search']} of the split's scenes before. "
-        f"To tell half a point takes some {result['scenes_for_half_a_point']} scenes."
+        f"The search had judged on {result['seen_by_search']} of the split's scenes before."
     )
+    if needed := result["scenes_for_half_a_point"]:
+        table.caption += f" A difference of half a point needs some {needed} scenes to be told."
     return table
 
 

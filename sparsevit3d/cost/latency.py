@@ -74,7 +74,7 @@ def time_calls(
     ``like`` is a tensor of the device and dtype measured. Raises ValueError for fewer than 2 runs.
     """
     if runs < 2:
-        raise ValueError(f"{runs} runs: at least 2 are needed to tell a spread")
+        raise ValueError(f"{runs} runs: at least 2 are needed to tell a spread.")
     samples: dict[str, list[float]] = {name: [] for name in calls}
     with torch.no_grad():
         for turn in range(warm_up + runs):

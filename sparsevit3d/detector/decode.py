@@ -45,7 +45,7 @@ def check_suppression(config: Any, classes: int) -> None:
     """Raise ValueError unless ``test_cfg`` says how boxes of ``classes`` classes are suppressed."""
     kind = config.get("nms_type", "rotate")
     if kind not in ("rotate", "circle"):
-        raise ValueError(f"test_cfg.nms_type {kind!r}: there are 'rotate' and 'circle'")
+        raise ValueError(f"test_cfg.nms_type {kind!r}: there are 'rotate' and 'circle'.")
     radius = config.get("min_radius", ())
     if kind == "circle" and len(radius) != classes:
         raise ValueError(

@@ -45,7 +45,7 @@ class Settings:
             and 0 < self.mutation <= 1
         ):
             raise InputError(
-                f"{self}: needs generations >= 1, 2 <= parents <= population, 0 < mutation <= 1"
+                f"{self}: needs generations >= 1, 2 <= parents <= population, 0 < mutation <= 1."
             )
 
     @property

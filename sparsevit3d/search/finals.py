@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,10 @@ from mmengine.registry import METRICS
 from numpy.typing import NDArray
 from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
+from scipy.stats import t as student
 
 from data_tools.info_file import read_infos
-from sparsevit3d.files import read_json, write_json
+from sparsevit3d.files import read_json, sole_owner, write_json
 from sparsevit3d.progress import Progress, no_progress
 from sparsevit3d.search.journal import read_journal
 from sparsevit3d.search.objective import Question, boxes_of, keyframes_of
@@ -38,9 +40,9 @@ from sparsevit3d.stages.draws import draw_scenes, match_all, scenes_of, score
 from sparsevit3d.stages.scoring import Truth
 from sparsevit3d.swin.plan import SparsityPlan
 
-FINALS = "finals"  # in the work dir: a folder of boxes, and a JSON file of the result
+FINALS = "finals"  # the folder of boxes in the work dir
 ROUNDS = (0.25, 0.5, 1.0)  # share of the split's scenes that were seen by the end of each round
-SURE = 2.39  # standard errors. A chance of 5% for all three rounds together.
+ERROR = 0.05  # chance, for each plan in all rounds together, to leave without being worse
 DRAWS = 100  # of scenes. The width of an interval is then known to a tenth.
 POINTS = 0.005  # a difference of half a point
 USUAL = 1.96  # standard errors of an interval of 95%
@@ -76,47 +78,65 @@ def hold_finals(
 ) -> dict[str, Any] | None:
     """Judge the best ``count`` plans of a search that is done, and name the best in its plan.json.
 
-    Interrupted and called again, the finals go on. The result, which finals.json holds, lists a
-    Standing for each plan, the best first. ``scenes_for_half_a_point`` says how many scenes it
+    Interrupted and called again, the finals go on. The result, which plan.json holds as well, lists
+    a Standing for each plan, the best first. ``scenes_for_half_a_point`` says how many scenes it
     takes to tell a difference of half a point between plans that are as alike as these. None: the
     split has a single scene, by which plans cannot be told apart.
+
+    Raises InputError if another process holds finals in ``work_dir``.
     """
     answer = read_json(work_dir / "plan.json", "Search first.")
     plans = finalists(answer, read_journal(work_dir / "journal.jsonl").judged, question.by, count)
-    field = Field(question, work_dir / FINALS)
-    if len(field.scenes) < FEWEST:
-        return None
+    folder = work_dir / FINALS
+    folder.mkdir(exist_ok=True)
+    with sole_owner(folder):
+        field = Field(question, folder)
+        if len(field.scenes) < FEWEST:
+            return None
+        order, standings, needed = race(field, list(plans), hire, progress)
+    result = {
+        "score": question.by,
+        "standings": [vars(standings[plan]) for plan in order],
+        "uniform": answer["uniform"] and answer["uniform"]["plan"],
+        "seen_by_search": field.seen_by_search,
+        "scenes_for_half_a_point": needed,
+    }
+    best = order[0]
+    facts = {"plan": str(best), "costs": plans[best], question.by: standings[best].score}
+    write_json(work_dir / "plan.json", answer | facts | {"finals": result})
+    return result
+
+
+def race(
+    field: Field,
+    plans: Sequence[SparsityPlan],
+    hire: Callable[[Question], Judge],
+    progress: Progress = no_progress,
+) -> tuple[list[SparsityPlan], dict[SparsityPlan, Standing], int | None]:
+    """Judge ``plans`` round by round. After each, those leave that are surely behind.
+
+    Returns the plans, the best first, how each stands, and how many scenes a difference of half a
+    point takes. None: they are all alike.
+    """
+    by = field.question.by
     racing = list(plans)
     standings: dict[SparsityPlan, Standing] = {}
     spread = 0.0
     before = 0
     for number, share in enumerate(ROUNDS):
         seen = max(FEWEST, ceil(share * len(field.scenes)))
-        if seen == before:
+        if seen == before or (standings and len(racing) == 1):
             continue
         note = f"finals, round {number + 1}: {len(racing)} plans on {seen} scenes"
         progress(number, len(ROUNDS), note)
         field.judge(racing, before, seen, hire)
-        now, spread = compare(field.truth(seen), field.boxes(racing, seen), question.by)
+        now, spread = compare(field.truth(seen), field.boxes(racing, seen), by)
         standings |= now
         racing = [plan for plan in racing if not standings[plan].told_apart]
         before = seen
-        if len(racing) == 1:
-            break
     progress(len(ROUNDS), len(ROUNDS), "finals")
     order = sorted(plans, key=lambda plan: (plan in racing, standings[plan].score), reverse=True)
-    result = {
-        "score": question.by,
-        "standings": [vars(standings[plan]) for plan in order],
-        "uniform": answer["uniform"] and answer["uniform"]["plan"],
-        "seen_by_search": field.seen_by_search,
-        "scenes_for_half_a_point": ceil(before * (USUAL * spread / POINTS) ** 2),
-    }
-    write_json(work_dir / f"{FINALS}.json", result)
-    best = order[0]
-    facts = {"plan": str(best), "costs": plans[best], question.by: standings[best].score}
-    write_json(work_dir / "plan.json", answer | facts | {"finals": result})
-    return result
+    return order, standings, ceil(before * (USUAL * spread / POINTS) ** 2) or None
 
 
 def finalists(
@@ -222,7 +242,9 @@ def _stand(
     best: NDArray[np.float64], scenes: int, plan: SparsityPlan, row: NDArray[np.float64]
 ) -> Standing:
     behind = best - row
-    half = SURE * float(np.std(behind[1:]))
+    # Draws of few scenes vary too little, and a normal interval would be too narrow for them.
+    sure = float(student.ppf(1 - ERROR / len(ROUNDS) / 2, scenes - 1))
+    half = sure * math.sqrt(scenes / (scenes - 1)) * float(np.std(behind[1:]))
     mean = float(behind[0])
     interval = (mean, mean - half, mean + half)
     return Standing(str(plan), float(row[0]), scenes, interval, mean - half > 0)
@@ -231,4 +253,3 @@ def _stand(
 def forget(work_dir: Path) -> None:
     """Remove the finals of an earlier search in ``work_dir``."""
     shutil.rmtree(work_dir / FINALS, ignore_errors=True)
-    (work_dir / f"{FINALS}.json").unlink(missing_ok=True)

@@ -140,7 +140,7 @@ class Objective:
         self.keep = question.keep
         self.metric = METRICS.build({**config.test_evaluator, "keyframes": chosen})
         self.metric.dataset_meta = dataset.metainfo
-        if not self.by_loss:
+        if not self.by_loss and not isinstance(question.keyframes, tuple):
             _check_defined(self.metric.truth, question.by, infos.path)
         images = [number * cameras + camera for number in chosen for camera in range(cameras)]
         self.batches = _batches(Subset(dataset, images), config)

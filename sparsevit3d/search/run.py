@@ -165,7 +165,7 @@ def make_budget(
     if request.max_ms is None:
         return Budget(*counted)
     if request.machine is None:
-        raise InputError("a budget of time needs a machine that it is meant for")
+        raise InputError("a budget of time needs a machine that it is meant for.")
     if request.latency == "predicted":
         table = _table(net, request.machine, work_dir, progress)
         return Budget(*counted, Limit(MS, request.max_ms, table.predict, table.fastest()))

@@ -186,13 +186,13 @@ class Cluster:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"--ray {address}: no cluster is to be reached there ({error})"
+                f"--ray {address}: no cluster is to be reached there ({error})."
             ) from None
         most = max(node["Resources"].get("CPU", 0) for node in ray.nodes())
         if most < question.threads:
             raise InputError(
                 f"--threads {question.threads}: the largest node of the Ray cluster has {most:g} "
-                "cores"
+                "cores."
             )
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         self._judge = ray.remote(num_cpus=question.threads, num_gpus=gpus, max_retries=LOSSES - 1)(

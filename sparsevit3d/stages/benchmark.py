@@ -161,7 +161,7 @@ def benchmark(
     kinds = [_dtype(name) for name in dtypes]
     plans = [plan for plan in plans or default_plans(net, size) if not plan.is_dense]
     if not plans:
-        raise InputError("no plan to time but the dense one. Name one with --plan")
+        raise InputError("no plan to time but the dense one. Name one with --plan.")
     for plan in plans:
         plan.check(net.depths)
     nets = {kind: copy.deepcopy(net).to(kind).eval() for kind in kinds}
@@ -199,7 +199,7 @@ def usual_dtypes(device: torch.device) -> tuple[str, ...]:
 
 def _dtype(name: str) -> torch.dtype:
     if name not in ("float32", "bfloat16"):
-        raise InputError(f"--dtype {name}: there are float32 and bfloat16")
+        raise InputError(f"--dtype {name}: there are float32 and bfloat16.")
     return getattr(torch, name)
 
 

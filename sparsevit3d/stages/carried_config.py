@@ -23,7 +23,7 @@ from sparsevit3d.stages.config import dicts_in, fit_image_size, read_config
 
 # A config that is part of this repository is run, as the rest of the repository is.
 ZOO = Path(__file__).parents[2] / "zoo"
-OWN = (ZOO / "config.py", ZOO / "carry/config.py")
+OWN = (ZOO / "config.py", ZOO / "first/config.py")
 # Classes that a carried config may build.
 KNOWN = frozenset(
     (

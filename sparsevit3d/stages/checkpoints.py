@@ -82,7 +82,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> Any:
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
+        raise InputError(f"{path}: no such checkpoint.")
     read = (
         read_safetensors
         if path.suffix == WEIGHTS

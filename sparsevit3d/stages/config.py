@@ -51,7 +51,7 @@ def read_config(path: Path, options: Sequence[str] = (), stage: str | None = Non
     if "image_size" not in config:
         raise InputError(
             f"{path}: sets no image_size, so it is not a nuScenes experiment. Its docstring says "
-            "how to run it"
+            "how to run it."
         )
     stages = tree_of(config).pop("stages", {})
     if stage is not None and stage not in stages:
@@ -150,7 +150,7 @@ def load_config(
     root = Path(data or config.data_root)
     if not root.is_dir():
         raise InputError(
-            f"{root}: no such dataset. Make one with 'sparsevit3d data synth', or say --data ROOT"
+            f"{root}: no such dataset. Make one with 'sparsevit3d data synth', or say --data ROOT."
         )
     config.data_root = str(root)
     for part in dicts_in(tree_of(config)):
@@ -196,6 +196,6 @@ def info_file(part: ConfigDict) -> Path:
     if not path.is_file():
         split = path.stem.removeprefix("nuscenes_infos_")
         raise InputError(
-            f"{path}: no info file of split {split!r}. Make it with 'sparsevit3d data infos'"
+            f"{path}: no info file of split {split!r}. Make it with 'sparsevit3d data infos'."
         )
     return path

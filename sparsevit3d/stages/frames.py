@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from sparsevit3d.stages.calibration import Camera, owner_of
 
 IMAGES = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+WHOLE = 0.95  # of the frames that a video's header promises, which it often rounds
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,23 @@ def frames_in(
 
     Images come first. Videos are a rig's: their frames come side by side, until one of them ends.
 
-    Raises InputError for a file that matches no camera or several, and for a video that cannot be
-    read. All of this is before the first frame.
+    Raises InputError for a file that matches no camera or several, for a video that cannot be read,
+    and for two videos of one camera. All of this is before the first frame.
     """
     owned = [(path, owner_of(path, calibration)) for path in paths]
     videos = [pair for pair in owned if pair[0].suffix.lower() in VIDEOS]
+    by_camera: dict[str, Path] = {}
+    for path, camera in videos:
+        if camera in by_camera:
+            raise InputError(
+                f"{path}: is of camera {camera!r}, and so is {by_camera[camera]}. Give one video "
+                "of each camera."
+            )
+        by_camera[camera] = path
     images = [Frame(*pair) for pair in owned if pair not in videos]
     counts = [_length(path) for path, _ in videos]
     total = len(images) + min(counts, default=0) * len(videos)
-    return chain(images, _side_by_side(videos)), total
+    return chain(images, _side_by_side(videos, min(counts, default=0))), total
 
 
 def _length(path: Path) -> int:
@@ -118,13 +128,21 @@ def _length(path: Path) -> int:
     return count
 
 
-def _side_by_side(videos: Sequence[tuple[Path, str]]) -> Iterator[Frame]:
+def _side_by_side(videos: Sequence[tuple[Path, str]], count: int) -> Iterator[Frame]:
+    """The frames of all videos, until one ends. A video that breaks off is told in a warning."""
     opened = [cv2.VideoCapture(str(path)) for path, _ in videos]
     try:
         number = 0
         while opened:
             read = [video.read() for video in opened]
-            if not all(good for good, _ in read):
+            goods = [good for good, _ in read]
+            if not all(goods):
+                if number < WHOLE * count:
+                    path = videos[goods.index(False)][0]
+                    warnings.warn(
+                        f"{path}: breaks off at frame {number} of {count}. Convert it anew.",
+                        stacklevel=2,
+                    )
                 return
             for (path, camera), (_, pixels) in zip(videos, read, strict=True):
                 name = path.with_name(f"{path.name}#{number:06d}")

@@ -183,7 +183,7 @@ class WholeCheckpointHook(Hook):
         if runner.iter == 0 and list_checkpoints(Path(runner.work_dir)):
             raise InputError(
                 f"{runner.work_dir}: holds checkpoints of another run. Resume that one, or use "
-                "another work dir"
+                "another work dir."
             )
 
     def after_train_epoch(self, runner: Any) -> None:

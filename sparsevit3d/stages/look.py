@@ -195,7 +195,7 @@ class Keyframes:
         columns = info["lidar_points"]["num_pts_feats"]
         if len(values) % columns:
             raise InputError(
-                f"{path}: is cut off: {len(values)} numbers are no rows of {columns}. Copy it anew"
+                f"{path}: is cut off: {len(values)} numbers are no rows of {columns}. Copy it anew."
             )
         to_ego = np.array(info["lidar_points"]["lidar2ego"], np.float32)
         return values.reshape(-1, columns)[:, :3] @ to_ego[:3, :3].T + to_ego[:3, 3]

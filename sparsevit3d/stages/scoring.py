@@ -135,7 +135,7 @@ class Truth:
         if not self.tokens:
             raise InputError(
                 f"{nusc.dataroot}: no keyframes to score. The tables have none of the scenes "
-                "asked for"
+                "asked for."
             )
         known = {row["token"] for row in nusc.sample}
         if foreign := [token for token in self.tokens if token not in known]:
@@ -238,12 +238,12 @@ def score_results(results: Path, nusc: NuScenes, scenes: Sequence[str]) -> Score
         raise InputError(
             f"{results}: {len(missing)} of {len(tokens)} keyframes are missing, the first "
             f"{missing[0]}. Every keyframe of the "
-            "split needs an entry, [] if nothing was found there"
+            "split needs an entry, [] if nothing was found there."
         )
     for token in tokens:
         if len(boxes[token]) > most:
             raise InputError(
-                f"{results}: {len(boxes[token])} boxes in keyframe {token}. At most {most} may be"
+                f"{results}: {len(boxes[token])} boxes in keyframe {token}. At most {most} may be."
             )
     if fault := _fault(boxes, tokens):
         raise InputError(f"{results}: {fault}")
@@ -265,9 +265,9 @@ def _read_submission(path: Path) -> dict[str, list[Any]]:
         if "meta" not in document or not all(isinstance(boxes, list) for boxes in results.values()):
             raise ValueError('"meta" and, by keyframe, a list of boxes in "results" are needed')
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a nuScenes detection submission ({error})") from error
+        raise InputError(f"{path}: not a nuScenes detection submission ({error}).") from error
     return dict(results)
 
 

@@ -15,20 +15,20 @@ def check_shape(
     """Raise ValueError unless the arguments describe a network."""
     if len(depths) != len(num_heads):
         raise ValueError(
-            f"depths {tuple(depths)} and num_heads {tuple(num_heads)} must be as long as each other"
+            f"depths {tuple(depths)} and num_heads {tuple(num_heads)} must be equally long."
         )
     if not all(0 <= index < len(depths) for index in out_indices):
         last = len(depths) - 1
         raise ValueError(f"out_indices {tuple(out_indices)}: the network has stages 0 to {last}")
     if not -1 <= frozen_stages <= len(depths):
         raise ValueError(
-            f"frozen_stages {frozen_stages}: -1 freezes nothing, {len(depths)} all stages"
+            f"frozen_stages {frozen_stages}: -1 freezes nothing, {len(depths)} all stages."
         )
     for stage, heads in enumerate(num_heads):
         if (channels := embed_dims << stage) % heads:
             raise ValueError(
                 f"num_heads {tuple(num_heads)}: stage {stage} has {channels} channels, "
-                f"which {heads} does not divide"
+                f"which {heads} does not divide."
             )
 
 

@@ -103,7 +103,7 @@ class PlaceMap(nn.Module):
             if len(x) % self.cameras:
                 raise ValueError(
                     f"{len(x)} images of {self.cameras} cameras are no whole keyframes: say which "
-                    "camera each image is of"
+                    "camera each image is of."
                 )
             camera = torch.arange(len(x), device=self.images.device) % self.cameras
         size = (-(-height // CELL), -(-width // CELL))

@@ -34,7 +34,7 @@ def check_importance(importance: str | Importance) -> None:
     """Raise ValueError unless ``importance`` is a function, or a name that SparseSwin knows."""
     if not callable(importance) and importance not in (*POOLINGS, "random", *MAPS):
         names = ", ".join((*POOLINGS, "random", *MAPS))
-        raise ValueError(f"importance {importance!r}: there are {names}, and functions of your own")
+        raise ValueError(f"importance {importance!r}: there are {names}, and your functions.")
 
 
 def score_windows(

@@ -77,7 +77,7 @@ class SparsityPlan:
         if not checked:
             raise PlanError(
                 "a plan needs at least one stage. Write stages parted by '|', such as "
-                "0.3|0|0.1,0.2,0.2|0"
+                "0.3|0|0.1,0.2,0.2|0."
             )
         object.__setattr__(self, "ratios", checked)
 
@@ -102,11 +102,11 @@ class SparsityPlan:
         try:
             document = json.loads(Path(path).read_text())
         except FileNotFoundError:
-            raise PlanError(f"{path}: no such plan file") from None
+            raise PlanError(f"{path}: no such plan file.") from None
         except (ValueError, OSError) as error:
-            raise PlanError(f"{path}: not a plan file ({error})") from error
+            raise PlanError(f"{path}: not a plan file ({error}).") from error
         if not isinstance(document, dict) or not isinstance(document.get("plan"), str):
-            raise PlanError(f'{path}: not a plan file; it holds {{"plan": "0.3|0|0.1,0.2,0.2|0"}}')
+            raise PlanError(f'{path}: not a plan file; it holds {{"plan": "0.3|0|0.1,0.2,0.2|0"}}.')
         try:
             return cls.parse(document["plan"])
         except PlanError as error:
@@ -133,7 +133,7 @@ class SparsityPlan:
             if len(ratios) != pairs:
                 raise PlanError(
                     f"plan {self}: stage {stage} has {len(ratios)} pairs. The network has "
-                    f"{pairs} there"
+                    f"{pairs} there."
                 )
 
     @property
@@ -159,7 +159,7 @@ def agreed_plan(carried: SparsityPlan | None, wanted: SparsityPlan | None) -> Sp
     if None not in (carried, wanted) and carried != wanted:
         raise PlanError(
             f"the weights were made under plan {carried}, but {wanted} is wanted. Leave one of "
-            "them out"
+            "them out."
         )
     return carried or wanted
 
@@ -172,7 +172,7 @@ def plan_of_state(state: Tensor) -> SparsityPlan | None:
     try:
         text = bytes(int(character) for character in state.tolist()).decode("ascii")
     except (TypeError, ValueError, OverflowError):
-        raise PlanError("the state dict's _extra_state holds no plan") from None
+        raise PlanError("the state dict's _extra_state holds no plan.") from None
     plan = SparsityPlan.parse(text)
     return None if plan.is_dense else plan
 
@@ -181,21 +181,21 @@ def _number(stage: int, pair: int, value: Any) -> float:
     try:
         ratio = float(value)
     except (TypeError, ValueError):
-        raise PlanError(f"stage {stage}, pair {pair}: {value!r} is not a number") from None
+        raise PlanError(f"stage {stage}, pair {pair}: {value!r} is not a number.") from None
     if not 0 <= ratio < 1:  # NaN fails here too
-        raise PlanError(f"stage {stage}, pair {pair}: ratio {value} is outside [0, 1)")
+        raise PlanError(f"stage {stage}, pair {pair}: ratio {value} is outside [0, 1).")
     return ratio + 0.0  # no negative zero
 
 
 def _checked_stage(stage: int, ratios: list[float], may_fall: bool) -> tuple[float, ...]:
     if not ratios:
-        raise PlanError(f"stage {stage}: no block pairs")
+        raise PlanError(f"stage {stage}: no block pairs.")
     for pair in range(1, len(ratios)):
         if ratios[pair] < ratios[pair - 1] and not may_fall:
             raise PlanError(
                 f"stage {stage}, pair {pair}: ratio {ratios[pair]} falls below "
                 f"{ratios[pair - 1]}. Within a stage ratios "
-                f"never decrease, unless the plan begins with '{FALLING}'"
+                f"never decrease, unless the plan begins with '{FALLING}'."
             )
     return tuple(ratios)
 

@@ -273,7 +273,7 @@ class SparseSwin(NoticesMoves):
     def _map(self) -> Callable[..., Tensor]:
         if self.density is None:
             raise ValueError(
-                f"importance {self.importance!r} is a part of the network: build SparseSwin with it"
+                f"importance {self.importance!r} is part of the network: build SparseSwin with it."
             )
         return self.density
 

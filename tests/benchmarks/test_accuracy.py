@@ -381,7 +381,7 @@ def test_arms_are_compared_from_the_same_base_and_what_is_done_is_left_out(works
 
 
 def test_a_base_that_the_study_names_is_not_trained(workspace):
-    given = ROOT / "zoo/dense.safetensors"
+    given = ROOT / "zoo/adapted.safetensors"
     study = replace(workspace.study, bases={3: given})
     assert study.settings()["base 3"] == fingerprint(given)
     workspace = Workspace(study, workspace.folder)
@@ -486,8 +486,8 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
 
     run(".zoo", "--out", tmp_path / "zoo")
     models = json.loads((tmp_path / "zoo/scores.json").read_text())["models"]
-    assert sorted(models) == ["adapted", "dense", "pruned_42", "pruned_56"]
-    weights = tmp_path / "zoo/pruned_56.safetensors"
+    assert sorted(models) == ["dense", "pruned"]
+    weights = tmp_path / "zoo/pruned.safetensors"
     config = tmp_path / "zoo/config.py"
     settings = [part for option in Study.load(TINY).options for part in ("--set", option)]
     command = [
@@ -503,6 +503,6 @@ def test_a_small_study_from_nothing_to_its_table_and_not_twice(tmp_path):
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     score = json.loads((tmp_path / "score/score.json").read_text())
-    assert score["plan"] == models["pruned_56"]["plan"] == documents["a_sparsevit_0.json"]["plan"]
-    for name, value in models["pruned_56"]["scores"]["val of the study"].items():
+    assert score["plan"] == models["pruned"]["plan"] == documents["a_sparsevit_0.json"]["plan"]
+    for name, value in models["pruned"]["scores"]["val of the study"].items():
         assert score[name] == value or value != value, name

@@ -15,7 +15,7 @@ from sparsevit3d.stages.look import load_keyframe
 from tests.support.console import CONFIGS, ROOT
 from tests.support.round_trip import dataset_of
 
-ZOO = ROOT / "zoo/carry"
+ZOO = ROOT / "zoo"
 SIZES = [(12, 30), (7, 16), (3, 8)]
 LAYER_NORM = {"type": "mmdet3d.FCOSMono3DHead", "norm_cfg": {"type": "LN2d"}}
 

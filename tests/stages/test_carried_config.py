@@ -131,5 +131,5 @@ def test_a_config_that_is_named_is_run(carried, tmp_path):
 
 
 def test_the_zoo_needs_no_config_named():
-    detector = Detector(ZOO / "pruned_56.safetensors")
+    detector = Detector(ZOO / "pruned.safetensors")
     assert detector.plan is not None

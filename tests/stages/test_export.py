@@ -14,12 +14,13 @@ from PIL import Image
 from sparsevit3d.backbone import backbone_of
 from sparsevit3d.detector.static import StaticDetector
 from sparsevit3d.errors import InputError
-from sparsevit3d.stages.export import compare, export, frames_of, made_frames
+from sparsevit3d.stages.export import export
+from sparsevit3d.stages.export_check import compare, frames_of, made_frames
 from sparsevit3d.stages.exported import Exported
 from sparsevit3d.stages.predict import Detector
 
 ROOT = Path(__file__).parents[2]
-ZOO = ROOT / "zoo/carry"
+ZOO = ROOT / "zoo"
 CONSOLE = Path(sys.executable).parent / "sparsevit3d"
 
 
@@ -78,6 +79,14 @@ def test_boxes_that_differ_are_refused(detector, street):
         def changed(self, found):
             return {"scores": found["scores"] * (found["scores"] < found["scores"].max())}
 
+    class Lost(Wrong):
+        def changed(self, found):
+            return {"boxes": found["boxes"] * torch.nan}
+
+    class OfAnotherAttribute(Wrong):
+        def changed(self, found):
+            return {"attributes": found["attributes"] + 1}
+
     class OfAnotherClass(Wrong):
         def changed(self, found):
             return {"labels": 9 - found["labels"]}
@@ -85,6 +94,8 @@ def test_boxes_that_differ_are_refused(detector, street):
     for wrong, words in (
         (Moved, r"boxes by 0.02 m"),
         (Missing, r"1 boxes are found by one of both alone"),
+        (Lost, r"boxes are found by one of both alone"),
+        (OfAnotherAttribute, r"boxes by .* m, \d+ attributes"),
         (OfAnotherClass, r"boxes are found by one of both alone"),
     ):
         with pytest.raises(InputError, match=words):
@@ -99,6 +110,17 @@ def test_a_head_without_a_static_form_and_a_folder_without_a_file_are_refused(
         export(detector, tmp_path, "onnx", frames_of(detector, street))
     with pytest.raises(InputError, match=r"detector.json: is missing. Export the detector anew"):
         Exported(tmp_path)
+    (tmp_path / "detector.json").write_text('{"format": "pt2"}')
+    detector.model.bbox_head.test_cfg.use_rotate_nms = True
+    with pytest.raises(InputError, match=r"holds an export of format pt2. Use another --out"):
+        export(detector, tmp_path, "onnx", frames_of(detector, street))
+
+
+def test_nothing_found_is_nothing_compared(detector, street):
+    detector.model.bbox_head.test_cfg.score_thr = 1.0
+    static = StaticDetector(detector.model).eval()
+    with pytest.raises(InputError, match=r"nothing can be compared. Use --frames"):
+        compare(static, Direct(static), frames_of(detector, street))
 
 
 @pytest.mark.slow

@@ -139,6 +139,22 @@ def test_videos_of_a_rig_come_side_by_side(tmp_path, photos, untrained):
     assert {"reading", "network", "drawing"} <= set(told.split())
 
 
+def test_a_video_that_breaks_off_is_told_and_two_of_one_camera_are_refused(
+    tmp_path, photos, calibration
+):
+    video = write_video(tmp_path / "drive.avi", photos, 40)
+    cameras = read_calibration(calibration)
+    assert len(list(frames_in([video], cameras)[0])) == 40
+    content = bytearray(video.read_bytes())
+    content[len(content) // 2 : -2000] = bytes(len(content) - 2000 - len(content) // 2)
+    video.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"drive.avi: breaks off at frame \d+ of 40"):
+        assert len(list(frames_in([video], cameras)[0])) < 30
+    other = write_video(tmp_path / "later.avi", photos, 3)
+    with pytest.raises(InputError, match=r"later.avi: is of camera 'front', and so is .*drive.avi"):
+        frames_in([video, other], cameras)
+
+
 def test_a_file_that_is_no_video_and_an_empty_folder_are_named(tmp_path, calibration):
     (tmp_path / "torn.mp4").write_bytes(b"torn")
     with pytest.raises(InputError, match=r"torn.mp4: is no video that OpenCV can read"):
