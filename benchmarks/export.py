@@ -16,13 +16,12 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any, get_args
 
 import torch
 
 from sparsevit3d.backbone import backbone_of
+from sparsevit3d.cost.latency import time_calls
 from sparsevit3d.devices import device_name
 from sparsevit3d.files import fingerprint, read_json, write_json
 from sparsevit3d.stages.export import NEEDS, Format, export
@@ -69,9 +68,9 @@ def main() -> None:
         for name, plan in plans.items():
             rows[f"detector, {name}"] = {}
             contenders[f"detector, {name}"] = partial(_pass, detector, plan, frames.batch)
-        for name, milliseconds in _times(contenders).items():
-            rows[name]["p50_ms"] = milliseconds
-            print(f"{name}: {milliseconds} ms")
+        for name, one in time_calls(contenders, frames.cameras, ROUNDS, 2).items():
+            rows[name]["p50_ms"] = round(one.p50_ms, 1)
+            print(f"{name}: {one.p50_ms:.1f} ms")
     document = {
         "machine": device_name(torch.device("cpu")),
         "threads": torch.get_num_threads(),
@@ -85,18 +84,6 @@ def main() -> None:
 def _pass(detector: Detector, plan: SparsityPlan | None, batch: dict[str, Any]) -> None:
     detector.plan = plan
     detector.model.test_step(batch)
-
-
-def _times(contenders: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median milliseconds. The contenders take turns, and the first two rounds do not count."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    with torch.no_grad():
-        for _ in range(ROUNDS + 2):
-            for name, once in contenders.items():
-                start = perf_counter()
-                once()
-                taken[name].append(1000 * (perf_counter() - start))
-    return {name: round(median(values[2:]), 1) for name, values in taken.items()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -124,19 +123,19 @@ def race(
     spread = 0.0
     before = 0
     for number, share in enumerate(ROUNDS):
-        seen = max(FEWEST, ceil(share * len(field.scenes)))
+        seen = max(FEWEST, math.ceil(share * len(field.scenes)))
         if seen == before or (standings and len(racing) == 1):
             continue
         note = f"finals, round {number + 1}: {len(racing)} plans on {seen} scenes"
         progress(number, len(ROUNDS), note)
         field.judge(racing, before, seen, hire)
-        now, spread = compare(field.truth(seen), field.boxes(racing, seen), by)
+        now, spread = compare(field.truth(seen), field.boxes(racing), by)
         standings |= now
         racing = [plan for plan in racing if not standings[plan].told_apart]
         before = seen
     progress(len(ROUNDS), len(ROUNDS), "finals")
     order = sorted(plans, key=lambda plan: (plan in racing, standings[plan].score), reverse=True)
-    return order, standings, ceil(before * (USUAL * spread / POINTS) ** 2) or None
+    return order, standings, math.ceil(before * (USUAL * spread / POINTS) ** 2) or None
 
 
 def finalists(
@@ -163,12 +162,12 @@ class Field:
         self.folder = folder
         self.config = copy.deepcopy(question.config)
         use_split(self.config, question.split)
-        self.infos = read_infos(Path(self.config.test_evaluator.ann_file))
-        places = {info["token"]: number for number, info in enumerate(self.infos.keyframes)}
+        infos = read_infos(Path(self.config.test_evaluator.ann_file))
+        places = {info["token"]: number for number, info in enumerate(infos.keyframes)}
         found = scenes_of(self._truth_of(tuple(places.values())))
         by_scene = [[places[token] for token in tokens] for tokens in found.values()]
         random.Random(question.config.randomness.seed).shuffle(by_scene)
-        searched = set(keyframes_of(question.keyframes, self.infos))
+        searched = set(keyframes_of(question.keyframes, infos))
         by_scene.sort(key=lambda scene: not searched.isdisjoint(scene))
         self.scenes = by_scene
         self.seen_by_search = sum(not searched.isdisjoint(scene) for scene in by_scene)
@@ -190,15 +189,14 @@ class Field:
         question = replace(self.question, keyframes=keyframes, keep=part)
         if missing:
             with closing(hire(question)) as judge:
-                for _ in judge(missing):
-                    pass
+                list(judge(missing))  # each leaves its boxes in the folder
 
     def truth(self, count: int) -> Truth:
         """The truth of the first ``count`` scenes."""
         return self._truth_of(keyframes_in(self.scenes[:count]))
 
-    def boxes(self, plans: Sequence[SparsityPlan], count: int) -> dict[SparsityPlan, EvalBoxes]:
-        """What ``plans`` found on the first ``count`` scenes."""
+    def boxes(self, plans: Sequence[SparsityPlan]) -> dict[SparsityPlan, EvalBoxes]:
+        """What ``plans`` found on all scenes that were judged so far."""
         found = {}
         for plan in plans:
             rows: dict[str, Any] = {}

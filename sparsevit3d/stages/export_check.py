@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from data_tools.convert import write_infos
 from data_tools.images import read_image
 from data_tools.info_file import read_infos
 from data_tools.synthetic.dataset import VERSION, Settings, make_dataset
+from sparsevit3d.cost.latency import time_calls
 from sparsevit3d.detector.static import Part, StaticDetector
 from sparsevit3d.errors import InputError
 from sparsevit3d.stages.calibration import Camera
@@ -30,7 +29,7 @@ from sparsevit3d.stages.predict import Detector, as_info
 SCORE = 1e-3  # how far scores may be apart
 METRES = 0.01  # how far numbers of a box may be apart: metres, radians and metres a second
 SHARE = 1e-3  # how far maps may be apart, as a share of their largest number
-ROUNDS = 9  # passes, of which the first two are not timed
+ROUNDS = 7  # passes that are timed
 MADE = (800, 450)  # pixels of a made image
 
 
@@ -174,11 +173,5 @@ def times(detector: Detector, part: Part, exported: Exported, frames: Frames) ->
     }
     if part == "boxes":
         contenders["detector"] = lambda: detector.model.test_step(frames.batch)
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    with torch.no_grad():
-        for _ in range(ROUNDS):
-            for name, once in contenders.items():
-                start = perf_counter()
-                once()
-                taken[name].append(1000 * (perf_counter() - start))
-    return {name: round(median(values[2:]), 2) for name, values in taken.items()}
+    timed = time_calls(contenders, frames.cameras, ROUNDS, 2)
+    return {name: round(one.p50_ms, 2) for name, one in timed.items()}
